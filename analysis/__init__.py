@@ -1,0 +1,1 @@
+"""Reads results: fronts, choices and pictures. numpy, pandas, pyarrow and matplotlib."""

@@ -1,0 +1,1 @@
+"""What can be searched: recipes and search spaces. Neither torch nor Ray."""

@@ -1,0 +1,178 @@
+"""A recipe: everything that decides how one model is built and trained."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
+
+from spaces.errors import UserError
+from spaces.yaml_files import did_you_mean, read_yaml_mapping
+
+BASELINE = "baseline_cnn"
+# The families whose torchvision builders take a width multiplier.
+WIDTH_FAMILIES = (BASELINE, "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small")
+# What an exported recipe says about itself besides the recipe; reading it back ignores this key.
+NUMBERS = "numbers"
+
+
+@dataclass(
+    frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True)
+)
+class Recipe:
+    """A fully decided configuration of one trial.
+
+    Fields hold plain Python values, so that a recipe is one row of a table and one flat YAML file.
+    Build one from a user's values with `recipe_from`, whose errors are written for users.
+    """
+
+    model: Annotated[str, Field(min_length=1)] = BASELINE
+    """baseline_cnn or the name of a torchvision classification model."""
+    weights: Annotated[str, Field(min_length=1)] = "none"
+    """none (random), imagenet (torchvision's default weights), or the path of a state dict."""
+    input_size: Annotated[int, Field(ge=8, le=2048)] = 112
+    """Height and width of the model's input, in pixels."""
+    width: Annotated[float, Field(gt=0, le=8)] = 1.0
+    """Multiplier of the channels; other than 1 only for WIDTH_FAMILIES."""
+    batch_norm: bool = False
+    """Batch norm after each convolution of the baseline CNN. Other families bring their own."""
+    residual: bool = False
+    """Residual connections in the baseline CNN."""
+    unfrozen: Annotated[int, Field(ge=0)] | None = None
+    """Train the last `unfrozen` blocks and the head. None trains everything."""
+    augment: Literal["none", "light", "trivialaugment"] = "none"
+    qat: bool = False
+    """Quantisation-aware training. Its place is kept; it can't be switched on yet."""
+    batch_size: Annotated[int, Field(ge=1, le=65536)] = 32
+    optimizer: Literal["adam", "adamw", "sgd", "rmsprop", "adagrad"] = "adam"
+    learning_rate: Annotated[float, Field(gt=0, le=100)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    class_weighting: Literal["none", "balanced"] = "none"
+    scheduler: Literal["constant", "step", "plateau", "cosine", "onecycle"] = "constant"
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = 10
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+    @model_validator(mode="after")
+    def _fields_fit_each_other(self) -> Self:
+        if self.model == BASELINE:
+            if self.weights == "imagenet":
+                raise ValueError(f"weights: there are no imagenet weights for {BASELINE}; use none")
+        else:
+            for name in ("batch_norm", "residual"):
+                if getattr(self, name):
+                    raise ValueError(
+                        f"{name}: only {BASELINE} has this switch, {self.model} is built as it is;"
+                        f" add `when: {{model: {BASELINE}}}` or leave it out"
+                    )
+        if self.width != 1 and self.model not in WIDTH_FAMILIES:
+            raise ValueError(
+                f"width: {self.model} comes in one width; use 1.0"
+                f" (others are for {', '.join(WIDTH_FAMILIES)})"
+            )
+        if self.qat:
+            raise ValueError("qat: quantisation-aware training is not built yet; use false")
+        return self
+
+    @property
+    def key(self) -> str:
+        """16 hexadecimal digits that equal recipes share, on every machine and Python."""
+        canonical = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every field as plain data, in the order of the class."""
+        return dataclasses.asdict(self)
+
+    def replace(self, **changes: Any) -> "Recipe":
+        """Copy with changes. Raises UserError where the result is no recipe."""
+        return recipe_from({**self.to_dict(), **changes})
+
+
+RECIPE_FIELDS: tuple[str, ...] = tuple(field.name for field in dataclasses.fields(Recipe))
+_ADAPTER = TypeAdapter(Recipe)
+
+
+def recipe_from(values: Mapping[str, Any]) -> Recipe:
+    """Build a recipe from plain data; fields that are left out take their defaults.
+
+    Raises UserError with a line for each mistake.
+    """
+    try:
+        return _ADAPTER.validate_python(_with_floats(values))
+    except ValidationError as error:
+        raise UserError("\n".join(describe_mistakes(error, RECIPE_FIELDS))) from None
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe file; a relative path of weights starts at the file.
+
+    Raises UserError with the file's name and a line for each mistake.
+    """
+    values = read_yaml_mapping(path)
+    values.pop(NUMBERS, None)
+    if isinstance(values.get("weights"), str):
+        values["weights"] = resolve_weights(values["weights"], path.parent)
+    try:
+        return recipe_from(values)
+    except UserError as error:
+        raise UserError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from None
+
+
+def resolve_weights(weights: str, folder: Path) -> str:
+    """Make the path of a weights file absolute, from the folder of the file that names it."""
+    if weights in ("none", "imagenet"):
+        return weights
+    return str((folder / Path(weights).expanduser()).resolve())
+
+
+def describe_mistakes(error: ValidationError, known: tuple[str, ...] = ()) -> list[str]:
+    """One line a mistake: the path of the value, what is wrong, and what to write instead."""
+    lines = []
+    for mistake in error.errors(include_url=False):
+        # pydantic adds the branch of a union to the path; users never wrote it.
+        where = ".".join(str(part) for part in mistake["loc"] if not _is_union_branch(part))
+        if mistake["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+            line = f"{where}: unknown{did_you_mean(str(mistake['loc'][-1]), known)}"
+        elif mistake["type"] in ("missing", "missing_argument"):
+            line = f"{where}: required, but not given"
+        elif mistake["type"] == "value_error":
+            text = mistake["msg"].removeprefix("Value error, ")
+            line = f"{where}: {text}" if where else text
+        elif mistake["type"] == "literal_error":
+            expected = mistake.get("ctx", {}).get("expected", "").replace("'", "")
+            near = did_you_mean(str(mistake["input"]), _words(expected))
+            line = f"{where}: {mistake['input']} is not one of {expected}{near}"
+        else:
+            text = mistake["msg"].removeprefix("Input ")
+            line = f"{where}: {mistake['input']!r} {text}"
+        lines.append(line)
+    return lines
+
+
+def _words(listed: str) -> list[str]:
+    """Split pydantic's `a, b or c` into words."""
+    return listed.replace(" or ", ", ").split(", ")
+
+
+def _is_union_branch(part: int | str) -> bool:
+    return isinstance(part, str) and ("[" in part or part in ("int", "float", "str", "none"))
+
+
+def _with_floats(values: Mapping[str, Any]) -> dict[str, Any]:
+    # Strict numbers keep `batch_size: true` out; a whole number is still a fine learning rate.
+    return {
+        name: float(value)
+        if name in _FLOAT_FIELDS and isinstance(value, int) and not isinstance(value, bool)
+        else value
+        for name, value in values.items()
+    }
+
+
+_FLOAT_FIELDS = {
+    field.name for field in dataclasses.fields(Recipe) if isinstance(field.default, float)
+}
