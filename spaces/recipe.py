@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from spaces.errors import UserError
@@ -94,7 +94,6 @@ class Recipe:
 
 
 RECIPE_FIELDS: tuple[str, ...] = tuple(field.name for field in dataclasses.fields(Recipe))
-_ADAPTER = TypeAdapter(Recipe)
 
 
 def recipe_from(values: Mapping[str, Any]) -> Recipe:
@@ -103,7 +102,7 @@ def recipe_from(values: Mapping[str, Any]) -> Recipe:
     Raises UserError with a line for each mistake.
     """
     try:
-        return _ADAPTER.validate_python(_with_floats(values))
+        return Recipe(**_with_floats(values))
     except ValidationError as error:
         raise UserError("\n".join(describe_mistakes(error, RECIPE_FIELDS))) from None
 
