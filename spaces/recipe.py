@@ -20,9 +20,7 @@ WIDTH_FAMILIES = (BASELINE, "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_
 NUMBERS = "numbers"
 
 
-@dataclass(
-    frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True)
-)
+@dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True))
 class Recipe:
     """A fully decided configuration of one trial.
 
@@ -166,12 +164,12 @@ def _with_floats(values: Mapping[str, Any]) -> dict[str, Any]:
     # Strict numbers keep `batch_size: true` out; a whole number is still a fine learning rate.
     return {
         name: float(value)
-        if name in _FLOAT_FIELDS and isinstance(value, int) and not isinstance(value, bool)
+        if name in FLOAT_FIELDS and isinstance(value, int) and not isinstance(value, bool)
         else value
         for name, value in values.items()
     }
 
 
-_FLOAT_FIELDS = {
+FLOAT_FIELDS = {
     field.name for field in dataclasses.fields(Recipe) if isinstance(field.default, float)
 }

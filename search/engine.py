@@ -1,0 +1,272 @@
+"""Runs a study: the one place where Ray Tune, the ledger and the run folder meet."""
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import ray
+from ray import tune
+from ray.tune.experiment import Trial as RayTrial
+
+from search import optuna_storage
+from search.ledger import Ledger, TrialRecord
+from search.preflight import check_study
+from search.run_folder import TUNE_FOLDER, RunFolder, trial_folder_name
+from search.searcher import LedgerSearcher, Recorder, StopOnRequest, gives_up, trial_number
+from search.study import Study
+from spaces.errors import UserError
+from trainables.cost import recipe_cost
+from trainables.images import open_data
+from trainables.trial import Trial
+
+# How often the tables are replaced while trials run; a finished trial waits as long to be seen.
+_WRITE_PERIOD_SECONDS = 2.0
+_SHOW_PERIOD_SECONDS = 0.25
+_RAY_SETTINGS = {
+    # Ray's own tables, loggers and snapshots: ours take their place, and they cost time a trial.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": str(10**9),
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+
+Ending = Literal["budget", "exhausted", "failures", "interrupted"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """What a listener may show while a search runs."""
+
+    study: Study
+    ledger: Ledger
+    num_workers: int
+    seconds: float
+    """Wall time of the search, over all of its sessions."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchResult:
+    """How a search ended, and where its results lie."""
+
+    folder: Path
+    ledger: Ledger
+    ending: Ending
+    seconds: float
+
+
+def run_search(
+    study: Study,
+    *,
+    resume: bool = False,
+    show: Callable[[Progress], None] = lambda _: None,
+) -> SearchResult:
+    """Run a study to the end of its budget, or go on with it.
+
+    Uses the Ray that this process is connected to, or starts one of its own. Ctrl-C ends the
+    search cleanly, what runs is left to `resume`. Raises UserError before anything is started
+    where the study can't work.
+    """
+    data = open_data(study.data)
+    check_study(study, data)
+    with _ray(study) as num_workers:
+        folder = (RunFolder.reopen if resume else RunFolder.create)(study, data)
+        try:
+            ledger = _open_ledger(study, folder, num_classes=len(data.classes), resume=resume)
+            return _Session(study, folder, ledger, num_workers, show).run()
+        finally:
+            folder.close()
+
+
+class _Session:
+    """One sitting of a search, from its start or a resume to its end or an interruption."""
+
+    def __init__(
+        self,
+        study: Study,
+        folder: RunFolder,
+        ledger: Ledger,
+        num_workers: int,
+        show: Callable[[Progress], None],
+    ) -> None:
+        self._study = study
+        self._folder = folder
+        self._ledger = ledger
+        self._num_workers = num_workers
+        self._show = show
+        self._searched_before = ledger.seconds_searched
+        self._started = self._written = self._shown = time.monotonic()
+
+    def run(self) -> SearchResult:
+        searcher = LedgerSearcher(
+            self._ledger, may_begin=self._may_begin, config_of=self._config_of
+        )
+        stopper = StopOnRequest()
+        try:
+            with _interruption(stopper):
+                self._tuner(searcher, stopper).fit()
+        finally:
+            self._write()
+            self._show(self._progress())
+        return SearchResult(
+            folder=self._folder.path,
+            ledger=self._ledger,
+            ending=self._ending(searcher, stopper),
+            seconds=self._seconds,
+        )
+
+    @property
+    def _seconds(self) -> float:
+        return self._searched_before + time.monotonic() - self._started
+
+    def _tuner(self, searcher: LedgerSearcher, stopper: StopOnRequest) -> tune.Tuner:
+        resources = self._study.resources
+        trainable = tune.with_resources(Trial, {"cpu": resources.cpus, "gpu": resources.gpus})
+        return tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                num_samples=-1,  # the searcher says when the budget is used up
+                max_concurrent_trials=self._num_workers,
+                reuse_actors=True,
+                trial_name_creator=_trial_name,
+                trial_dirname_creator=_trial_name,
+            ),
+            run_config=tune.RunConfig(
+                name=self._folder.new_session(),
+                storage_path=str(self._folder.path / TUNE_FOLDER),
+                stop=stopper,
+                callbacks=[Recorder(self._ledger, self._folder.path, after_step=self._after_step)],
+                checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+                verbose=0,
+            ),
+        )
+
+    def _may_begin(self) -> bool:
+        budget = self._study.budget
+        if gives_up(self._ledger):
+            return False
+        if budget.trials is not None and len(self._ledger.records) >= budget.trials:
+            return False
+        return budget.hours is None or self._seconds < budget.hours * 3600
+
+    def _config_of(self, record: TrialRecord) -> dict[str, Any]:
+        checkpoint = self._folder.latest_checkpoint(record.number)
+        return {
+            "recipe": record.recipe.to_dict(),
+            "data": str(self._study.data),
+            "threads": self._study.resources.cpus,
+            "resume_from": str(checkpoint) if checkpoint else None,
+        }
+
+    def _after_step(self) -> None:
+        now = time.monotonic()
+        if now - self._written > _WRITE_PERIOD_SECONDS:
+            self._written = now
+            self._write()
+        if now - self._shown > _SHOW_PERIOD_SECONDS:
+            self._shown = now
+            self._show(self._progress())
+
+    def _write(self) -> None:
+        self._folder.write_tables(self._ledger.records.values())
+        self._ledger.seconds_searched = self._seconds
+
+    def _progress(self) -> Progress:
+        return Progress(
+            study=self._study,
+            ledger=self._ledger,
+            num_workers=self._num_workers,
+            seconds=self._seconds,
+        )
+
+    def _ending(self, searcher: LedgerSearcher, stopper: StopOnRequest) -> Ending:
+        if stopper.requested:
+            return "interrupted"
+        if gives_up(self._ledger):
+            return "failures"
+        return "exhausted" if searcher.exhausted else "budget"
+
+
+def _open_ledger(study: Study, folder: RunFolder, *, num_classes: int, resume: bool) -> Ledger:
+    if resume:
+        optuna_study = optuna_storage.load_study(folder.path, study.name)
+    else:
+        optuna_study = optuna_storage.create_study(folder.path, study.name, study.directions)
+    ledger = Ledger(
+        optuna_study,
+        space=study.space,
+        objectives=study.objectives,
+        sampler=study.sampler.name,
+        seed=study.seed,
+        measure=partial(recipe_cost, num_classes=num_classes),
+    )
+    if not resume:
+        ledger.enqueue(study.enqueue)
+    return ledger
+
+
+@contextmanager
+def _ray(study: Study) -> Iterator[int]:
+    """Have a Ray to run on; yields how many of the study's trials fit into it at once."""
+    os.environ.update({name: os.environ.get(name, value) for name, value in _RAY_SETTINGS.items()})
+    begun_here = not ray.is_initialized()
+    if begun_here:
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    try:
+        yield _num_workers(study, ray.cluster_resources())
+    finally:
+        if begun_here:
+            ray.shutdown()
+
+
+def _num_workers(study: Study, available: Mapping[str, float]) -> int:
+    wanted = {"CPU": study.resources.cpus, "GPU": study.resources.gpus}
+    for kind, amount in wanted.items():
+        if amount > available.get(kind, 0):
+            raise UserError(
+                f"resources.{kind.lower()}s: a trial takes {amount:g}, and there are"
+                f" {available.get(kind, 0):g}"
+            )
+    return min(
+        int(available[kind] / amount + 1e-9) for kind, amount in wanted.items() if amount > 0
+    )
+
+
+@contextmanager
+def _interruption(stopper: StopOnRequest) -> Iterator[None]:
+    """Turn the first Ctrl-C into a clean end; the second one ends at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def request(_signal: int, _frame: Any) -> None:
+        stopper.requested = True
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, request)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _trial_name(trial: RayTrial) -> str:
+    return trial_folder_name(trial_number(trial))

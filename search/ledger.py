@@ -1,0 +1,303 @@
+"""Every trial of a study: asked for, followed, and told to Optuna exactly once.
+
+Optuna's storage is the truth, and this is the only code that writes to it. A trial's recipe and
+cost are stored before it starts and its outcome before it is told, so that whatever moment a
+driver dies at, the next one knows what was finished and what has to go on. No Ray here.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.trial import TrialState
+
+from analysis.front import pareto_front
+from search.samplers import build_sampler
+from spaces.errors import UserError
+from spaces.recipe import Recipe, recipe_from
+from spaces.space import SearchSpace
+from trainables.cost import Cost
+from trainables.training import EpochMetrics
+
+# Keys of Optuna's user attributes.
+_RECIPE, _COST, _OUTCOME, _ENQUEUED = "recipe", "cost", "outcome", "enqueued"
+# So many proposals in a row that were all tried already: a small space is used up.
+_MAX_REPEATS = 200
+
+
+class SpaceExhaustedError(Exception):
+    """The sampler proposes nothing but recipes that are finished."""
+
+
+@dataclass(slots=True, kw_only=True)
+class TrialRecord:
+    """One trial as far as it has come."""
+
+    number: int
+    recipe: Recipe
+    cost: Cost | None = None
+    state: TrialState = TrialState.RUNNING
+    epochs: list[EpochMetrics] = field(default_factory=list)
+    accuracy: float | None = None
+    """Of the last epoch on the validation split; None until the trial is complete."""
+    error: str | None = None
+    checkpoint: str | None = None
+    """Of the last epoch saved: a path, relative to the run folder where it lies in it."""
+    reused: int | None = None
+    """The finished trial of the same recipe whose result this one took over."""
+
+    @property
+    def seconds(self) -> float:
+        return sum(metrics.seconds for metrics in self.epochs)
+
+    def add_epochs(self, epochs: Iterable[EpochMetrics]) -> None:
+        """Take up epochs, of which a resumed trial may repeat some."""
+        known = {metrics.epoch: metrics for metrics in self.epochs}
+        known.update({metrics.epoch: metrics for metrics in epochs})
+        self.epochs = [known[epoch] for epoch in sorted(known)]
+
+
+class Ledger:
+    """The trials of one study, in Optuna's storage and in memory."""
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        *,
+        space: SearchSpace,
+        objectives: Mapping[str, str],
+        sampler: str,
+        seed: int,
+        measure: Callable[[Recipe], Cost],
+    ) -> None:
+        """measure: the cost of a recipe's model, before any training."""
+        self.records: dict[int, TrialRecord] = {}
+        self._study = study
+        self._space = space
+        self._objectives = dict(objectives)
+        self._sampler = sampler
+        self._seed = seed
+        self._measure = measure
+        self._trials: dict[int, optuna.Trial] = {}
+        self._interrupted: list[TrialRecord] = []
+        self._finished: dict[str, TrialRecord] = {}
+        self._running: dict[str, int] = {}
+        self._followers: dict[int, list[int]] = defaultdict(list)
+        for frozen in study.get_trials(deepcopy=False):
+            self._take_up(frozen)
+
+    def enqueue(self, recipes: Iterable[Recipe]) -> None:
+        """Have these recipes proposed before any that the sampler draws."""
+        for recipe in recipes:
+            self._study.enqueue_trial(
+                self._space.params_of(recipe), user_attrs={_ENQUEUED: recipe.to_dict()}
+            )
+
+    def ask(self, *, may_begin: Callable[[], bool]) -> TrialRecord | None:
+        """The next trial to run: one that was interrupted, or a new one.
+
+        may_begin: whether the budget has room for another trial. A proposal that is finished
+        already takes its result over at once, one that is being trained waits for that trial, and
+        one without a cost fails; each counts as a trial, and the next is asked for. None when the
+        budget is used up. Raises SpaceExhaustedError after 200 repetitions in a row.
+        """
+        if self._interrupted:
+            record = self._interrupted.pop(0)
+            self._running[record.recipe.key] = record.number
+            return record
+        for _ in range(_MAX_REPEATS):
+            if not may_begin():
+                return None
+            record = self._propose()
+            if record is not None and self._is_new(record):
+                self._running[record.recipe.key] = record.number
+                return record
+        raise SpaceExhaustedError
+
+    def complete(self, number: int, *, checkpoint: str | None = None) -> None:
+        """Tell a trial that ran all its epochs."""
+        record = self.records[number]
+        record.checkpoint = checkpoint
+        record.accuracy = record.epochs[-1].accuracy
+        self._tell(record, TrialState.COMPLETE)
+
+    def fail(self, number: int, reason: str) -> None:
+        """Tell a trial that came to nothing: recorded with its reason, never scored."""
+        record = self.records[number]
+        record.error = reason
+        self._tell(record, TrialState.FAIL)
+
+    def drop_dominated_checkpoints(self) -> list[str]:
+        """Forget the checkpoints of finished trials that are off the front; returns them."""
+        on_front = {record.number for record in self.front()}
+        dropped = []
+        for record in self.records.values():
+            over = record.state.is_finished() and record.number not in on_front
+            if over and record.checkpoint is not None:
+                dropped.append(record.checkpoint)
+                record.checkpoint = None
+        return dropped
+
+    def front(self) -> list[TrialRecord]:
+        """Complete trials that none other dominates, the cheapest by the last objective first."""
+        complete = self.in_state(TrialState.COMPLETE)
+        losses = [self._losses(record) for record in complete]
+        if not losses:
+            return []
+        order = sorted(range(len(complete)), key=lambda row: losses[row][::-1])
+        kept = pareto_front(np.array(losses))
+        return [complete[row] for row in order if kept[row]]
+
+    def in_state(self, *states: TrialState) -> list[TrialRecord]:
+        """Trials in one of the states, by number."""
+        return [record for record in self.records.values() if record.state in states]
+
+    @property
+    def seconds_searched(self) -> float:
+        """Wall time of the search, over all of its sessions; set it as the search goes."""
+        return self._study.user_attrs.get("seconds_searched", 0.0)
+
+    @seconds_searched.setter
+    def seconds_searched(self, seconds: float) -> None:
+        self._study.set_user_attr("seconds_searched", seconds)
+
+    def _propose(self) -> TrialRecord | None:
+        """Ask Optuna and store what it proposed; None where the trial has failed already."""
+        self._study.sampler = build_sampler(
+            self._sampler, seed=self._seed, trial_number=len(self.records)
+        )
+        trial = self._study.ask()
+        self._trials[trial.number] = trial
+        recipe = self._recipe_of(trial)
+        record = TrialRecord(number=trial.number, recipe=recipe or Recipe())
+        self.records[trial.number] = record
+        if recipe is None:
+            return None
+        trial.set_user_attr(_RECIPE, recipe.to_dict())
+        return record if self._measure_cost(record) else None
+
+    def _recipe_of(self, trial: optuna.Trial) -> Recipe:
+        enqueued = trial.user_attrs.get(_ENQUEUED)
+        if enqueued is None:
+            return self._space.suggest(trial)
+        recipe = recipe_from(enqueued)
+        # Drawing what was fixed tells the sampler which parameters the recipe has.
+        for name in self._space.params_of(recipe):
+            self._space.rules[name].dimension.suggest(trial, name)
+        return recipe
+
+    def _measure_cost(self, record: TrialRecord) -> bool:
+        try:
+            record.cost = self._measure(record.recipe)
+        except UserError as error:
+            self.fail(record.number, str(error))
+            return False
+        self._trials[record.number].set_user_attr(_COST, asdict(record.cost))
+        return True
+
+    def _is_new(self, record: TrialRecord) -> bool:
+        key = record.recipe.key
+        if key in self._finished:
+            self._reuse(record, self._finished[key])
+            return False
+        if key in self._running:
+            self._followers[self._running[key]].append(record.number)
+            return False
+        return True
+
+    def _reuse(self, record: TrialRecord, source: TrialRecord) -> None:
+        record.reused = source.number
+        record.accuracy = source.accuracy
+        self._tell(record, TrialState.COMPLETE)
+
+    def _tell(self, record: TrialRecord, state: TrialState) -> None:
+        assert record.state == TrialState.RUNNING, f"trial {record.number} is told twice"
+        outcome = {
+            "state": state.name,
+            "accuracy": record.accuracy,
+            "error": record.error,
+            "checkpoint": record.checkpoint,
+            "reused": record.reused,
+            "epochs": [asdict(metrics) for metrics in record.epochs],
+        }
+        self._trials[record.number].set_user_attr(_OUTCOME, outcome)
+        self._close(record, state)
+        for follower in self._followers.pop(record.number, []):
+            self._settle(self.records[follower], record)
+
+    def _settle(self, follower: TrialRecord, leader: TrialRecord) -> None:
+        if leader.state == TrialState.COMPLETE:
+            self._reuse(follower, leader)
+        else:
+            self.fail(follower.number, f"as trial {leader.number}: {leader.error}")
+
+    def _close(self, record: TrialRecord, state: TrialState) -> None:
+        """Set the trial's last state, in Optuna and here."""
+        record.state = state
+        if state == TrialState.COMPLETE:
+            self._study.tell(record.number, self._values(record))
+            self._finished.setdefault(record.recipe.key, record)
+        else:
+            self._study.tell(record.number, state=state)
+        self._running = {key: n for key, n in self._running.items() if n != record.number}
+
+    def _values(self, record: TrialRecord) -> list[float]:
+        numbers = {"accuracy": record.accuracy, **(asdict(record.cost) if record.cost else {})}
+        return [float(numbers[name]) for name in self._objectives]
+
+    def _losses(self, record: TrialRecord) -> list[float]:
+        ways = self._objectives.values()
+        values = zip(self._values(record), ways, strict=True)
+        return [-value if way == "max" else value for value, way in values]
+
+    def _take_up(self, frozen: optuna.trial.FrozenTrial) -> None:
+        """Read a trial back from the storage, and finish telling it where that was cut off."""
+        if frozen.state == TrialState.WAITING:
+            return
+        attributes = frozen.user_attrs
+        written = attributes.get(_RECIPE, attributes.get(_ENQUEUED))
+        record = TrialRecord(number=frozen.number, recipe=recipe_from(written or {}))
+        self.records[frozen.number] = record
+        self._trials[frozen.number] = optuna.Trial(self._study, frozen._trial_id)
+        if _COST in attributes:
+            record.cost = Cost(
+                **{**attributes[_COST], "uncounted": tuple(attributes[_COST]["uncounted"])}
+            )
+        outcome = attributes.get(_OUTCOME)
+        if outcome is not None:
+            record.accuracy = outcome["accuracy"]
+            record.error = outcome["error"]
+            record.checkpoint = outcome["checkpoint"]
+            record.reused = outcome["reused"]
+            record.add_epochs(EpochMetrics(**metrics) for metrics in outcome["epochs"])
+        self._place(record, frozen.state, outcome, has_recipe=written is not None)
+
+    def _place(
+        self,
+        record: TrialRecord,
+        stored: TrialState,
+        outcome: Mapping[str, Any] | None,
+        *,
+        has_recipe: bool,
+    ) -> None:
+        if stored.is_finished():
+            record.state = stored
+            if stored == TrialState.COMPLETE:
+                self._finished.setdefault(record.recipe.key, record)
+        elif outcome is not None:
+            self._close(record, TrialState[outcome["state"]])
+        elif not has_recipe:
+            self.fail(record.number, "the search was stopped before the recipe was drawn")
+        elif record.cost is not None or self._measure_cost(record):
+            if self._is_new(record):
+                self._interrupted.append(record)
+                self._running[record.recipe.key] = record.number
+
+
+def checkpoint_of(record: TrialRecord, folder: Path) -> Path | None:
+    """Where a record's checkpoint lies, in the run folder of now."""
+    return folder / record.checkpoint if record.checkpoint else None

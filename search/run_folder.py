@@ -1,0 +1,206 @@
+"""The run folder: where everything about one search lies, and its one writer.
+
+Tables are views of Optuna's storage and of the trials that run, replaced whole, so that a reader
+never sees half of one. The layout is public; other tools read it.
+"""
+
+import os
+import platform
+import subprocess
+from collections.abc import Iterable
+from dataclasses import asdict, fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
+
+from search.ledger import TrialRecord
+from search.study import Study
+from spaces.errors import UserError
+from spaces.recipe import RECIPE_FIELDS, Recipe
+from spaces.yaml_files import read_yaml_mapping, write_yaml
+from trainables.cost import COST_COLUMNS
+from trainables.images import ImageData
+from trainables.training import EpochMetrics
+
+STUDY_FILE = "study.yaml"
+TRIALS_FILE = "trials.parquet"
+EPOCHS_FILE = "epochs.parquet"
+TUNE_FOLDER = "tune"
+_PROVENANCE = "provenance"
+_ARROW_TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+
+
+class RunFolder:
+    """Writes one search's results; holds a lock, so that no second driver does the same."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = FileLock(path / TUNE_FOLDER / "driver.lock")
+
+    @classmethod
+    def create(cls, study: Study, data: ImageData) -> "RunFolder":
+        """Make the folder. Raises UserError where it exists: a run is never overwritten."""
+        path = study.folder
+        try:
+            (path / TUNE_FOLDER).mkdir(parents=True)
+        except FileExistsError:
+            raise UserError(
+                f"{path} exists; go on with it by --resume, or give the study another name"
+            ) from None
+        except OSError as error:
+            raise UserError(f"storage: can't write {path}: {error.strerror}") from None
+        folder = cls(path)
+        folder._acquire()
+        content = {**study.resolved(), _PROVENANCE: _provenance(study, data)}
+        _replace(path / STUDY_FILE, write_yaml(content).encode())
+        return folder
+
+    @classmethod
+    def reopen(cls, study: Study, data: ImageData) -> "RunFolder":
+        """Open the folder of a search to go on with.
+
+        Raises UserError where there is none, where another driver is at work in it, or where the
+        data, the space or the objectives are not those that it began with.
+        """
+        path = study.folder
+        if not (path / STUDY_FILE).exists():
+            raise UserError(f"{path}: no search was begun here; leave out --resume")
+        folder = cls(path)
+        folder._acquire()
+        stored = read_yaml_mapping(path / STUDY_FILE)
+        now = {**study.resolved(), _PROVENANCE: _provenance(study, data)}
+        changed = [name for name in ("space", "objectives") if stored.get(name) != now[name]]
+        if stored[_PROVENANCE]["data_digest"] != data.digest:
+            changed.append("data")
+        if changed:
+            raise UserError(
+                f"{path}: {' and '.join(changed)} changed since this search began; change back,"
+                " or give the study another name"
+            )
+        _replace(path / STUDY_FILE, write_yaml(now).encode())
+        return folder
+
+    def write_tables(self, records: Iterable[TrialRecord]) -> None:
+        """Replace trials.parquet and epochs.parquet."""
+        records = list(records)
+        trials = pa.Table.from_pylist([_trial_row(record) for record in records], _trials_schema())
+        rows = [
+            {"trial": record.number, **asdict(metrics)}
+            for record in records
+            for metrics in record.epochs
+        ]
+        epochs = pa.Table.from_pylist(rows, _epochs_schema())
+        for name, table in ((TRIALS_FILE, trials), (EPOCHS_FILE, epochs)):
+            sink = pa.BufferOutputStream()
+            pq.write_table(table, sink)
+            _replace(self.path / name, sink.getvalue())
+
+    def new_session(self) -> str:
+        """The name of Ray Tune's next experiment folder below tune/."""
+        used = len(list((self.path / TUNE_FOLDER).glob("session-*")))
+        return f"session-{used + 1:03d}"
+
+    def latest_checkpoint(self, number: int) -> Path | None:
+        """The newest checkpoint that a trial left behind in any session."""
+        pattern = f"session-*/{trial_folder_name(number)}/checkpoint_*"
+        found = [path for path in (self.path / TUNE_FOLDER).glob(pattern) if any(path.iterdir())]
+        return max(found, key=lambda path: path.stat().st_mtime, default=None)
+
+    def close(self) -> None:
+        self._lock.release()
+
+    def _acquire(self) -> None:
+        try:
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            raise UserError(f"{self.path}: another search is at work in this folder") from None
+
+
+def trial_folder_name(number: int) -> str:
+    """A trial's folder below a session of Ray Tune's."""
+    return f"trial-{number:05d}"
+
+
+def _trial_row(record: TrialRecord) -> dict[str, Any]:
+    cost = record.cost
+    return {
+        "trial": record.number,
+        "state": record.state.name,
+        **record.recipe.to_dict(),
+        "accuracy": record.accuracy,
+        **{name: getattr(cost, name) if cost else None for name in COST_COLUMNS},
+        "epochs_trained": len(record.epochs),
+        "seconds": record.seconds,
+        "error": record.error,
+        "checkpoint": record.checkpoint,
+    }
+
+
+def _trials_schema() -> pa.Schema:
+    defaults = Recipe()
+    columns: dict[str, pa.DataType] = {"trial": pa.int64(), "state": pa.string()}
+    for name in RECIPE_FIELDS:
+        # `unfrozen` is None by default: every block trains.
+        columns[name] = _ARROW_TYPES.get(type(getattr(defaults, name)), pa.int64())
+    columns["accuracy"] = pa.float64()
+    columns |= {name: pa.int64() if name == "params" else pa.float64() for name in COST_COLUMNS}
+    columns |= {"epochs_trained": pa.int64(), "seconds": pa.float64()}
+    columns |= {"error": pa.string(), "checkpoint": pa.string()}
+    return pa.schema(columns.items())
+
+
+def _epochs_schema() -> pa.Schema:
+    columns = [("trial", pa.int64())]
+    for column in fields(EpochMetrics):
+        columns.append((column.name, pa.int64() if column.name == "epoch" else pa.float64()))
+    return pa.schema(columns)
+
+
+def _replace(path: Path, content: bytes | pa.Buffer) -> None:
+    """Write a file so that it is there whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"can't write {path}: {error.strerror}") from None
+
+
+def _provenance(study: Study, data: ImageData) -> dict[str, Any]:
+    packages = ("flopwise", "torch", "torchvision", "ray", "optuna", "fvcore")
+    return {
+        "versions": {"python": platform.python_version()}
+        | {package: version(package) for package in packages},
+        "git_commit": _git_commit(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "space_name": study.space.name,
+        "space_hash": study.space.digest,
+        "data_name": data.name,
+        "data_digest": data.digest,
+        "num_classes": len(data.classes),
+    }
+
+
+def _git_commit() -> str | None:
+    """The commit of this checkout, with -dirty where files differ from it; None outside of git."""
+    command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    try:
+        result = subprocess.run(  # noqa: S603
+            command,
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout.strip() or None

@@ -1,0 +1,169 @@
+"""Ray Tune's side of a search: hands out the ledger's trials and tells it what became of them.
+
+Everything that is decided is decided in the ledger; these classes only translate. Ray's own
+OptunaSearch is not used: it loses failed trials and tells stopped ones as finished.
+"""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from optuna.trial import TrialState
+from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
+from ray.tune import Callback
+from ray.tune.experiment import Trial as RayTrial
+from ray.tune.search import Searcher
+from ray.tune.stopper import Stopper
+
+from search.ledger import Ledger, SpaceExhaustedError, TrialRecord
+from trainables.training import EpochMetrics
+from trainables.trial import EPOCHS, FAILURE, describe_failure
+
+# So many failures and nothing finished: the study is wrong, not a recipe.
+MAX_FAILURES_FROM_START = 8
+_NUMBER = "number"
+
+
+def trial_number(trial: RayTrial) -> int:
+    """Optuna's number of the trial that Ray runs."""
+    return trial.config[_NUMBER]
+
+
+def gives_up(ledger: Ledger) -> bool:
+    """Whether everything has failed so far, often enough to say that it always will."""
+    records = ledger.records.values()
+    num_failed = sum(record.state == TrialState.FAIL for record in records)
+    return num_failed >= MAX_FAILURES_FROM_START and not any(
+        record.epochs or record.state == TrialState.COMPLETE for record in records
+    )
+
+
+class LedgerSearcher(Searcher):
+    """Proposes the ledger's trials to Ray Tune until the budget is used up."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        *,
+        may_begin: Callable[[], bool],
+        config_of: Callable[[TrialRecord], dict[str, Any]],
+    ) -> None:
+        """config_of: what the trainable needs of a trial besides its number."""
+        super().__init__()
+        self._ledger = ledger
+        self._may_begin = may_begin
+        self._config_of = config_of
+        self.numbers: dict[str, int] = {}
+        self.exhausted = False
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        try:
+            record = self._ledger.ask(may_begin=self._may_begin)
+        except SpaceExhaustedError:
+            self.exhausted = True
+            return Searcher.FINISHED
+        if record is None:
+            return Searcher.FINISHED
+        self.numbers[trial_id] = record.number
+        return {_NUMBER: record.number, **self._config_of(record)}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """The recorder tells the ledger: Ray gives the reason of an error to callbacks alone."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: Optuna's storage holds it all, and Ray's snapshot would lag behind."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing, as in save."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Ray pickles the whole tuner to restore it, and we begin a new one instead."""
+        return {}
+
+
+class Recorder(Callback):
+    """Takes what Ray reports into the ledger, and the ledger into the run folder."""
+
+    def __init__(self, ledger: Ledger, folder: Path, *, after_step: Callable[[], None]) -> None:
+        """after_step: called often, also when nothing happened; it decides what to do when."""
+        self._ledger = ledger
+        self._folder = folder
+        self._after_step = after_step
+        self._failures: dict[int, str] = {}
+        self._checkpoints: dict[int, str] = {}
+
+    def on_trial_result(
+        self,
+        iteration: int,
+        trials: list[RayTrial],
+        trial: RayTrial,
+        result: dict[str, Any],
+        **info: Any,
+    ) -> None:
+        number = trial_number(trial)
+        record = self._ledger.records[number]
+        record.add_epochs(EpochMetrics(**metrics) for metrics in result[EPOCHS])
+        if result[FAILURE] is not None:
+            self._failures[number] = result[FAILURE]
+
+    def on_checkpoint(
+        self,
+        iteration: int,
+        trials: list[RayTrial],
+        trial: RayTrial,
+        checkpoint: Any,
+        **info: Any,
+    ) -> None:
+        path = Path(checkpoint.path).resolve()
+        self._checkpoints[trial_number(trial)] = str(path.relative_to(self._folder.resolve()))
+
+    def on_trial_complete(
+        self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any
+    ) -> None:
+        number = trial_number(trial)
+        if number in self._failures:
+            self._ledger.fail(number, self._failures[number])
+        else:
+            self._ledger.complete(number, checkpoint=self._checkpoints.get(number))
+        for dropped in self._ledger.drop_dominated_checkpoints():
+            shutil.rmtree(self._folder / dropped, ignore_errors=True)
+
+    def on_trial_error(
+        self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any
+    ) -> None:
+        self._ledger.fail(trial_number(trial), _reason(trial))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing, as in LedgerSearcher."""
+        return {}
+
+    def on_step_end(self, iteration: int, trials: list[RayTrial], **info: Any) -> None:
+        self._after_step()
+
+
+class StopOnRequest(Stopper):
+    """Ends the whole search, its running trials left to be resumed, once asked to."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self.requested
+
+
+def _reason(trial: RayTrial) -> str:
+    """One line of what Ray knows about the end of a trial's process."""
+    error = trial.get_pickled_error()
+    if isinstance(error, RayTaskError):
+        return describe_failure(error.cause if isinstance(error.cause, Exception) else error)
+    if isinstance(error, OutOfMemoryError):
+        return "out of memory: Ray ended the trial's process before the machine ran out"
+    if isinstance(error, RayActorError):
+        return "the trial's process died: killed from outside, or by the system for its memory"
+    return " ".join(str(error).split()) or "Ray gave no reason"

@@ -1,0 +1,247 @@
+"""The study file: one search, as its user wrote it, validated."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from optuna.study import StudyDirection
+from pydantic import (
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic.dataclasses import dataclass
+
+from spaces.errors import UserError
+from spaces.recipe import Recipe, describe_mistakes, read_recipe
+from spaces.space import SearchSpace
+from spaces.space_file import load_space, narrow, parse_space
+from spaces.yaml_files import did_you_mean, read_yaml_mapping
+from trainables.cost import COST_COLUMNS
+
+ACCURACY = "accuracy"
+Direction = Literal["max", "min"]
+DEFAULT_OBJECTIVES: dict[str, Direction] = {ACCURACY: "max", "effective_gflops": "min"}
+_CONFIG = ConfigDict(extra="forbid", strict=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
+class DataSettings:
+    """Where the prepared data lies."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
+class SamplerSettings:
+    """Which of Optuna's samplers proposes recipes."""
+
+    name: Literal["tpe", "nsga2", "nsga3", "gp", "random", "qmc"] = "tpe"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
+class EarlyStoppingSettings:
+    """Which rule stops trials before their last epoch."""
+
+    name: Literal["none", "pareto"] = "none"
+
+    @field_validator("name")
+    @classmethod
+    def _built(cls, name: str) -> str:
+        if name == "pareto":
+            raise ValueError("pareto early stopping is not built yet; use none")
+        return name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
+class Budget:
+    """When to stop starting trials; those that run by then are finished. None: no limit."""
+
+    trials: Annotated[int, Field(ge=1)] | None = None
+    hours: Annotated[float, Field(gt=0, strict=False)] | None = None
+
+    @model_validator(mode="after")
+    def _ends(self) -> Self:
+        if self.trials is None and self.hours is None:
+            raise ValueError("give trials, hours or both, or the search would never end")
+        return self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
+class Resources:
+    """What one trial takes: CPU cores (also its threads) and GPUs (a part of one is fine)."""
+
+    cpus: Annotated[int, Field(ge=1)] = 1
+    gpus: Annotated[float, Field(ge=0, strict=False)] = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
+class _StudyFile:
+    """The file's own shape; paths as written."""
+
+    name: str
+    data: DataSettings
+    space: str | dict[str, Any]
+    objectives: dict[str, Direction] = Field(default_factory=lambda: dict(DEFAULT_OBJECTIVES))
+    sampler: SamplerSettings = Field(default_factory=SamplerSettings)
+    early_stopping: EarlyStoppingSettings = Field(default_factory=EarlyStoppingSettings)
+    budget: Budget = Field(default_factory=lambda: Budget(trials=64))
+    resources: Resources = Field(default_factory=Resources)
+    storage: str = "runs"
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    enqueue: list[str] = Field(default_factory=list)
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+            raise ValueError(f"{name!r} names a folder: use letters, digits, dots, - and _")
+        return name
+
+    @field_validator("objectives")
+    @classmethod
+    def _columns_exist(cls, objectives: dict[str, Direction]) -> dict[str, Direction]:
+        known = (ACCURACY, *COST_COLUMNS)
+        if not objectives:
+            raise ValueError("name at least one, such as {accuracy: max, gflops: min}")
+        for name in objectives:
+            if name not in known:
+                raise ValueError(
+                    f"{name} is not one of {', '.join(known)}{did_you_mean(name, known)}"
+                )
+            if name == "latency_ms":
+                raise ValueError("latency_ms is not measured yet; use gflops or effective_gflops")
+        return objectives
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(arbitrary_types_allowed=True))
+class Study:
+    """One search, decided: every path absolute, the space read and narrowed."""
+
+    name: str
+    data: Path
+    space: SearchSpace
+    objectives: dict[str, Direction]
+    sampler: SamplerSettings
+    early_stopping: EarlyStoppingSettings
+    budget: Budget
+    resources: Resources
+    storage: Path
+    seed: int
+    enqueue: tuple[Recipe, ...]
+    """Recipes to try first, in this order."""
+
+    @property
+    def folder(self) -> Path:
+        return self.storage / self.name
+
+    @property
+    def directions(self) -> list[StudyDirection]:
+        """The objectives' directions in Optuna's words."""
+        return [
+            StudyDirection.MAXIMIZE if way == "max" else StudyDirection.MINIMIZE
+            for way in self.objectives.values()
+        ]
+
+    def resolved(self) -> dict[str, Any]:
+        """The study as plain data: what study.yaml in the run folder begins with."""
+        return {
+            "name": self.name,
+            "data": {"path": str(self.data)},
+            "space": dict(self.space.written),
+            "objectives": dict(self.objectives),
+            "sampler": asdict(self.sampler),
+            "early_stopping": asdict(self.early_stopping),
+            "budget": asdict(self.budget),
+            "resources": asdict(self.resources),
+            "storage": str(self.storage),
+            "seed": self.seed,
+        }
+
+
+def load_study(
+    path: Path,
+    *,
+    fixes: Mapping[str, Any] | None = None,
+    trials: int | None = None,
+    hours: float | None = None,
+    seed: int | None = None,
+) -> Study:
+    """Read a study file; the keyword arguments override what it says.
+
+    fixes: recipe field -> dimension, as in a space file; see `spaces.space_file.narrow`.
+    Relative paths start at the file. Raises UserError with a line for each mistake.
+    """
+    content = read_yaml_mapping(path)
+    overrides = {"trials": trials, "hours": hours}
+    budget = {name: value for name, value in overrides.items() if value is not None}
+    if budget and isinstance(content.get("budget", {}), Mapping):
+        content["budget"] = {**content.get("budget", {}), **budget}
+    if seed is not None:
+        content["seed"] = seed
+    try:
+        # Through JSON, where strict types still let a mapping become a dataclass.
+        file = TypeAdapter(_StudyFile).validate_json(json.dumps(content, default=str))
+    except ValidationError as error:
+        lines = describe_mistakes(error, _known_names())
+        raise UserError("\n".join(f"{path}: {line}" for line in lines)) from None
+    return _resolve(file, path, fixes or {})
+
+
+def _resolve(file: _StudyFile, path: Path, fixes: Mapping[str, Any]) -> Study:
+    folder = path.parent.resolve()
+    if isinstance(file.space, str):
+        space = load_space(file.space, folder)
+    else:
+        space = parse_space(file.space, name=file.name, source=f"{path}: space", folder=folder)
+    if "seed" not in space.written:
+        space = replace(space, **_with_seed(space, file.seed, path))
+    if fixes:
+        space = narrow(space, fixes)
+    return Study(
+        name=file.name,
+        data=(folder / Path(file.data.path).expanduser()).resolve(),
+        space=space,
+        objectives=dict(file.objectives),
+        sampler=file.sampler,
+        early_stopping=file.early_stopping,
+        budget=file.budget,
+        resources=file.resources,
+        storage=(folder / Path(file.storage).expanduser()).resolve(),
+        seed=file.seed,
+        enqueue=(*_read_enqueued(file.enqueue, folder), *space.enqueue),
+    )
+
+
+def _with_seed(space: SearchSpace, seed: int, path: Path) -> dict[str, Any]:
+    """A study's seed is also its recipes', unless the space says otherwise."""
+    written = {**space.written, "seed": seed}
+    seeded = parse_space(written, name=space.name, source=str(path), folder=path.parent)
+    return {"written": seeded.written, "rules": seeded.rules}
+
+
+def _read_enqueued(listed: list[str], folder: Path) -> list[Recipe]:
+    """A name of a shipped space or of a space file gives its recipes; a recipe file gives one."""
+    recipes: list[Recipe] = []
+    for entry in listed:
+        path = folder / Path(entry).expanduser()
+        if path.suffix in (".yaml", ".yml") and "enqueue" not in read_yaml_mapping(path):
+            recipes.append(read_recipe(path))
+            continue
+        space = load_space(entry, folder)
+        if not space.enqueue:
+            raise UserError(f"enqueue: {entry} lists no recipes under `enqueue`")
+        recipes += space.enqueue
+    return recipes
+
+
+def _known_names() -> tuple[str, ...]:
+    """Every word that a study file may use as a key."""
+    parts = (_StudyFile, DataSettings, SamplerSettings, Budget, Resources)
+    return tuple(name for part in parts for name in part.__dataclass_fields__)

@@ -1,0 +1,216 @@
+"""Where the value of one recipe field comes from: fixed, a choice, or a range."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+Value: TypeAlias = bool | int | float | str | None
+
+
+class Suggester(Protocol):
+    """The part of optuna.trial.Trial that draws values."""
+
+    def suggest_categorical(self, name: str, choices: Any) -> Any: ...
+
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int: ...
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fixed:
+    """One value for every recipe."""
+
+    value: Value
+
+    def suggest(self, trial: Suggester, name: str) -> Value:
+        return self.value
+
+    def contains(self, value: Value) -> bool:
+        return same_value(value, self.value)
+
+    @property
+    def extremes(self) -> tuple[Value, ...]:
+        return (self.value,)
+
+    def describe(self) -> str:
+        return _show(self.value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """One of the values listed, without order."""
+
+    values: tuple[Value, ...]
+
+    def suggest(self, trial: Suggester, name: str) -> Value:
+        return trial.suggest_categorical(name, self.values)
+
+    def contains(self, value: Value) -> bool:
+        return any(same_value(value, other) for other in self.values)
+
+    @property
+    def extremes(self) -> tuple[Value, ...]:
+        return self.values
+
+    def describe(self) -> str:
+        return "one of " + ", ".join(_show(value) for value in self.values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntRange:
+    """A whole number from low to high, both included."""
+
+    low: int
+    high: int
+    step: int = 1
+    log: bool = False
+
+    def suggest(self, trial: Suggester, name: str) -> Value:
+        return trial.suggest_int(name, self.low, self.high, step=self.step, log=self.log)
+
+    def contains(self, value: Value) -> bool:
+        if not isinstance(value, int) or isinstance(value, bool):
+            return False
+        return self.low <= value <= self.high and (value - self.low) % self.step == 0
+
+    @property
+    def extremes(self) -> tuple[Value, ...]:
+        return (self.low, self.high)
+
+    def describe(self) -> str:
+        step = f" in steps of {self.step}" if self.step != 1 else ""
+        return f"{self.low} to {self.high}{step}{', log' if self.log else ''}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FloatRange:
+    """A number from low to high, both included; log: uniform in its logarithm."""
+
+    low: float
+    high: float
+    step: float | None = None
+    log: bool = False
+
+    def suggest(self, trial: Suggester, name: str) -> Value:
+        return trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
+
+    def contains(self, value: Value) -> bool:
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return False
+        return self.low <= value <= self.high and _is_step(value - self.low, self.step)
+
+    @property
+    def extremes(self) -> tuple[Value, ...]:
+        return (self.low, self.high)
+
+    def describe(self) -> str:
+        step = f" in steps of {self.step:g}" if self.step else ""
+        return f"{self.low:g} to {self.high:g}{step}{', log' if self.log else ''}"
+
+
+Dimension: TypeAlias = Fixed | Choice | IntRange | FloatRange
+
+_KINDS = ("fixed", "choices", "int", "float", "log")
+
+
+def parse_dimension(written: Any, *, whole: bool) -> Dimension:
+    """Read the right-hand side of a space file's line, without its `when`.
+
+    whole: the field takes whole numbers, so that `log` means a log-uniform integer.
+    Raises ValueError with what is wrong with it.
+    """
+    if isinstance(written, list):
+        return _choice(written)
+    if not isinstance(written, Mapping):
+        return Fixed(value=_value(written))
+    kinds = [kind for kind in _KINDS if kind in written]
+    if len(kinds) != 1:
+        raise ValueError(f"write one of {', '.join(_KINDS)}; found {_keys(written)}")
+    kind = kinds[0]
+    unknown = [str(key) for key in written if key not in (kind, "step")]
+    if unknown or ("step" in written and kind not in ("int", "float")):
+        raise ValueError(f"{', '.join(unknown) or 'step'}: does not go with {kind}")
+    content = written[kind]
+    if kind == "fixed":
+        return Fixed(value=_value(content))
+    if kind == "choices":
+        if not isinstance(content, list):
+            raise ValueError(f"choices takes a list; found {content!r}")
+        return _choice(content)
+    return _range(kind, content, written.get("step"), whole=whole)
+
+
+def _range(kind: str, bounds: Any, step: Any, *, whole: bool) -> IntRange | FloatRange:
+    if (
+        not isinstance(bounds, list)
+        or len(bounds) != 2
+        or not all(_is_number(bound) for bound in bounds)
+    ):
+        raise ValueError(f"{kind} takes [low, high]; found {bounds!r}")
+    low, high = bounds
+    if low > high:
+        raise ValueError(f"{kind}: low {low:g} is above high {high:g}")
+    if kind == "log" and low <= 0:
+        raise ValueError(f"log: low must be above 0; found {low:g}")
+    if step is not None and (not _is_number(step) or step <= 0):
+        raise ValueError(f"step must be a number above 0; found {step!r}")
+    if kind == "int" or (kind == "log" and whole):
+        if not all(isinstance(number, int) for number in (low, high, step or 1)):
+            raise ValueError(f"{kind} takes whole numbers here; found {bounds!r}")
+        # Optuna cuts a range down to whole steps with a warning; the range that is written holds.
+        if step and (high - low) % step:
+            raise ValueError(f"step {step} does not lead from {low} to {high}")
+        return IntRange(low=low, high=high, step=step or 1, log=kind == "log")
+    if whole:
+        raise ValueError("this field takes whole numbers; write int in place of float")
+    if not _is_step(high - low, step):
+        raise ValueError(f"step {step:g} does not lead from {low:g} to {high:g}")
+    return FloatRange(
+        low=float(low), high=float(high), step=float(step) if step else None, log=kind == "log"
+    )
+
+
+def same_value(one: Value, other: Value) -> bool:
+    """Equal, where true is not 1: Python says otherwise, a recipe does not."""
+    return one == other and isinstance(one, bool) == isinstance(other, bool)
+
+
+def _is_step(distance: float, step: float | None) -> bool:
+    return step is None or abs(distance / step - round(distance / step)) < 1e-9
+
+
+def _choice(values: list[Any]) -> Choice:
+    if not values:
+        raise ValueError("a choice needs at least one value")
+    checked = tuple(_value(value) for value in values)
+    # 1 and True are equal in Python, and not in a recipe.
+    if len({(type(value), value) for value in checked}) != len(checked):
+        raise ValueError(f"a value is listed twice in {values!r}")
+    return Choice(values=checked)
+
+
+def _value(written: Any) -> Value:
+    if written is None or isinstance(written, bool | int | float | str):
+        return written
+    raise ValueError(f"expected a word, a number, true, false or null; found {written!r}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _keys(written: Mapping[Any, Any]) -> str:
+    return ", ".join(str(key) for key in written) or "nothing"
+
+
+def _show(value: Value) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)

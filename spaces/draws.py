@@ -1,0 +1,35 @@
+"""Draws from a search space without a study."""
+
+import math
+import random
+from typing import Any
+
+
+class RandomTrial:
+    """Stands in for Optuna's trial: uniform values, the same for the same seed."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+
+    def suggest_categorical(self, name: str, choices: Any) -> Any:
+        return self._random.choice(choices)
+
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int:
+        if log:
+            return round(self._log_uniform(low, high))
+        return self._random.randrange(low, high + 1, step)
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        if log:
+            return self._log_uniform(low, high)
+        if step is not None:
+            return low + step * self._random.randint(0, round((high - low) / step))
+        return self._random.uniform(low, high)
+
+    def _log_uniform(self, low: float, high: float) -> float:
+        drawn = math.exp(self._random.uniform(math.log(low), math.log(high)))
+        return min(max(drawn, low), high)  # exp(log(low)) may round below low

@@ -1,0 +1,75 @@
+"""Search spaces: the distributions that recipes are drawn from.
+
+A dimension with conditions is drawn only where they hold; elsewhere, and for fields without a
+dimension, the recipe's default holds. `space_file` reads them from YAML.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from spaces.dimensions import Dimension, Fixed, Suggester, Value, same_value
+from spaces.recipe import Recipe, recipe_from
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """A dimension, and the values that other fields must have for it to be drawn."""
+
+    dimension: Dimension
+    when: Mapping[str, tuple[Value, ...]]
+
+    def holds(self, drawn: Mapping[str, Value]) -> bool:
+        """Whether every condition is met by the fields drawn so far."""
+        return all(
+            any(same_value(drawn[field], value) for value in allowed)
+            for field, allowed in self.when.items()
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchSpace:
+    """Rules by recipe field, each after the fields that its conditions name."""
+
+    name: str
+    rules: Mapping[str, Rule]
+    written: Mapping[str, Any]
+    """What the rules were read from, as plain data with absolute paths."""
+    enqueue: tuple[Recipe, ...] = ()
+    """Recipes to try before any that are drawn."""
+
+    def suggest(self, trial: Suggester) -> Recipe:
+        """Draw one recipe. Raises UserError where the drawn fields do not fit each other."""
+        drawn: dict[str, Value] = Recipe().to_dict()
+        for field, rule in self.rules.items():
+            if rule.holds(drawn):
+                drawn[field] = rule.dimension.suggest(trial, field)
+        return recipe_from(drawn)
+
+    def params_of(self, recipe: Recipe) -> dict[str, Value]:
+        """Optuna's parameters of a recipe: what would be drawn for it, as far as it lies inside."""
+        values = recipe.to_dict()
+        return {
+            field: values[field]
+            for field, rule in self.rules.items()
+            if not isinstance(rule.dimension, Fixed)
+            and rule.holds(values)
+            and rule.dimension.contains(values[field])
+        }
+
+    def values_of(self, field: str) -> tuple[Any, ...]:
+        """The choices or extremes of a field, with its default where that can hold."""
+        rule = self.rules.get(field)
+        values = [getattr(recipe, field) for recipe in self.enqueue]
+        values += rule.dimension.extremes if rule else ()
+        if rule is None or rule.when:
+            values.append(getattr(Recipe(), field))
+        return tuple(dict.fromkeys(values))
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits that equal spaces share."""
+        content = json.dumps(dict(self.written), sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:16]

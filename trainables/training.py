@@ -1,0 +1,212 @@
+"""Trains one recipe. Training reports; it does not know who listens.
+
+Read from the top: `train` is the whole of it; `Training` is the same an epoch at a time, with its
+state saved and loaded between epochs. An epoch's random numbers follow from the recipe's seed and
+the epoch's number alone, so that a run which was interrupted ends as one that was not.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from spaces.recipe import Recipe
+from trainables.augmentation import build_augmentation, normalize, to_batch
+from trainables.blocks import freeze, set_training
+from trainables.images import ImageData
+from trainables.models import build_model
+from trainables.optimization import Schedule, balanced_class_weights, build_optimizer
+
+# Large enough to keep the device busy without gradients, small enough for a 224 px ResNet50.
+_EVALUATION_BATCH = 128
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochMetrics:
+    """What one epoch came to, at its end. Accuracies are fractions of 1."""
+
+    epoch: int
+    """Counted from 1."""
+    train_loss: float
+    """Mean over the epoch's batches, with label smoothing and class weights where they are on."""
+    train_accuracy: float
+    val_loss: float
+    """Plain cross-entropy, so that recipes compare."""
+    accuracy: float
+    """Of the validation split."""
+    learning_rate: float
+    """At the epoch's first step."""
+    seconds: float
+    """Of training and validation, on the wall."""
+
+
+class TrainingFailedError(RuntimeError):
+    """The recipe can't be trained to an end: its loss is no longer a number."""
+
+
+def train(
+    recipe: Recipe,
+    data: ImageData,
+    report: Callable[[EpochMetrics], None],
+    *,
+    device: torch.device | None = None,
+) -> "Training":
+    """Train a recipe to its end, calling report after every epoch.
+
+    Raises UserError where the recipe does not fit the data or the model, TrainingFailedError where
+    the loss stops being a number.
+    """
+    training = Training(recipe, data, device=device)
+    while not training.done:
+        report(training.run_epoch())
+    return training
+
+
+class Training:
+    """One recipe in training: `run_epoch` until `done`."""
+
+    def __init__(
+        self, recipe: Recipe, data: ImageData, *, device: torch.device | None = None
+    ) -> None:
+        self.recipe = recipe
+        self.device = device or default_device()
+        self.history: list[EpochMetrics] = []
+        self._labels = data.labels
+        self._train_rows = data.rows("train")
+        self._validation_rows = data.rows("validation")
+        self._images = data.at_size(recipe.input_size)
+        self.model = build_model(recipe, num_classes=len(data.classes)).to(self.device)
+        self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        freeze(self.model, recipe.unfrozen)
+        trained = [weight for weight in self.model.parameters() if weight.requires_grad]
+        self._optimizer = build_optimizer(recipe, trained)
+        num_batches = len(_cut(self._train_rows, recipe.batch_size))
+        self._schedule = Schedule(recipe, self._optimizer, num_batches)
+        self._augment = build_augmentation(recipe)
+        self._class_weights: torch.Tensor | None = None
+        if recipe.class_weighting == "balanced":
+            self._class_weights = balanced_class_weights(
+                self._labels[self._train_rows], len(data.classes)
+            ).to(self.device)
+
+    @property
+    def done(self) -> bool:
+        return len(self.history) == self.recipe.epochs
+
+    def run_epoch(self) -> EpochMetrics:
+        """Train one epoch and validate. Raises TrainingFailedError for a loss that is no number."""
+        started = time.monotonic()
+        epoch = len(self.history) + 1
+        learning_rate = self._optimizer.param_groups[0]["lr"]
+        with torch.random.fork_rng():
+            seed = np.random.SeedSequence([self.recipe.seed, epoch]).generate_state(1)[0]
+            torch.manual_seed(int(seed))
+            train_loss, train_accuracy = self._train_epoch()
+        val_loss, accuracy = self._validate()
+        if not math.isfinite(train_loss) or not math.isfinite(val_loss):
+            raise TrainingFailedError(
+                f"the loss was {train_loss} in training and {val_loss} in validation"
+                f" after epoch {epoch}; a learning rate below {self.recipe.learning_rate:.2g} may"
+                " help"
+            )
+        self._schedule.after_epoch(val_loss)
+        metrics = EpochMetrics(
+            epoch=epoch,
+            train_loss=train_loss,
+            train_accuracy=train_accuracy,
+            val_loss=val_loss,
+            accuracy=accuracy,
+            learning_rate=learning_rate,
+            seconds=time.monotonic() - started,
+        )
+        self.history.append(metrics)
+        return metrics
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next epoch depends on, as tensors and plain data."""
+        return {
+            "recipe": self.recipe.to_dict(),
+            "history": [asdict(metrics) for metrics in self.history],
+            "model": self.model.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "schedule": self._schedule.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state of the same recipe."""
+        assert state["recipe"] == self.recipe.to_dict(), "a state of another recipe"
+        self.model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._schedule.load_state_dict(state["schedule"])
+        self.history = [EpochMetrics(**metrics) for metrics in state["history"]]
+
+    def _train_epoch(self) -> tuple[float, float]:
+        set_training(self.model)
+        loss_sum = torch.zeros((), device=self.device)
+        num_correct = torch.zeros((), device=self.device)
+        batches = _cut(_shuffled(self._train_rows), self.recipe.batch_size)
+        for images_NCHW, labels_N in self._load(batches):
+            if self._augment is not None:
+                images_NCHW = self._augment(images_NCHW)
+            logits_NK = self.model(normalize(images_NCHW))
+            loss = F.cross_entropy(
+                logits_NK,
+                labels_N,
+                weight=self._class_weights,
+                label_smoothing=self.recipe.label_smoothing,
+            )
+            self._optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self._optimizer.step()
+            self._schedule.after_step()
+            # Summed where they are: reading a number here would make a GPU wait at every step.
+            loss_sum += loss.detach()
+            num_correct += (logits_NK.argmax(1) == labels_N).sum()
+        num_images = sum(len(rows) for rows in batches)
+        return float(loss_sum) / len(batches), float(num_correct) / num_images
+
+    @torch.inference_mode()
+    def _validate(self) -> tuple[float, float]:
+        self.model.eval()
+        loss_sum = torch.zeros((), device=self.device)
+        num_correct = torch.zeros((), device=self.device)
+        rows = self._validation_rows
+        batches = [
+            rows[start : start + _EVALUATION_BATCH]
+            for start in range(0, len(rows), _EVALUATION_BATCH)
+        ]
+        for images_NCHW, labels_N in self._load(batches):
+            logits_NK = self.model(normalize(images_NCHW))
+            loss_sum += F.cross_entropy(logits_NK, labels_N, reduction="sum")
+            num_correct += (logits_NK.argmax(1) == labels_N).sum()
+        return float(loss_sum) / len(rows), float(num_correct) / len(rows)
+
+    def _load(
+        self, batches: list[NDArray[np.int64]]
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for rows in batches:
+            images_NCHW = to_batch(self._images.take(rows), self.device)
+            yield images_NCHW, torch.from_numpy(self._labels[rows]).to(self.device)
+
+
+def default_device() -> torch.device:
+    """The first GPU that this process may use, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _shuffled(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    return rows[torch.randperm(len(rows)).numpy()]
+
+
+def _cut(rows: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
+    """Cut rows into batches; a last one of a single image is left out, for batch norm needs two."""
+    batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    if len(batches) > 1 and len(batches[-1]) == 1 and batch_size > 1:
+        batches.pop()
+    return batches
