@@ -71,12 +71,13 @@ def run_search(
     *,
     resume: bool = False,
     show: Callable[[Progress], None] = lambda _: None,
+    trainable: type[Trial] = Trial,
 ) -> SearchResult:
     """Run a study to the end of its budget, or go on with it.
 
     Uses the Ray that this process is connected to, or starts one of its own. Ctrl-C ends the
-    search cleanly, what runs is left to `resume`. Raises UserError before anything is started
-    where the study can't work.
+    search cleanly, what runs is left to `resume`. show: called a few times a second. trainable:
+    what runs a trial. Raises UserError before anything is started where the study can't work.
     """
     data = open_data(study.data)
     check_study(study, data)
@@ -84,7 +85,7 @@ def run_search(
         folder = (RunFolder.reopen if resume else RunFolder.create)(study, data)
         try:
             ledger = _open_ledger(study, folder, num_classes=len(data.classes), resume=resume)
-            return _Session(study, folder, ledger, num_workers, show).run()
+            return _Session(study, folder, ledger, num_workers, show).run(trainable)
         finally:
             folder.close()
 
@@ -108,14 +109,14 @@ class _Session:
         self._searched_before = ledger.seconds_searched
         self._started = self._written = self._shown = time.monotonic()
 
-    def run(self) -> SearchResult:
+    def run(self, trainable: type[Trial]) -> SearchResult:
         searcher = LedgerSearcher(
             self._ledger, may_begin=self._may_begin, config_of=self._config_of
         )
         stopper = StopOnRequest()
         try:
             with _interruption(stopper):
-                self._tuner(searcher, stopper).fit()
+                self._tuner(trainable, searcher, stopper).fit()
         finally:
             self._write()
             self._show(self._progress())
@@ -130,11 +131,12 @@ class _Session:
     def _seconds(self) -> float:
         return self._searched_before + time.monotonic() - self._started
 
-    def _tuner(self, searcher: LedgerSearcher, stopper: StopOnRequest) -> tune.Tuner:
+    def _tuner(
+        self, trainable: type[Trial], searcher: LedgerSearcher, stopper: StopOnRequest
+    ) -> tune.Tuner:
         resources = self._study.resources
-        trainable = tune.with_resources(Trial, {"cpu": resources.cpus, "gpu": resources.gpus})
         return tune.Tuner(
-            trainable,
+            tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 num_samples=-1,  # the searcher says when the budget is used up

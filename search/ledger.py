@@ -292,10 +292,9 @@ class Ledger:
             self._close(record, TrialState[outcome["state"]])
         elif not has_recipe:
             self.fail(record.number, "the search was stopped before the recipe was drawn")
-        elif record.cost is not None or self._measure_cost(record):
-            if self._is_new(record):
-                self._interrupted.append(record)
-                self._running[record.recipe.key] = record.number
+        elif (record.cost or self._measure_cost(record)) and self._is_new(record):
+            self._interrupted.append(record)
+            self._running[record.recipe.key] = record.number
 
 
 def checkpoint_of(record: TrialRecord, folder: Path) -> Path | None:

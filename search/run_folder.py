@@ -154,10 +154,11 @@ def _trials_schema() -> pa.Schema:
 
 
 def _epochs_schema() -> pa.Schema:
-    columns = [("trial", pa.int64())]
-    for column in fields(EpochMetrics):
-        columns.append((column.name, pa.int64() if column.name == "epoch" else pa.float64()))
-    return pa.schema(columns)
+    metrics = {
+        column.name: pa.int64() if column.name == "epoch" else pa.float64()
+        for column in fields(EpochMetrics)
+    }
+    return pa.schema({"trial": pa.int64(), **metrics}.items())
 
 
 def _replace(path: Path, content: bytes | pa.Buffer) -> None:

@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
+from spaces.errors import UserError
 from spaces.recipe import Recipe
 from trainables.augmentation import build_augmentation, normalize, to_batch
 from trainables.blocks import freeze, set_training
+from trainables.cores import num_cores
 from trainables.images import ImageData
 from trainables.models import build_model
 from trainables.optimization import Schedule, balanced_class_weights, build_optimizer
@@ -210,3 +213,23 @@ def _cut(rows: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
     if len(batches) > 1 and len(batches[-1]) == 1 and batch_size > 1:
         batches.pop()
     return batches
+
+
+def use_threads(count: int | None) -> None:
+    """Have torch use so many CPU threads in this process; None: one for each core.
+
+    Sums are rounded differently with another number of threads: to repeat a trial's accuracy to
+    the last image, use as many as it had.
+    """
+    torch.set_num_threads(count or num_cores())
+
+
+def save_model(training: Training, path: Path) -> None:
+    """Write a trained model's state dict, for `weights:` in a recipe or for torch.load.
+
+    Raises UserError where the file can't be written.
+    """
+    try:
+        torch.save(training.model.state_dict(), path)
+    except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError for a lost folder
+        raise UserError(f"can't write {path}: {error}") from None

@@ -1,0 +1,188 @@
+"""Choosing one trial of a run, by a rule, with the reason in one sentence."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.columns import (
+    ACCURACY,
+    COSTS,
+    FAIL,
+    NUMBERS,
+    PRUNED,
+    RUNNING,
+    amount,
+    is_missing,
+    plain_row,
+)
+from analysis.front import FloatArray, knee
+from analysis.runs import Run, run_recipe
+from spaces.errors import UserError
+from spaces.recipe import Recipe
+from spaces.yaml_files import did_you_mean
+
+RULES = ("knee", "most-accurate", "cheapest")
+_CONSTRAINT = re.compile(r"(?P<column>\w+)\s*(?P<sign>>=|<=|>|<|==|=)\s*(?P<bound>[^\s<>=]+)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """The trial that a rule picks."""
+
+    trial: int
+    row: dict[str, Any]
+    """Its row of the run's trials as plain values; None where there is none."""
+    reason: str
+    """One sentence on why it is this one."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe that this trial trained."""
+        return run_recipe(self.row)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Constraint:
+    column: str
+    sign: str
+    bound: float
+
+    def __str__(self) -> str:
+        return f"{self.column}{self.sign}{self.bound:g}"
+
+    def excess(self, values: FloatArray) -> FloatArray:
+        """How far each value is beyond the bound, relative to it; at most 0 where it holds."""
+        over = values - self.bound if self.sign.startswith("<") else self.bound - values
+        if len(self.sign) == 1:  # < and >: the bound itself does not hold
+            over = np.where(over == 0, np.finfo(float).tiny, over)
+        return np.where(np.isnan(over), np.inf, over / (abs(self.bound) or 1.0))
+
+
+def choose(run: Run, rule: str) -> Choice:
+    """Pick one trial of a run.
+
+    rule: one of
+      knee           where the front bends most: accuracy against the magnitude of the costs
+      most-accurate  the highest accuracy; among equals the cheapest
+      cheapest       the lowest cost; among equals the most accurate
+      constraints    such as `accuracy>=0.9` or `accuracy>=0.9, size_mb<=20` (`,` or `and`), on
+                     accuracy and on any cost column: among the finished trials that hold all of
+                     them the cheapest where accuracy is bounded from below, else the most accurate
+      a number       that trial, if it is finished, on the front or not
+    The cost that counts is the study's first objective that is minimised.
+
+    Raises UserError where the rule can't be read, or no trial answers to it.
+    """
+    rule = rule.strip()
+    if re.fullmatch(r"\d+", rule):
+        return _numbered(run, int(rule))
+    finished = run.require_finished()
+    if rule == "knee":
+        row = finished.iloc[_knee_position(run)]
+        if len(run.front()) < 3:
+            return _choice(run, row, "a front of fewer than three trials has no knee to speak of")
+        return _choice(run, row, "the knee of the front: past it accuracy costs the most")
+    if rule == "most-accurate":
+        return _choice(run, _best(run, finished, "most-accurate"), "the highest accuracy")
+    if rule == "cheapest":
+        cost = COSTS.get(run.costs[0], run.costs[0])
+        return _choice(run, _best(run, finished, "cheapest"), f"the lowest cost in {cost}")
+    return _constrained(run, finished, _read_constraints(rule))
+
+
+def _knee_position(run: Run) -> int:
+    names = list(run.objectives)
+    return knee(run.losses(), log_columns=[names.index(cost) for cost in COSTS if cost in names])
+
+
+def _best(run: Run, rows: pd.DataFrame, rule: str) -> pd.Series:
+    by = {ACCURACY: False} | dict.fromkeys(run.costs, True)
+    if rule == "cheapest":
+        by = dict.fromkeys(run.costs, True) | {ACCURACY: False}
+    by["trial"] = True
+    return rows.sort_values(list(by), ascending=list(by.values()), kind="stable").iloc[0]
+
+
+def _constrained(run: Run, finished: pd.DataFrame, constraints: list[_Constraint]) -> Choice:
+    for constraint in constraints:
+        if np.isnan(finished[constraint.column].to_numpy(dtype=float)).all():
+            raise UserError(f"{constraint}: {run.path} has no {constraint.column} measured")
+    numbers = [finished[one.column].to_numpy(dtype=float) for one in constraints]
+    excess = [one.excess(values) for one, values in zip(constraints, numbers, strict=True)]
+    worst = np.max(excess, axis=0)
+    holds = finished.loc[worst <= 0]
+    wanted = " and ".join(str(one) for one in constraints)
+    if holds.empty:
+        near = finished.iloc[int(worst.argmin())]
+        has = ", ".join(amount(one.column, near[one.column]) for one in constraints)
+        raise UserError(
+            f"none of {len(finished)} finished trials has {wanted};"
+            f" trial {near['trial']} comes nearest with {has}"
+        )
+    enough = any(one.column == ACCURACY and one.sign.startswith(">") for one in constraints)
+    rule = "cheapest" if enough else "most-accurate"
+    among = f"the {rule.replace('-', ' ')} of the {len(holds)} finished trials with {wanted}"
+    if len(holds) == 1:
+        among = f"the only finished trial with {wanted}"
+    return _choice(run, _best(run, holds, rule), among)
+
+
+def _read_constraints(rule: str) -> list[_Constraint]:
+    constraints = []
+    for part in re.split(r"\s*,\s*|\s+and\s+", rule):
+        match = _CONSTRAINT.fullmatch(part)
+        if match is None:
+            raise UserError(
+                f"{part!r} is no rule: use {', '.join(RULES)}, a constraint such as"
+                f" accuracy>=0.9, or a trial's number{did_you_mean(part, RULES)}"
+            )
+        column, sign, bound = match.group("column", "sign", "bound")
+        if column not in NUMBERS:
+            near = did_you_mean(column, NUMBERS)
+            raise UserError(f"{column}: no number of a trial; there are {', '.join(NUMBERS)}{near}")
+        if "<" not in sign and ">" not in sign:
+            raise UserError(f"{part}: use >= or <=; trained numbers are hardly ever equal")
+        constraints.append(_Constraint(column=column, sign=sign, bound=_bound(part, column, bound)))
+    return constraints
+
+
+def _bound(part: str, column: str, written: str) -> float:
+    try:
+        percent = written.endswith("%") and column == ACCURACY
+        bound = float(written[:-1]) / 100 if percent else float(written)
+    except ValueError:
+        raise UserError(f"{part}: {written} is not a number") from None
+    if not np.isfinite(bound):
+        raise UserError(f"{part}: {written} is not a finite number")
+    if column == ACCURACY and bound > 1:
+        raise UserError(f"{part}: accuracy is a fraction from 0 to 1; write {bound / 100:g}")
+    return bound
+
+
+def _numbered(run: Run, number: int) -> Choice:
+    numbers = [int(trial) for trial in run.trials["trial"]]
+    if number not in numbers:
+        known = f"its trials are {numbers[0]} to {numbers[-1]}" if numbers else "it has none yet"
+        raise UserError(f"trial {number}: not in {run.path}; {known}")
+    row = run.trials.iloc[numbers.index(number)]
+    if number in set(run.finished["trial"]):
+        on_front = number in set(run.front()["trial"])
+        where = "it is on the front" if on_front else "others dominate it"
+        return _choice(run, row, f"asked for by its number; {where}")
+    error = "" if is_missing(row["error"]) else f": {str(row['error']).strip().splitlines()[0]}"
+    why = {
+        FAIL: f"it failed{error}",
+        PRUNED: "it was stopped early",
+        RUNNING: "it is still running",
+    }.get(str(row["state"]), "an objective was not measured")
+    raise UserError(f"trial {number} has no result: {why}")
+
+
+def _choice(run: Run, row: pd.Series, why: str) -> Choice:
+    numbers = " at ".join(amount(column, row[column]) for column in (ACCURACY, run.costs[0]))
+    cells = plain_row(row)
+    trial = int(cells["trial"])
+    return Choice(trial=trial, row=cells, reason=f"Trial {trial} ({numbers}): {why}.")

@@ -1,0 +1,94 @@
+"""The columns of a run's trials: what each is called, its unit, and how its numbers are written."""
+
+import math
+from typing import Any
+
+import pandas as pd
+
+# The cost columns of trials.parquet, with the words and the unit that axes and tables use.
+COSTS: dict[str, str] = {
+    "effective_gflops": "effective GFLOPs",
+    "gflops": "GFLOPs",
+    "gmacs": "GMACs",
+    "gbops": "GBOPs",
+    "params": "parameters",
+    "size_mb": "size (MB)",
+    "latency_ms": "latency (ms)",
+}
+ACCURACY = "accuracy"
+NUMBERS: tuple[str, ...] = (ACCURACY, *COSTS)
+
+COMPLETE, PRUNED, FAIL, RUNNING = "COMPLETE", "PRUNED", "FAIL", "RUNNING"
+STATES = (COMPLETE, PRUNED, FAIL, RUNNING)
+
+
+def is_missing(value: Any) -> bool:
+    """Tell a cell without a value: None, NaN or pandas' NA."""
+    return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
+
+
+def plain(value: Any) -> Any:
+    """Turn a cell into None, a bool, an int, a float or a str, as JSON and recipes need it."""
+    if is_missing(value):
+        return None
+    return value.item() if hasattr(value, "item") else value
+
+
+def plain_row(row: pd.Series) -> dict[str, Any]:
+    """Turn a row of a table into plain values by column."""
+    return {str(column): plain(value) for column, value in row.items()}
+
+
+def write_number(value: Any) -> str:
+    """Write a number with three significant digits: 0.711, 0.0012, 857k, 3.50M; missing is –."""
+    if is_missing(value):
+        return "–"
+    number = float(value)
+    if number == 0 or not math.isfinite(number):
+        return f"{number:g}"
+    # Rounded first, so that 999,999 becomes 1.00M and not 1000k.
+    number = float(f"{number:.3g}")
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(number) >= size:
+            return f"{_three_digits(number / size)}{letter}"
+    return _three_digits(number) if abs(number) >= 1e-4 else f"{number:.2e}"
+
+
+def write_percent(fraction: Any) -> str:
+    """Write a fraction of 0 to 1 in percent with one decimal; missing is –."""
+    return "–" if is_missing(fraction) else f"{100 * float(fraction):.1f}"
+
+
+def write_setting(field: str, value: Any) -> str:
+    """Write the value of a recipe's field for a table: yes, all (unfrozen), 0.0012."""
+    value = plain(value)
+    if value is None:
+        return "all" if field == "unfrozen" else "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.2g}"
+    # The path of a weights file is long; its name tells enough.
+    return value.rsplit("/", 1)[-1] if field == "weights" else str(value)
+
+
+def heading(column: str) -> str:
+    """Words for a column: its unit for numbers, the field's name otherwise."""
+    if column == ACCURACY:
+        return "accuracy (%)"
+    return COSTS.get(column, column.replace("_", " "))
+
+
+def amount(column: str, value: Any) -> str:
+    """Write a value with its unit, for a sentence: 92.3 % accuracy, 0.301 GFLOPs, 1.2 MB size."""
+    if column == ACCURACY:
+        return f"{write_percent(value)} % accuracy"
+    words = {"size_mb": "MB", "latency_ms": "ms"}.get(column, COSTS.get(column, column))
+    return f"{write_number(value)} {words}"
+
+
+def _three_digits(number: float) -> str:
+    decimals = max(0, 2 - math.floor(math.log10(abs(number))))
+    text = f"{number:.{decimals}f}"
+    # Small numbers keep no padding: 0.0012 rather than 0.00120.
+    return text.rstrip("0").rstrip(".") if abs(number) < 0.01 else text

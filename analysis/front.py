@@ -1,0 +1,97 @@
+"""Fronts of arrays: which rows no other row dominates, and what such a set is worth.
+
+Sorting and hypervolume are moocore's (https://multi-objective.github.io/moocore/).
+"""
+
+from collections.abc import Collection, Sequence
+
+import moocore
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.intp]
+
+
+def pareto_front(losses: FloatArray) -> BoolArray:
+    """Mark the rows that no other row dominates.
+
+    losses: (trials, objectives), all minimised. Equal rows are all kept.
+    Raises ValueError on NaN or infinity.
+    """
+    losses = _checked(losses)
+    if not len(losses):
+        return np.zeros(0, dtype=np.bool_)
+    return np.asarray(moocore.is_nondominated(losses, keep_weakly=True), dtype=np.bool_)
+
+
+def front_order(losses: FloatArray, by: int = 0) -> IntArray:
+    """Positions of the front's rows, from the smallest loss in column `by` to the largest.
+
+    losses: (trials, objectives), all minimised. Ties are ordered by the other columns from the
+    first to the last, then by position. Raises ValueError on NaN or infinity.
+    """
+    losses = _checked(losses)
+    positions = np.flatnonzero(pareto_front(losses))
+    others = [column for column in range(losses.shape[1]) if column != by]
+    keys = [losses[positions, column] for column in reversed([by, *others])]
+    return positions[np.lexsort(keys)]  # stable, so position breaks what ties are left
+
+
+def hypervolume(losses: FloatArray, reference: Sequence[float] | FloatArray) -> float:
+    """Volume that the rows dominate, up to the reference point; larger is better.
+
+    losses: (trials, objectives), all minimised; reference: (objectives,). Rows that do not lie
+    below the reference in every objective add nothing. Raises ValueError on NaN or infinity.
+    """
+    losses = _checked(losses)
+    point = np.asarray(reference, dtype=np.float64)
+    if point.shape != losses.shape[1:] or not np.isfinite(point).all():
+        raise ValueError(
+            f"the reference point must be {losses.shape[1]} finite numbers, not {reference}"
+        )
+    return float(moocore.hypervolume(losses, ref=point)) if len(losses) else 0.0
+
+
+def knee(losses: FloatArray, log_columns: Collection[int] = ()) -> int:
+    """Position of the row where the front bends most: where more of one objective costs most.
+
+    losses: (trials, objectives), all minimised, at least one row. Columns in log_columns count in
+    magnitudes (costs often span several), where all of their values are above zero.
+
+    The front is scaled to the unit square. With two objectives the knee is the point that lies
+    farthest from the straight line between the two extremes, on the side of the ideal point (Das
+    1999, doi 10.1007/s001580050111); with more it is the point nearest to the ideal point. Ties,
+    such as a front of two points or one without a bulge, go to the smallest loss in the first
+    column, then in the next, then to the first row. Raises ValueError on NaN or infinity.
+    """
+    losses = _checked(losses)
+    if not len(losses):
+        raise ValueError("there is no knee without a row")
+    order = front_order(losses)
+    scaled = _unit_square(losses[order], log_columns)
+    # On the unit square the line between two extremes is x + y = 1.
+    power = 1 if losses.shape[1] == 2 else 2
+    distance = (scaled**power).sum(axis=1)
+    # Rounded, so that a tie does not hang on the last bit.
+    return int(order[np.argmin(distance.round(9))])
+
+
+def _unit_square(losses: FloatArray, log_columns: Collection[int]) -> FloatArray:
+    scaled = losses.copy()
+    for column in log_columns:
+        if (losses[:, column] > 0).all():
+            scaled[:, column] = np.log10(losses[:, column])
+    low = scaled.min(axis=0)
+    span = scaled.max(axis=0) - low
+    return (scaled - low) / np.where(span > 0, span, 1.0)
+
+
+def _checked(losses: FloatArray) -> FloatArray:
+    losses = np.asarray(losses, dtype=np.float64)
+    if losses.ndim != 2:
+        raise ValueError(f"losses must be (trials, objectives), not of shape {losses.shape}")
+    if not np.isfinite(losses).all():
+        raise ValueError("losses must be finite: leave trials without a result out")
+    return losses

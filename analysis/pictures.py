@@ -1,0 +1,180 @@
+"""The front as a picture: accuracy against cost, with every trial behind it."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
+from matplotlib.transforms import Bbox
+
+from analysis.columns import ACCURACY, COSTS, PRUNED, write_number
+from analysis.front import FloatArray
+from analysis.runs import Run
+
+# Okabe and Ito, https://jfly.uni-koeln.de/color/: told apart with every kind of colour vision.
+# Their yellow is too pale for a thin mark on white.
+OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = "osD^vP*Xph<>8d"
+GREY = "#8a8a8a"
+_PER_IMAGE = ("effective_gflops", "gflops", "gmacs", "gbops")
+# Costs beyond this factor are shown by magnitude.
+LOG_FROM = 5.0
+
+
+def front_picture(run: Run, path: Path) -> Path:
+    """Draw accuracy (%) against the first cost of the run as a PNG at path, and return path.
+
+    The front is a step line through large labelled marks, a shape and a colour for each model;
+    dominated trials are faint marks, pruned ones crosses. Labels that would cover another label
+    or a mark of the front are left out. Raises UserError where no trial is finished.
+    """
+    front = run.front()
+    figure = Figure(figsize=(9, 5.6), dpi=150, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.set_title(picture_title(run), loc="left", fontsize=11)
+    cost = run.costs[0]
+    axes.set_xlabel(COSTS.get(cost, cost) + (" per image" if cost in _PER_IMAGE else ""))
+    axes.set_ylabel("validation accuracy (%)")
+    draw_front(axes, run, front)
+    canvas.draw()  # places the labels' boxes
+    label_front(axes, front, cost)
+    figure.savefig(path, format="png")
+    return path
+
+
+def picture_title(run: Run) -> str:
+    """Name, data and number of trials: what a reader of a lone picture needs to know."""
+    data = run.study.get("data")
+    source = data.get("path") if isinstance(data, dict) else data
+    on = f" on {Path(str(source)).name}" if source else ""
+    number = f"{len(run.trials):,} trial" + ("s" if len(run.trials) != 1 else "")
+    return f"{run.name}{on}: {number}, {len(run.front())} on the front"
+
+
+def draw_front(axes: Axes, run: Run, front: pd.DataFrame) -> None:
+    """Draw the marks and the step line of a run's front on axes, with a legend."""
+    cost = run.costs[0]
+    finished = run.finished
+    pruned = run.trials.loc[run.trials["state"] == PRUNED].dropna(subset=[ACCURACY, cost])
+    _set_scale(axes, np.concatenate([finished[cost].to_numpy(), pruned[cost].to_numpy()]))
+    axes.scatter(
+        pruned[cost], 100 * pruned[ACCURACY], marker="x", s=22, lw=0.9, c=GREY, alpha=0.6,
+        label="pruned" if len(pruned) else None, zorder=1,
+    )  # fmt: skip
+    # A cost that is no objective leaves the front in any order; the line goes up the accuracies.
+    steps = front.sort_values([cost, ACCURACY])
+    if len(run.objectives) == 2:
+        axes.step(
+            steps[cost], 100 * steps[ACCURACY], where="post", c="#444444", lw=1.2, zorder=2,
+            label="front",
+        )  # fmt: skip
+    behind = finished.loc[~finished["trial"].isin(front["trial"])]
+    for model, (colour, marker) in model_styles(finished).items():
+        dominated = behind.loc[behind["model"] == model]
+        axes.scatter(
+            dominated[cost], 100 * dominated[ACCURACY], marker=marker, s=26, c=colour,
+            alpha=0.28, linewidths=0, zorder=3,
+        )  # fmt: skip
+        best = front.loc[front["model"] == model]
+        axes.scatter(
+            best[cost], 100 * best[ACCURACY], marker=marker, s=78, c=colour, zorder=4,
+            edgecolors="white", linewidths=0.8, label=model,
+        )  # fmt: skip
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, -2.0), min(high, 102.0))  # accuracy ends there
+    axes.grid(visible=True, which="major", color="#e4e4e4", linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    # Beside the axes, where it covers no mark.
+    axes.legend(
+        loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=8.5,
+        title="faint: dominated" if len(behind) else None, title_fontsize=8.5, alignment="left",
+    )  # fmt: skip
+
+
+def model_styles(trials: pd.DataFrame) -> dict[str, tuple[str, str]]:
+    """A colour and a marker for each model, by name, so that pictures of a run agree."""
+    models = sorted(set(trials["model"]))
+    return {
+        model: (OKABE_ITO[place % len(OKABE_ITO)], MARKERS[place % len(MARKERS)])
+        for place, model in enumerate(models)
+    }
+
+
+def label_front(axes: Axes, front: pd.DataFrame, cost: str) -> None:
+    """Write model and input size beside the marks of the front, where there is room.
+
+    The axes must have been drawn once. The ends of the front are labelled first.
+    """
+    renderer = axes.figure.canvas.get_renderer()  # pyright: ignore[reportAttributeAccessIssue]
+    marks = axes.transData.transform(front[[cost, ACCURACY]].to_numpy(dtype=float) * [1.0, 100.0])
+    room = axes.get_window_extent(renderer)
+    taken: list[Bbox] = []
+    places = list(range(len(front)))
+    for place in [*places[:1], *places[:0:-1]]:
+        row = front.iloc[place]
+        for offset, ha, va in _OFFSETS:
+            label = axes.annotate(
+                f"{row['model']} {row['input_size']} px", (row[cost], 100 * row[ACCURACY]),
+                xytext=offset, textcoords="offset points", ha=ha, va=va, fontsize=8,
+                color="#222222", zorder=5, path_effects=[withStroke(linewidth=2.5, foreground="w")],
+            )  # fmt: skip
+            box = label.get_window_extent(renderer)
+            clear = _inside(box, room) and not any(box.overlaps(other) for other in taken)
+            if clear and _is_nearest(box, marks, place):
+                taken.append(box)
+                break
+            label.remove()
+
+
+def _is_nearest(box: Bbox, marks: FloatArray, place: int) -> bool:
+    """Tell whether a label at box is taken for that of its own mark, and covers no other."""
+    outside = np.maximum(np.maximum([box.x0, box.y0] - marks, marks - [box.x1, box.y1]), 0)
+    distances = np.hypot(*outside.T)
+    others = np.delete(distances, place)
+    # In pixels; equal marks share one label.
+    elsewhere = others[(np.delete(marks, place, axis=0) != marks[place]).any(axis=1)]
+    return bool((elsewhere > distances[place] + 6).all())
+
+
+_OFFSETS: tuple[tuple[tuple[int, int], Any, Any], ...] = (
+    ((-7, 6), "right", "bottom"),
+    ((8, -5), "left", "top"),
+    ((0, 9), "center", "bottom"),
+    ((0, -9), "center", "top"),
+    ((9, 0), "left", "center"),
+    ((-9, 0), "right", "center"),
+)
+
+
+def _inside(box: Bbox, room: Bbox) -> bool:
+    return bool(room.x0 <= box.x0 and box.x1 <= room.x1 and room.y0 <= box.y0 and box.y1 <= room.y1)
+
+
+def spans_magnitudes(costs: FloatArray) -> bool:
+    """Tell whether costs belong on a log axis: all above zero, and far apart."""
+    return bool(len(costs) and costs.min() > 0 and costs.max() > LOG_FROM * costs.min())
+
+
+def _set_scale(axes: Axes, costs: FloatArray) -> None:
+    axes.margins(x=0.08, y=0.12)
+    if spans_magnitudes(costs):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_locator(LogLocator(subs=(3, 4, 6, 7, 8, 9)))
+        axes.xaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(8))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: write_tick(value)))
+    axes.yaxis.set_major_locator(MaxNLocator(8))
+
+
+def write_tick(value: float) -> str:
+    """Write a number beside an axis: 0.05, 2, 40k."""
+    return write_number(value) if abs(value) >= 10_000 else f"{value:.4g}"

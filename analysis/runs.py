@@ -1,0 +1,192 @@
+"""A run folder, read: its study, its trials, its epochs, and the front among them."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from analysis.columns import (
+    ACCURACY,
+    COMPLETE,
+    FAIL,
+    NUMBERS,
+    PRUNED,
+    RUNNING,
+    STATES,
+    is_missing,
+    plain,
+)
+from analysis.front import FloatArray, front_order
+from spaces.errors import UserError
+from spaces.recipe import RECIPE_FIELDS, Recipe, recipe_from
+from spaces.yaml_files import read_yaml_mapping
+
+STUDY, TRIALS, EPOCHS = "study.yaml", "trials.parquet", "epochs.parquet"
+TRIAL_COLUMNS: tuple[str, ...] = (
+    *("trial", "state", *RECIPE_FIELDS, *NUMBERS),
+    *("epochs_trained", "seconds", "error", "checkpoint"),
+)
+EPOCH_COLUMNS: tuple[str, ...] = (
+    *("trial", "epoch", "train_loss", "train_accuracy", "val_loss"),
+    *("accuracy", "learning_rate", "seconds"),
+)
+Direction = Literal["max", "min"]
+_DEFAULT_OBJECTIVES: dict[str, Direction] = {ACCURACY: "max", "effective_gflops": "min"}
+_INTEGER_FIELDS = {
+    field.name
+    for field in dataclasses.fields(Recipe)
+    if isinstance(field.default, int) and not isinstance(field.default, bool)
+} | {"unfrozen"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What a search left behind so far. Read one with `read_run`."""
+
+    name: str
+    path: Path
+    study: dict[str, Any]
+    """study.yaml as plain data."""
+    objectives: dict[str, Direction]
+    """Column -> max or min, in the study's order."""
+    trials: pd.DataFrame
+    """A row a trial in any state, TRIAL_COLUMNS, ordered by trial."""
+    epochs: pd.DataFrame
+    """A row an epoch, EPOCH_COLUMNS."""
+
+    @property
+    def costs(self) -> tuple[str, ...]:
+        """Objectives that are minimised; effective_gflops where the study minimises none."""
+        costs = tuple(name for name, direction in self.objectives.items() if direction == "min")
+        return costs or ("effective_gflops",)
+
+    @property
+    def finished(self) -> pd.DataFrame:
+        """Rows that are COMPLETE and have a finite number for every objective."""
+        finite = np.isfinite(self.trials[list(self.objectives)].to_numpy(dtype=float)).all(axis=1)
+        wanted = (self.trials["state"] == COMPLETE).to_numpy() & finite
+        return self.trials.loc[wanted].reset_index(drop=True)
+
+    def counts(self) -> dict[str, int]:
+        """Number of trials in each of STATES, in that order."""
+        found = Counter(self.trials["state"])
+        return {state: found[state] for state in STATES}
+
+    def losses(self) -> FloatArray:
+        """(finished trials, objectives), every objective turned so that less is better."""
+        signs = [-1.0 if direction == "max" else 1.0 for direction in self.objectives.values()]
+        return self.finished[list(self.objectives)].to_numpy(dtype=float) * signs
+
+    def front(self) -> pd.DataFrame:
+        """Rows of the finished trials that no other dominates, from the cheapest on.
+
+        Raises UserError where no trial is finished.
+        """
+        finished = self.require_finished()
+        names = list(self.objectives)
+        by = names.index(self.costs[0]) if self.costs[0] in names else 0
+        return finished.iloc[front_order(self.losses(), by=by)].reset_index(drop=True)
+
+    def require_finished(self) -> pd.DataFrame:
+        """`finished`, or a UserError that says how far the run is where that is empty."""
+        finished = self.finished
+        if not finished.empty:
+            return finished
+        counts = self.counts()
+        how_far = f"{counts[RUNNING]} running, {counts[PRUNED]} pruned, {counts[FAIL]} failed"
+        reasons = self.trials.loc[self.trials["state"] == FAIL, "error"].dropna()
+        first = f"; the first failed with: {_first_line(reasons.iloc[0])}" if len(reasons) else ""
+        raise UserError(f"{self.path}: no finished trial yet ({how_far}{first})")
+
+
+def read_run(path: Path) -> Run:
+    """Read a run folder, finished or not.
+
+    A run that has recorded nothing yet has empty tables. Raises UserError where the folder is not
+    a run's, or a file in it is damaged.
+    """
+    path = Path(path)
+    if not (path / STUDY).is_file():
+        raise UserError(_not_a_run(path))
+    study = read_yaml_mapping(path / STUDY)
+    objectives = _objectives(study, path)
+    trials = _read_table(path / TRIALS, TRIAL_COLUMNS)
+    trials = trials.sort_values("trial", kind="stable", ignore_index=True)
+    return Run(
+        name=str(study.get("name", path.name)),
+        path=path,
+        study=study,
+        objectives=objectives,
+        trials=trials,
+        epochs=_read_table(path / EPOCHS, EPOCH_COLUMNS),
+    )
+
+
+def run_recipe(row: pd.Series | Mapping[str, Any]) -> Recipe:
+    """Turn a row of trials back into its recipe.
+
+    A table writes missing integers as NaN and stretches a column of integers to floats for them;
+    both are undone. Raises UserError where the row is no recipe.
+    """
+    values: dict[str, Any] = {}
+    for field in RECIPE_FIELDS:
+        value = plain(row.get(field))
+        # A missing cell leaves the field to its default, which is None for unfrozen.
+        if value is not None:
+            values[field] = int(value) if field in _INTEGER_FIELDS else value
+    return recipe_from(values)
+
+
+def _read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    if not path.is_file():
+        # Numbers, so that the objectives of no trial are still numbers.
+        return pd.DataFrame({name: pd.Series(dtype=float) for name in columns})
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path}: damaged ({_first_line(error)}); restore it or rerun") from None
+    missing = [name for name in columns if name not in table]
+    if missing:
+        raise UserError(f"{path}: lacks the columns {', '.join(missing)}")
+    if "unfrozen" in columns:
+        table["unfrozen"] = table["unfrozen"].astype("Int64")
+    for name in set(NUMBERS).intersection(columns):
+        table[name] = table[name].astype(float)
+    return table
+
+
+def _objectives(study: dict[str, Any], path: Path) -> dict[str, Direction]:
+    written = study.get("objectives") or _DEFAULT_OBJECTIVES
+    if not isinstance(written, Mapping):
+        raise UserError(f"{path / STUDY}: objectives: expected `column: max` or `column: min`")
+    objectives: dict[str, Direction] = {}
+    for name, direction in written.items():
+        if name not in NUMBERS or direction not in ("max", "min"):
+            raise UserError(
+                f"{path / STUDY}: objectives.{name}: {direction}: expected one of"
+                f" {', '.join(NUMBERS)} with max or min"
+            )
+        objectives[name] = direction
+    return objectives
+
+
+def _not_a_run(path: Path) -> str:
+    if not path.exists():
+        return f"{path}: there is no such run folder"
+    if not path.is_dir():
+        return f"{path}: a run is a folder, this is a file"
+    runs = sorted(child.parent.name for child in path.glob(f"*/{STUDY}"))
+    if runs:
+        return f"{path}: holds runs, name one: {', '.join(str(path / name) for name in runs)}"
+    return f"{path}: not a run folder (it has no {STUDY})"
+
+
+def _first_line(error: object) -> str:
+    text = "unknown" if is_missing(error) else str(error).strip()
+    return text.splitlines()[0] if text else "unknown"

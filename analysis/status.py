@@ -1,0 +1,93 @@
+"""How far a run has come, for people and for programs."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.table import Table
+
+from analysis.columns import (
+    COMPLETE,
+    FAIL,
+    PRUNED,
+    RUNNING,
+    plain_row,
+    write_number,
+    write_percent,
+)
+from analysis.runs import Run
+
+_MAX_FAILURES = 3
+
+
+def run_status(run: Run) -> dict[str, Any]:
+    """Counts, times and failures of a run, as plain data.
+
+    seconds_trained: summed over all trials. failures: the first reasons of each kind, with the
+    number of trials that they ended.
+    """
+    counts = run.counts()
+    failed = run.trials.loc[run.trials["state"] == FAIL, "error"].fillna("no reason recorded")
+    running = run.trials.loc[run.trials["state"] == RUNNING]
+    return {
+        "name": run.name,
+        "folder": str(run.path),
+        "budget": run.study.get("budget"),
+        "trials": len(run.trials),
+        "complete": counts[COMPLETE],
+        "pruned": counts[PRUNED],
+        "failed": counts[FAIL],
+        "running": counts[RUNNING],
+        "on_front": 0 if run.finished.empty else len(run.front()),
+        "best_accuracy": _best_accuracy(run),
+        "seconds_trained": _total(run.trials, "seconds"),
+        "running_trials": [_running_row(run, plain_row(row)) for _, row in running.iterrows()],
+        "failures": {str(reason): int(n) for reason, n in failed.value_counts(sort=True).items()},
+    }
+
+
+def status_table(run: Run) -> Table:
+    """`run_status` as a table that a person can read."""
+    status = run_status(run)
+    table = Table(box=None, show_header=False, title=status["folder"], title_justify="left")
+    table.add_column(style="bold")
+    table.add_column()
+    budget = (status["budget"] or {}).get("trials")
+    of = f" of {budget}" if budget else ""
+    told = ", ".join(f"{status[state]} {state}" for state in (*_STATES, "failed") if status[state])
+    table.add_row("trials", f"{status['trials']}{of}" + (f" ({told})" if told else ""))
+    if status["best_accuracy"] is not None:
+        table.add_row("front", f"{status['on_front']} trials")
+        table.add_row("best accuracy", write_percent(status["best_accuracy"]))
+    table.add_row("time in trials", f"{write_number(status['seconds_trained'] / 60)} min")
+    for trial in status["running_trials"]:
+        accuracy = write_percent(trial["accuracy"])
+        table.add_row(
+            f"running {trial['trial']}",
+            f"{trial['model']}, epoch {trial['epochs_trained']} of {trial['epochs']}, {accuracy}",
+        )
+    for reason, number in list(status["failures"].items())[:_MAX_FAILURES]:
+        table.add_row(f"failed {number} x", reason)
+    return table
+
+
+_STATES = ("complete", "pruned", "running")
+
+
+def _best_accuracy(run: Run) -> float | None:
+    return None if run.finished.empty else float(run.finished["accuracy"].to_numpy().max())
+
+
+def _total(table: pd.DataFrame, column: str) -> float:
+    return float(np.nansum(table[column].to_numpy(dtype=float)))
+
+
+def _running_row(run: Run, row: dict[str, Any]) -> dict[str, Any]:
+    curve = run.epochs.loc[run.epochs["trial"] == row["trial"]].sort_values("epoch")
+    return {
+        "trial": row["trial"],
+        "model": row["model"],
+        "epochs": row["epochs"],
+        "epochs_trained": len(curve),
+        "accuracy": None if curve.empty else float(curve["accuracy"].to_numpy()[-1]),
+    }

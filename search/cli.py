@@ -1,0 +1,77 @@
+"""The `flopwise` command.
+
+torch and Ray take seconds to import, so the commands import what they need when they are called.
+"""
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import typer
+from rich.console import Console
+
+from search.commands import data, models, recipes, results, searching
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="flopwise",
+    help="Find image classifiers worth their FLOPs.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.add_typer(data.app, name="data")
+app.add_typer(models.app, name="models")
+app.command("search")(searching.search)
+app.command("status")(results.status)
+app.command("front")(results.front)
+app.command("export")(results.export)
+app.command("train")(recipes.train)
+app.command("cost")(recipes.cost)
+
+
+def main() -> None:
+    """Run the command line: a user's mistake is told in plain lines, and the exit code is 2."""
+    foreign = _foreign_spaces()
+    if foreign is not None:
+        _complain(foreign)
+        sys.exit(EXIT_USER_ERROR)
+    from spaces.errors import UserError
+
+    try:
+        app()
+    except UserError as error:
+        _complain(str(error))
+        sys.exit(EXIT_USER_ERROR)
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:  # `flopwise front RUN | head`
+        sys.stderr.close()
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def _complain(message: str) -> None:
+    console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    for line in message.splitlines():
+        console.print(f"flopwise: {line}")
+
+
+def _foreign_spaces() -> str | None:
+    """Hugging Face ships a package named `spaces` too: say so before it breaks something."""
+    spec = find_spec("spaces")
+    ours = Path(__file__).resolve().parent.parent / "spaces"
+    found = Path(spec.origin).resolve().parent if spec and spec.origin else None
+    if found == ours:
+        return None
+    return (
+        f"the package `spaces` is {found}, not flopwise's {ours}: run flopwise in its own virtual"
+        " environment (make install), or pip uninstall spaces"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""`flopwise data`: prepare images once, look at them, make synthetic ones."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from search.commands.printing import console, print_json, progress_bar
+
+app = typer.Typer(
+    help="Prepare images once, look at them, or make synthetic ones.", no_args_is_help=True
+)
+
+Out = Annotated[Path, typer.Argument(help="The folder to make; it must not exist.")]
+Size = Annotated[int, typer.Option(help="Height and width of the stored images, in pixels.")]
+Seed = Annotated[int, typer.Option(help="Of the split, and of generated images.")]
+
+
+@app.command()
+def prepare(
+    source: Annotated[str, typer.Argument(help="A folder of class folders, or torchvision:NAME.")],
+    out: Out,
+    size: Size = 224,
+    seed: Seed = 0,
+    validation: Annotated[float, typer.Option(help="Fraction held out to compare recipes.")] = 0.15,
+    test: Annotated[float, typer.Option(help="Fraction held out to the very end.")] = 0.15,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave unreadable images out.")
+    ] = False,
+) -> None:
+    """Turn a folder of labelled images into memory-mapped data, split by class.
+
+    The largest centre square of every image, upright and in RGB, is resized to the given size.
+    """
+    from trainables.prepare import prepare
+
+    with progress_bar("preparing") as progress:
+        data = prepare(
+            source,
+            out,
+            size=size,
+            seed=seed,
+            skip_bad=skip_bad,
+            validation=validation,
+            test=test,
+            progress=progress,
+        )
+    _tell(data)
+
+
+@app.command()
+def demo(
+    out: Out,
+    classes: Annotated[int, typer.Option(help="Kinds of synthetic things.")] = 151,
+    seed: Seed = 0,
+    size: Size = 128,
+) -> None:
+    """Make synthetic data with the shape of the 151 animals: 26 to 60 images a class."""
+    from trainables.demo_images import make_demo
+
+    with progress_bar("drawing") as progress:
+        data = make_demo(out, classes=classes, seed=seed, size=size, progress=progress)
+    _tell(data)
+
+
+@app.command()
+def show(
+    data: Annotated[Path, typer.Argument(help="Prepared data.")],
+    picture: Annotated[
+        Path | None, typer.Option(help="Where to put the PNG; beside the data by default.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Numbers for programs.")] = False,
+) -> None:
+    """Show how many images there are of each class, in numbers and as a picture."""
+    from analysis.distribution import (
+        distribution_numbers,
+        distribution_picture,
+        distribution_table,
+        distribution_text,
+    )
+    from trainables.images import open_data
+
+    opened = open_data(data)
+    if as_json:
+        print_json(distribution_numbers(opened.labels, opened.classes))
+        return
+    screen = console()
+    _tell(opened)
+    screen.print(distribution_table(opened.labels, opened.classes))
+    screen.print(distribution_text(opened.labels, opened.classes, width=screen.width), markup=False)
+    path = picture or opened.path.with_name(f"{opened.path.name}-classes.png")
+    distribution_picture(opened.labels, opened.classes, path)
+    screen.print(f"picture: {path}", markup=False, soft_wrap=True)
+
+
+def _tell(data) -> None:
+    screen = console()
+    parts = ", ".join(
+        f"{len(data.rows(split)):,} {split}" for split in ("train", "validation", "test")
+    )
+    kind = "synthetic images" if data.synthetic else "images"
+    screen.print(
+        f"{data.path}: {len(data):,} {kind} of {len(data.classes)} classes,"
+        f" {data.size} x {data.size} px ({parts})",
+        markup=False,
+        soft_wrap=True,
+    )
+    for note in data.notes:
+        screen.print(f"note: {note}", markup=False, soft_wrap=True)

@@ -1,0 +1,90 @@
+"""`flopwise train` and `cost`: one recipe, outside of a search."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from search.commands.printing import console, print_json
+
+RecipeFile = Annotated[Path, typer.Argument(help="A recipe file; fields left out take defaults.")]
+
+
+def train(
+    recipe: RecipeFile,
+    data: Annotated[Path, typer.Option(help="Prepared data.")],
+    threads: Annotated[
+        int | None,
+        typer.Option(help="CPU threads; those of the exported trial, else all cores."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the trained state dict here.")] = None,
+) -> None:
+    """Train one recipe, such as an exported one, and validate it after every epoch."""
+    from search.export import recorded_numbers
+    from spaces.recipe import read_recipe
+    from trainables.images import open_data
+    from trainables.training import save_model, train, use_threads
+
+    read, recorded = read_recipe(recipe), recorded_numbers(recipe)
+    opened = open_data(data)
+    use_threads(threads or recorded.get("threads"))
+    screen = console()
+    screen.print("epoch  train loss  train acc  val loss  accuracy  learning rate  seconds")
+    trained = train(
+        read,
+        opened,
+        lambda epoch: screen.print(
+            f"{epoch.epoch:5}  {epoch.train_loss:10.4f}  {epoch.train_accuracy:9.1%}"
+            f"  {epoch.val_loss:8.4f}  {epoch.accuracy:8.2%}  {epoch.learning_rate:13.2e}"
+            f"  {epoch.seconds:7.1f}"
+        ),
+    )
+    accuracy = trained.history[-1].accuracy
+    told = f"validation accuracy {accuracy:.2%}"
+    if recorded.get("accuracy") is not None:
+        told += f"; the search recorded {recorded['accuracy']:.2%}"
+    screen.print(told)
+    if out is not None:
+        save_model(trained, out)
+        screen.print(f"weights: {out}", markup=False, soft_wrap=True)
+
+
+def cost(
+    recipe: RecipeFile,
+    classes: Annotated[int, typer.Option(help="Number of classes.")] = 1000,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Print what a recipe's model takes to run, without training it."""
+    from spaces.recipe import read_recipe
+    from trainables.cost import recipe_cost
+
+    read = read_recipe(recipe)
+    found = recipe_cost(read, classes)
+    if as_json:
+        print_json(asdict(found))
+        return
+    table = Table(box=None, show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_column()
+    for name, value, unit in (
+        ("gmacs", f"{found.gmacs:.9f}", "billion multiply-adds an image"),
+        ("gflops", f"{found.gflops:.9f}", "2 x gmacs"),
+        (
+            "effective_gflops",
+            f"{found.effective_gflops:.9f}",
+            "by bit operations; int8 counts 1/16",
+        ),
+        ("gbops", f"{found.gbops:.6f}", "billion bit operations"),
+        ("params", f"{found.params:,}", "parameters"),
+        ("size_mb", f"{found.size_mb:.3f}", "MB of parameters and buffers"),
+        ("latency_ms", "-", "not measured yet"),
+    ):
+        table.add_row(name, value, unit)
+    screen = console()
+    screen.print(f"{read.model} at {read.input_size} px, {classes} classes", markup=False)
+    screen.print(table)
+    if found.uncounted:
+        screen.print(f"not counted: {', '.join(found.uncounted)}", markup=False, soft_wrap=True)

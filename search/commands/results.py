@@ -1,0 +1,80 @@
+"""`flopwise status`, `front` and `export`: what a run has found."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from search.commands.printing import console, print_json
+
+RunFolder = Annotated[Path, typer.Argument(help="A run folder: <storage>/<study name>.")]
+AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+
+
+def status(run: RunFolder, as_json: AsJson = False) -> None:
+    """Say how far a search has come."""
+    from analysis.runs import read_run
+    from analysis.status import run_status, status_table
+
+    read = read_run(run)
+    if as_json:
+        print_json(run_status(read))
+    else:
+        console().print(status_table(read))
+
+
+def front(
+    run: RunFolder,
+    picture: Annotated[
+        Path | None, typer.Option(help="Where to put the PNG; RUN/export/front.png by default.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the front of a run: every recipe that no other beats in both accuracy and cost."""
+    from analysis.runs import read_run
+    from analysis.tables import front_records
+
+    if as_json:
+        print_json(front_records(read_run(run)))
+    else:
+        print_front(console(), run, picture)
+
+
+def export(
+    run: RunFolder,
+    pick: Annotated[
+        str,
+        typer.Option(
+            help='knee, most-accurate, cheapest, a constraint such as "accuracy>=0.9", or a trial.'
+        ),
+    ] = "knee",
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write; RUN/export/trial-N.yaml by default.")
+    ] = None,
+) -> None:
+    """Write the recipe of one trial with its numbers, to train it again or to build on."""
+    from search.export import export_recipe
+
+    path, reason = export_recipe(run, pick, out)
+    screen = console()
+    screen.print(reason, markup=False, soft_wrap=True)
+    screen.print(f"recipe: {path}", markup=False, soft_wrap=True)
+
+
+def print_front(screen: Console, run: Path, picture: Path | None = None) -> None:
+    """Print a run's front as a table and a plot, and draw it as a PNG."""
+    from rich.text import Text
+
+    from analysis.pictures import front_picture
+    from analysis.runs import read_run
+    from analysis.tables import front_table
+    from analysis.terminal import front_text
+
+    read = read_run(run)
+    screen.print(front_table(read, width=screen.width))
+    plot = front_text(read, width=min(screen.width, 100), colour=screen.is_terminal)
+    screen.print(Text.from_ansi(plot))
+    path = picture or run / "export" / "front.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    screen.print(f"picture: {front_picture(read, path)}", markup=False, soft_wrap=True)

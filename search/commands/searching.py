@@ -1,0 +1,74 @@
+"""`flopwise search`: run a study file, or go on with it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from search.commands.printing import console
+
+
+def search(
+    study: Annotated[Path, typer.Argument(help="The study file.")],
+    trials: Annotated[int | None, typer.Option(help="Override budget.trials.")] = None,
+    hours: Annotated[float | None, typer.Option(help="Override budget.hours.")] = None,
+    fix: Annotated[
+        list[str] | None,
+        typer.Option(help="field=value: fix or narrow a dimension, as a space file would."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Override the study's seed.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an earlier run.")] = False,
+) -> None:
+    """Search for the front of a study: accuracy against compute.
+
+    Ctrl-C ends it cleanly; --resume goes on, also after a crash.
+    """
+    from search.engine import run_search
+    from search.live import LiveTable
+    from search.study import load_study
+    from spaces.space_file import parse_fixes
+
+    loaded = load_study(study, fixes=parse_fixes(fix or []), trials=trials, hours=hours, seed=seed)
+    screen = console()
+    screen.print(
+        f"searching {loaded.space.name} on {loaded.data}\nresults: {loaded.folder}",
+        markup=False,
+        soft_wrap=True,
+    )
+    with LiveTable(screen) as live:
+        result = run_search(loaded, resume=resume, show=live.show)
+    _tell_end(screen, study, result)
+
+
+def _tell_end(screen: Console, study: Path, result) -> None:
+    from search.commands.results import print_front
+    from search.live import clock
+
+    errors = [record.error for record in result.ledger.records.values() if record.error]
+    folder = result.folder
+    if result.ledger.front():
+        print_front(screen, folder)
+    if result.ending == "interrupted":
+        screen.print(
+            f"interrupted after {clock(result.seconds)}; go on with:"
+            f" flopwise search {study} --resume",
+            markup=False,
+            soft_wrap=True,
+        )
+        raise typer.Exit(130)
+    if not result.ledger.front():
+        first = f"; the first: {errors[0]}" if errors else ""
+        screen.print(
+            f"no trial finished: {len(errors)} failed{first}", markup=False, soft_wrap=True
+        )
+        raise typer.Exit(1)
+    if result.ending == "exhausted":
+        screen.print("the space holds no more recipes that were not tried")
+    screen.print(
+        f"searched for {clock(result.seconds)}; next:\n"
+        f"  flopwise front {folder}\n"
+        f"  flopwise export {folder} --pick knee",
+        markup=False,
+        soft_wrap=True,
+    )

@@ -1,0 +1,203 @@
+import numpy as np
+import pandas as pd
+import pytest
+from analysis_runs import four_trials, trial_row, write_run
+
+from analysis.columns import write_number, write_setting
+from analysis.runs import TRIAL_COLUMNS, read_run, run_recipe
+from spaces.errors import UserError
+from spaces.recipe import Recipe
+from spaces.yaml_files import write_yaml
+
+
+@pytest.fixture
+def run(tmp_path):
+    return read_run(write_run(tmp_path / "animals", four_trials()))
+
+
+def test_a_run_folder_is_read_with_its_study_trials_and_epochs(run, tmp_path):
+    assert (run.name, run.path) == ("animals", tmp_path / "animals")
+    assert run.objectives == {"accuracy": "max", "effective_gflops": "min"}
+    assert run.costs == ("effective_gflops",)
+    assert run.study["seed"] == 0
+    assert list(run.trials["trial"]) == list(range(7))
+    assert len(run.epochs) == 14
+
+
+def test_only_complete_trials_with_finite_objectives_are_finished(tmp_path):
+    rows = [*four_trials(), trial_row(7, np.nan, 0.1), trial_row(8, 0.5, np.inf)]
+    run = read_run(write_run(tmp_path / "run", rows))
+    assert list(run.finished["trial"]) == [0, 1, 2, 3]
+
+
+def test_losses_are_objectives_turned_to_minimisation(run):
+    np.testing.assert_allclose(
+        run.losses(), [[-0.60, 0.05], [-0.90, 0.10], [-0.95, 1.0], [-0.55, 0.30]]
+    )
+
+
+def test_the_front_goes_from_the_cheapest_to_the_most_accurate(tmp_path):
+    run = read_run(write_run(tmp_path / "run", reversed(four_trials())))
+    assert list(run.front()["trial"]) == [0, 1, 2]
+
+
+def test_three_objectives_give_a_front_ordered_by_the_first_cost(tmp_path):
+    rows = [
+        trial_row(0, 0.9, 1.0, size_mb=5.0),
+        trial_row(1, 0.9, 2.0, size_mb=4.0),
+        trial_row(2, 0.8, 2.0, size_mb=5.0),
+    ]
+    objectives = {"size_mb": "min", "accuracy": "max", "gflops": "min"}
+    run = read_run(write_run(tmp_path / "run", rows, objectives))
+    assert run.costs == ("size_mb", "gflops")
+    assert list(run.front()["trial"]) == [1, 0]
+
+
+def test_a_study_of_accuracy_alone_has_a_front(tmp_path):
+    run = read_run(write_run(tmp_path / "run", four_trials(), {"accuracy": "max"}))
+    assert list(run.front()["trial"]) == [2]
+
+
+def test_trials_are_counted_by_state(run):
+    assert run.counts() == {"COMPLETE": 4, "PRUNED": 1, "FAIL": 1, "RUNNING": 1}
+
+
+def test_a_run_without_a_finished_trial_says_how_far_it_is(tmp_path):
+    rows = [row for row in four_trials() if row["state"] != "COMPLETE"]
+    run = read_run(write_run(tmp_path / "run", rows))
+    with pytest.raises(UserError) as caught:
+        run.front()
+    assert str(caught.value) == (
+        f"{tmp_path / 'run'}: no finished trial yet (1 running, 1 pruned, 1 failed;"
+        " the first failed with: loss is NaN)"
+    )
+
+
+def test_a_run_that_has_recorded_nothing_yet_is_read_as_empty(tmp_path):
+    path = write_run(tmp_path / "run", [])
+    (path / "trials.parquet").unlink()
+    (path / "epochs.parquet").unlink()
+    run = read_run(path)
+    assert sum(run.counts().values()) == 0
+    assert run.losses().shape == (0, 2)
+    with pytest.raises(UserError, match="0 running, 0 pruned, 0 failed"):
+        run.front()
+
+
+def test_a_storage_folder_lists_its_runs(tmp_path):
+    for name in ("first", "second"):
+        write_run(tmp_path / name, four_trials())
+    with pytest.raises(UserError) as caught:
+        read_run(tmp_path)
+    assert f"{tmp_path / 'first'}, {tmp_path / 'second'}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("missing", "no such run folder"), ("file", "this is a file"), ("folder", "no study.yaml")],
+)
+def test_what_is_no_run_folder_is_named(tmp_path, name, message):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError, match=message):
+        read_run(tmp_path / name)
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 and then nothing PAR1", b"text"])
+def test_damaged_parquet_is_one_line_with_the_name_of_the_file(tmp_path, content):
+    path = write_run(tmp_path / "run", four_trials())
+    (path / "trials.parquet").write_bytes(content)
+    with pytest.raises(UserError, match="damaged") as caught:
+        read_run(path)
+    assert str(caught.value).startswith(f"{path / 'trials.parquet'}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_table_that_lacks_columns_names_them(tmp_path):
+    path = write_run(tmp_path / "run", four_trials())
+    table = pd.read_parquet(path / "trials.parquet")
+    table.drop(columns=["gflops", "seed"]).to_parquet(path / "trials.parquet")
+    with pytest.raises(UserError, match="lacks the columns seed, gflops"):
+        read_run(path)
+
+
+@pytest.mark.parametrize("objectives", [{"acuracy": "max"}, {"accuracy": "up"}, ["accuracy"]])
+def test_objectives_that_are_no_columns_are_refused(tmp_path, objectives):
+    path = write_run(tmp_path / "run", four_trials())
+    (path / "study.yaml").write_text(write_yaml({"name": "run", "objectives": objectives}))
+    with pytest.raises(UserError, match="objectives"):
+        read_run(path)
+
+
+def test_a_row_becomes_the_recipe_that_was_trained(run):
+    row = run.front().iloc[1]
+    recipe = run_recipe(row)
+    assert recipe == Recipe(model="mobilenet_v2", unfrozen=2)
+    assert type(recipe.batch_size) is int
+    assert run_recipe(run.trials.iloc[0]).unfrozen is None
+
+
+def test_integers_that_a_table_stretched_to_floats_become_integers_again(tmp_path):
+    path = write_run(tmp_path / "run", [trial_row(0, 0.5, 0.1, unfrozen=3)])
+    table = pd.read_parquet(path / "trials.parquet")
+    table[["batch_size", "seed"]] = table[["batch_size", "seed"]].astype(float)
+    table["unfrozen"] = [3.0]
+    table.to_parquet(path / "trials.parquet")
+    assert run_recipe(read_run(path).trials.iloc[0]) == Recipe(unfrozen=3)
+
+
+def test_a_table_without_any_unfrozen_number_trains_every_block(tmp_path):
+    path = write_run(tmp_path / "run", [trial_row(0, 0.5, 0.1)])
+    table = pd.read_parquet(path / "trials.parquet")
+    table["unfrozen"] = pd.Series([None], dtype=object)
+    table.to_parquet(path / "trials.parquet")
+    assert run_recipe(read_run(path).trials.iloc[0]).unfrozen is None
+
+
+def test_a_mapping_without_every_field_takes_defaults():
+    assert run_recipe({"model": "resnet18", "trial": 3}) == Recipe(model="resnet18")
+
+
+def test_the_columns_are_those_of_the_run_folder():
+    assert TRIAL_COLUMNS[:3] == ("trial", "state", "model")
+    assert TRIAL_COLUMNS[-4:] == ("epochs_trained", "seconds", "error", "checkpoint")
+
+
+@pytest.mark.parametrize(
+    ("number", "written"),
+    [
+        (0.711022336, "0.711"),
+        (857_239, "857k"),
+        (3_504_872, "3.50M"),
+        (999_999, "1.00M"),
+        (1.1e9, "1.10G"),
+        (44.7, "44.7"),
+        (100.0, "100"),
+        (0.9999, "1.00"),
+        (0.0012345, "0.00123"),
+        (0.001, "0.001"),
+        (0.0000131, "1.31e-05"),
+        (-0.5, "-0.500"),
+        (0, "0"),
+        (None, "–"),
+        (float("nan"), "–"),
+    ],
+)
+def test_numbers_are_written_with_three_digits(number, written):
+    assert write_number(number) == written
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "written"),
+    [
+        ("unfrozen", pd.NA, "all"),
+        ("unfrozen", 2, "2"),
+        ("batch_norm", np.bool_(True), "yes"),
+        ("learning_rate", 0.00123456, "0.0012"),
+        ("width", 1.0, "1"),
+        ("weights", "/data/mobilenet_v2.pth", "mobilenet_v2.pth"),
+        ("model", "resnet18", "resnet18"),
+    ],
+)
+def test_settings_are_written_as_people_say_them(field, value, written):
+    assert write_setting(field, value) == written

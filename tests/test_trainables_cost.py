@@ -1,0 +1,164 @@
+import dataclasses
+import warnings
+
+import pytest
+import torch
+import torchvision
+from test_trainables_models import EVERY_FAMILY
+from torch import nn
+
+from spaces.errors import UserError
+from spaces.recipe import Recipe
+from trainables.cost import COST_COLUMNS, Cost, measure_cost, recipe_cost
+from trainables.macs import count_macs
+from trainables.models import build_on_meta
+
+
+def closed_form_macs(*, size: int, width: float, classes: int) -> int:
+    """Multiply-adds of the baseline CNN: every weight of a convolution meets each output pixel."""
+    macs, channels = 0, 3
+    for base, kernel in ((64, 5), (128, 3), (128, 3), (128, 3)):
+        out = round(base * width)
+        size = size - kernel + 1
+        macs += channels * kernel * kernel * out * size * size
+        size, channels = size // 2, out
+    return macs + channels * size * size * classes
+
+
+def test_the_baseline_costs_what_the_seed_report_says():
+    cost = recipe_cost(Recipe(model="baseline_cnn", input_size=112), 151)
+    assert (cost.gflops, cost.params) == (0.711022336, 857_239)
+    with_norm = recipe_cost(Recipe(model="baseline_cnn", input_size=112, batch_norm=True), 151)
+    assert (with_norm.gflops, with_norm.params) == (0.711022336, 858_135)
+
+
+def test_mobilenet_v3_large_costs_what_the_seed_report_says():
+    cost = recipe_cost(Recipe(model="mobilenet_v3_large", input_size=224), 151)
+    assert cost.gflops == 0.431006080
+
+
+@pytest.mark.parametrize("size", [48, 96, 112, 225])
+@pytest.mark.parametrize("width", [0.25, 1.0, 1.5])
+@pytest.mark.parametrize(("batch_norm", "residual"), [(False, False), (True, False), (False, True)])
+def test_the_baseline_follows_the_closed_form(
+    size: int, width: float, batch_norm: bool, residual: bool
+):
+    recipe = Recipe(input_size=size, width=width, batch_norm=batch_norm, residual=residual)
+    cost = recipe_cost(recipe, 151)
+    macs = closed_form_macs(size=size, width=width, classes=151)
+    assert cost.gmacs == macs / 1e9
+    assert cost.gflops == cost.effective_gflops == 2 * macs / 1e9
+    assert cost.gbops == macs * 32 * 32 / 1e9
+    assert cost.uncounted == ()
+
+
+@pytest.mark.parametrize("name", [name for name in EVERY_FAMILY if name != "baseline_cnn"])
+def test_every_torchvision_family_costs_what_torchvision_publishes(name: str):
+    weights = next(iter(torchvision.models.get_model_weights(name)))
+    size = weights.transforms().crop_size[0]
+    cost = recipe_cost(Recipe(model=name, input_size=size), 1000)
+    # Published with three decimals, some of them cut off in place of rounded.
+    assert cost.gmacs == pytest.approx(weights.meta["_ops"], abs=0.001)
+    assert cost.uncounted == ()
+    auxiliary = 3_326_696 if name == "inception_v3" else 0  # heads that we build without
+    assert cost.params == weights.meta["num_params"] - auxiliary
+
+
+@pytest.mark.parametrize("name", ["baseline_cnn", "mobilenet_v3_small", "resnet18", "vgg11"])
+def test_layers_have_the_multiply_adds_that_fvcore_counts(name: str):
+    model = build_on_meta(Recipe(model=name, input_size=64), 10)
+    ours = count_macs(model, 64).by_layer
+    real = model.to_empty(device="cpu").eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit is deprecated, and fvcore is made of it
+        from fvcore.nn import FlopCountAnalysis
+
+        analysis = FlopCountAnalysis(real, (torch.zeros(1, 3, 64, 64),))
+        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+        by_module = analysis.by_module_and_operator()
+    layers = {path for path, m in real.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
+    assert ours == {
+        path: sum(by_module[path][operator] for operator in ("conv", "linear", "addmm"))
+        for path in layers
+    }
+
+
+class Products(nn.Module):
+    """One of each kind of product that no convolution or linear layer does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+        self.up = nn.ConvTranspose2d(3, 5, 2, stride=2, groups=1)
+
+    def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+        x = x_NCHW[:, :1, :4, :6] * self.scale  # (1, 1, 4, 6)
+        y = x.transpose(2, 3)
+        matmul = x @ y  # 4 * 6 * 4
+        einsum = torch.einsum("ncij,ncjk->ncik", x, y)  # 4 * 6 * 4
+        baddbmm = torch.baddbmm(matmul[0], x[0], y[0])  # 4 * 6 * 4
+        attention = nn.functional.scaled_dot_product_attention(x, x, x)  # 2 * 4 * 6 * 4
+        return self.up(x_NCHW).sum() + einsum.sum() + baddbmm.sum() + attention.sum()
+
+
+def test_products_of_every_kind_are_counted_where_they_are_done():
+    macs = count_macs(Products(), 8)
+    assert macs.by_layer == {"": 5 * 4 * 6 * 4, "up": 8 * 8 * 3 * 5 * 2 * 2}
+    assert macs.uncounted == ()
+
+
+class Sorting(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.linalg.inv(self.linear(x)[..., :2, :2])
+
+
+def test_operators_that_nobody_knows_are_listed_and_not_taken_for_nothing():
+    cost = measure_cost(Sorting(), 8)
+    assert "aten::linalg_inv_ex" in cost.uncounted
+    assert cost.gmacs == 3 * 8 * 8 * 2 / 1e9
+
+
+def test_size_is_that_of_parameters_and_buffers_in_bytes():
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    # 16 + 8 parameters and 8 statistics of 4 bytes, a counter of 8.
+    assert measure_cost(model, 8).size_mb == (32 * 4 + 8) / 1e6
+
+
+def test_measuring_leaves_a_model_as_it_was():
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Dropout())
+    model[1].eval()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    measure_cost(model, 8)
+    assert [module.training for module in model] == [True, False, True]
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert all(not module._forward_hooks for module in model)
+    assert model(torch.rand(2, 3, 8, 8)).device.type == "cpu"
+
+
+def test_cost_depends_on_the_architecture_alone():
+    recipe = Recipe(model="mobilenet_v3_small", input_size=96)
+    other = recipe.replace(weights="nowhere.pt", batch_size=7, seed=5, unfrozen=0, epochs=1)
+    assert recipe_cost(other, 12) is recipe_cost(recipe, 12)
+    assert recipe_cost(recipe.replace(width=0.5), 12).gmacs < recipe_cost(recipe, 12).gmacs
+
+
+def test_counting_draws_no_random_numbers():
+    before = torch.get_rng_state()
+    recipe_cost(Recipe(model="resnet18", input_size=97), 12)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_cost_columns_are_the_numbers_of_a_cost():
+    assert (
+        *("gmacs", "gflops", "effective_gflops", "gbops", "params", "size_mb", "latency_ms"),
+    ) == COST_COLUMNS
+    assert {*COST_COLUMNS, "uncounted"} == {field.name for field in dataclasses.fields(Cost)}
+
+
+def test_a_size_that_the_model_can_not_take_is_told():
+    with pytest.raises(UserError, match="at least 75"):
+        recipe_cost(Recipe(model="inception_v3", input_size=64), 3)

@@ -1,0 +1,92 @@
+"""The baseline CNN: four convolutions and a linear layer, the case that flopwise grew from."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from spaces.errors import UserError
+
+_KERNELS = (5, 3, 3, 3)
+_CHANNELS = (64, 128, 128, 128)
+
+
+class ConvBlock(nn.Module):
+    """Convolution without padding, optional batch norm, ReLU, 2 x 2 max-pooling.
+
+    With residual, the input is added before the ReLU, as in ResNet (arXiv:1512.03385). Since the
+    convolution has no padding, the input's border is cropped to the output's size first. Where the
+    number of channels changes, nothing is added, so that residual connections bring no parameters.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int, *, batch_norm: bool, residual: bool
+    ) -> None:
+        super().__init__()
+        # The bias is kept under batch norm: the parameter counts of the seed report include it.
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel)
+        self.norm = nn.BatchNorm2d(out_channels) if batch_norm else nn.Identity()
+        self.crop = kernel // 2 if residual and in_channels == out_channels else None
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        y_NCHW = self.norm(self.conv(x_NCHW))
+        if self.crop is not None:
+            y_NCHW = y_NCHW + x_NCHW[:, :, self.crop : -self.crop, self.crop : -self.crop]
+        return F.max_pool2d(F.relu(y_NCHW), 2)
+
+
+class BaselineCNN(nn.Module):
+    """Conv 3->64 k5, 64->128 k3, 128->128 k3, 128->128 k3, a linear layer, log-softmax.
+
+    Takes (N, 3, input_size, input_size), returns log-probabilities (N, num_classes); cross-entropy
+    may take them for logits, since log-softmax leaves log-probabilities as they are. width
+    multiplies the channels, rounded, at least 1. residual adds connections around the two
+    convolutions that keep their number of channels (see ConvBlock).
+
+    At 112 px and 151 classes: 857,239 parameters, 858,135 with batch norm.
+    Raises UserError where the input is too small for four poolings.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        input_size: int,
+        width: float = 1.0,
+        batch_norm: bool = False,
+        residual: bool = False,
+    ) -> None:
+        super().__init__()
+        out_size = output_size(input_size)
+        if out_size < 1:
+            raise UserError(
+                f"input_size: {input_size} px is too small for the baseline CNN's four poolings;"
+                f" use at least {smallest_input()}"
+            )
+        channels = [3, *(max(1, round(channel * width)) for channel in _CHANNELS)]
+        self.blocks = nn.Sequential(
+            *(
+                ConvBlock(before, after, kernel, batch_norm=batch_norm, residual=residual)
+                for before, after, kernel in zip(channels, channels[1:], _KERNELS, strict=False)
+            )
+        )
+        self.head = nn.Linear(channels[-1] * out_size**2, num_classes)
+        self.log_softmax = nn.LogSoftmax(dim=1)
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        features_ND = torch.flatten(self.blocks(images_NCHW), 1)
+        return self.log_softmax(self.head(features_ND))
+
+
+def output_size(input_size: int) -> int:
+    """Height and width of the last feature map, in pixels: 5 at 112 px, below 1 if none is left."""
+    size = input_size
+    for kernel in _KERNELS:
+        size = (size - kernel + 1) // 2
+    return size
+
+
+def smallest_input() -> int:
+    """The smallest input that leaves one pixel to the linear layer."""
+    size = 1
+    for kernel in reversed(_KERNELS):
+        size = size * 2 + kernel - 1
+    return size

@@ -1,0 +1,112 @@
+"""What there is to say about models: a table of all of them, and the blocks of one."""
+
+import dataclasses
+
+import torchvision
+from torch import nn
+
+from spaces.recipe import BASELINE, Recipe
+from trainables.blocks import list_blocks
+from trainables.cost import Cost, recipe_cost
+from trainables.forward_steps import find_head
+from trainables.macs import count_macs
+from trainables.models import build_on_meta, model_names
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSummary:
+    """One line of the list of models, as torchvision publishes it for 1,000 classes."""
+
+    name: str
+    input_size: int
+    """The input size of its default weights, in pixels."""
+    gmacs: float
+    params: int
+    imagenet_accuracy: float | None
+    """Top-1 of its default weights on ImageNet, a fraction; None: there are no weights."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class BlockRow:
+    """One block of a model, or its head."""
+
+    name: str
+    unfrozen: int
+    """The smallest `unfrozen` that trains it; 0 for the head."""
+    params: int
+    gmacs: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ModelDescription:
+    """A model block by block, from the input on, the head last."""
+
+    name: str
+    input_size: int
+    num_classes: int
+    cost: Cost
+    rows: tuple[BlockRow, ...]
+
+
+def list_models() -> tuple[ModelSummary, ...]:
+    """All models by name, the baseline first, without building torchvision's."""
+    return tuple(_summarise(name) for name in model_names())
+
+
+def _summarise(name: str) -> ModelSummary:
+    if name == BASELINE:
+        recipe = Recipe()
+        cost = recipe_cost(recipe, 1000)
+        return ModelSummary(
+            name=name,
+            input_size=recipe.input_size,
+            gmacs=cost.gmacs,
+            params=cost.params,
+            imagenet_accuracy=None,
+        )
+    weights = torchvision.models.get_model_weights(name).DEFAULT  # pyright: ignore
+    return ModelSummary(
+        name=name,
+        input_size=weights.transforms().crop_size[0],
+        gmacs=weights.meta["_ops"],
+        params=weights.meta["num_params"],
+        imagenet_accuracy=weights.meta["_metrics"]["ImageNet-1K"]["acc@1"] / 100,
+    )
+
+
+def describe_model(name: str, input_size: int, num_classes: int) -> ModelDescription:
+    """The blocks of a model, counted without drawing its weights.
+
+    Raises UserError for an unknown model and for a size that it can't take.
+    """
+    recipe = Recipe(model=name, input_size=input_size)
+    model = build_on_meta(recipe, num_classes)
+    by_layer = count_macs(model, input_size).by_layer
+    own_macs = {
+        module: by_layer[path] for path, module in model.named_modules() if path in by_layer
+    }
+
+    def row(row_name: str, modules: tuple[nn.Module, ...], unfrozen: int) -> BlockRow:
+        inner = {child for module in modules for child in module.modules()}
+        return BlockRow(
+            name=row_name,
+            unfrozen=unfrozen,
+            params=sum(p.numel() for module in modules for p in module.parameters()),
+            gmacs=sum(own_macs.get(module, 0) for module in inner) / 1e9,
+        )
+
+    blocks = list_blocks(model)
+    head_name, head = find_head(model)
+    return ModelDescription(
+        name=name,
+        input_size=input_size,
+        num_classes=num_classes,
+        cost=recipe_cost(recipe, num_classes),
+        rows=(
+            *(
+                row(block.name, block.modules, len(blocks) - index)
+                for index, block in enumerate(blocks)
+            ),
+            row(head_name, (head,), 0),
+        ),
+    )

@@ -1,0 +1,132 @@
+"""A file of equally large square images that many processes read at once without loading it.
+
+It is an uncompressed Arrow IPC file with one column, `pixels`, of fixed shape tensors, so that any
+Arrow reader understands it. Memory-mapped pages are shared by all processes of a machine.
+"""
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from spaces.errors import UserError
+
+UInt8Array = npt.NDArray[np.uint8]
+
+# A batch is what the writer holds in memory. One image makes a batch where it is larger.
+BATCH_BYTES = 8 * 2**20
+
+
+class PixelTable:
+    """Read-only rows of (size, size, 3) uint8 RGB images. Made by `open_pixels`."""
+
+    def __init__(self, path: Path, batches: list[UInt8Array], size: int) -> None:
+        self.path = path
+        self.size = size
+        self._batches = batches
+        self._starts = np.cumsum([0, *(len(batch) for batch in batches)])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return open_pixels, (self.path,)
+
+    def take(self, rows: npt.ArrayLike) -> UInt8Array:
+        """Copy the images of these rows, in this order.
+
+        rows: (k,) integers from 0 to len - 1; a row may come twice.
+        Returns (k, size, size, 3). Raises IndexError on a row that is not there.
+        """
+        rows = np.asarray(rows, dtype=np.int64)
+        if rows.size and not 0 <= rows.min() <= rows.max() < len(self):
+            raise IndexError(f"{self.path} has rows 0 to {len(self) - 1}")
+        images = np.empty((len(rows), self.size, self.size, 3), dtype=np.uint8)
+        numbers = np.searchsorted(self._starts, rows, side="right") - 1
+        within = rows - self._starts[numbers]
+        for k, (number, row) in enumerate(zip(numbers.tolist(), within.tolist(), strict=True)):
+            images[k] = self._batches[number][row]
+        return images
+
+
+def open_pixels(path: Path) -> PixelTable:
+    """Map a file of pixels into memory; nothing is read before rows are taken.
+
+    Raises UserError where the file is missing, cut short or holds something else.
+    """
+    try:
+        reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        shape = tuple(reader.schema.field("pixels").type.shape)
+        batches = [
+            reader.get_batch(number).column(0).to_numpy_ndarray()
+            for number in range(reader.num_record_batches)
+        ]
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file") from None
+    except (pa.ArrowInvalid, OSError, KeyError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: damaged, or not a file of pixels: {reason}") from None
+    return PixelTable(path, batches, size=shape[0])
+
+
+class PixelWriter:
+    """Stream images into a file; memory stays below one batch and one image.
+
+    The file can be opened once the `with` block has ended without an error; by then it is on disk.
+    """
+
+    def __init__(self, path: Path, size: int, *, batch_bytes: int = BATCH_BYTES) -> None:
+        self._type = pa.fixed_shape_tensor(pa.uint8(), (size, size, 3))
+        self._schema = pa.schema([pa.field("pixels", self._type, nullable=False)])
+        rows = max(1, batch_bytes // (size * size * 3))
+        self._batch = np.empty((rows, size, size, 3), dtype=np.uint8)
+        self._filled = 0
+        self._file = path.open("xb")
+        self._sink = pa.ipc.new_file(self._file, self._schema)
+
+    def append(self, image: UInt8Array) -> None:
+        """Add one (size, size, 3) image."""
+        assert image.shape == self._batch.shape[1:], image.shape
+        assert image.dtype == np.uint8, image.dtype
+        self._batch[self._filled] = image
+        self._filled += 1
+        if self._filled == len(self._batch):
+            self._flush()
+
+    def _flush(self) -> None:
+        tensors = pa.FixedShapeTensorArray.from_numpy_ndarray(self._batch[: self._filled])
+        column = pa.ExtensionArray.from_storage(self._type, tensors.storage)
+        self._sink.write_batch(pa.record_batch([column], schema=self._schema))
+        self._filled = 0
+
+    def finish(self) -> None:
+        """Write what is left and the footer, and wait for the disk."""
+        if self._filled:
+            self._flush()
+        self._sink.close()
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self.close()
+
+    def close(self) -> None:
+        """Give up the file. Without its footer it can't be opened: it never looks finished."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                self.finish()
+        finally:
+            self.close()
