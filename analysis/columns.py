@@ -1,15 +1,18 @@
 """The columns of a run's trials: what each is called, its unit, and how its numbers are written."""
 
 import math
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pandas as pd
 
+from spaces.recipe import RECIPE_FIELDS, Recipe
+
 # The cost columns of trials.parquet, with the words and the unit that axes and tables use.
 COSTS: dict[str, str] = {
-    "effective_gflops": "effective GFLOPs",
-    "gflops": "GFLOPs",
     "gmacs": "GMACs",
+    "gflops": "GFLOPs",
+    "effective_gflops": "effective GFLOPs",
     "gbops": "GBOPs",
     "params": "parameters",
     "size_mb": "size (MB)",
@@ -67,9 +70,47 @@ def write_setting(field: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.2g}"
+        return f"{value:.3g}"
     # The path of a weights file is long; its name tells enough.
     return value.rsplit("/", 1)[-1] if field == "weights" else str(value)
+
+
+def describe_recipe(values: Mapping[str, Any], fields: Collection[str] = RECIPE_FIELDS) -> str:
+    """Write the model and those of the fields that are not at their default, in few words.
+
+    values: a row of trials or a recipe's dict. For instance: mobilenet_v2, 160 px, unfrozen 4,
+    batch 64, adam, rate 0.0012.
+    """
+    words = [str(values["model"])]
+    for field in RECIPE_FIELDS:
+        value = plain(values[field])
+        if field in fields and field != "model" and field in _PHRASES:
+            always = field in ("input_size", "batch_size", "optimizer", "learning_rate", "epochs")
+            if always or value != getattr(_DEFAULT, field):
+                words.append(_PHRASES[field].format(write_setting(field, value)))
+    return ", ".join(words)
+
+
+_DEFAULT = Recipe()
+_PHRASES: dict[str, str] = {
+    "weights": "weights {}",
+    "input_size": "{} px",
+    "width": "width {}",
+    "batch_norm": "batch norm",
+    "residual": "residual",
+    "unfrozen": "unfrozen {}",
+    "augment": "{}",
+    "qat": "QAT",
+    "batch_size": "batch {}",
+    "optimizer": "{}",
+    "learning_rate": "rate {}",
+    "weight_decay": "decay {}",
+    "label_smoothing": "smoothing {}",
+    "class_weighting": "{} classes",
+    "scheduler": "{}",
+    "epochs": "{} epochs",
+    "seed": "seed {}",
+}
 
 
 def heading(column: str) -> str:

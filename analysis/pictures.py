@@ -50,9 +50,8 @@ def front_picture(run: Run, path: Path) -> Path:
 
 def picture_title(run: Run) -> str:
     """Name, data and number of trials: what a reader of a lone picture needs to know."""
-    data = run.study.get("data")
-    source = data.get("path") if isinstance(data, dict) else data
-    on = f" on {Path(str(source)).name}" if source else ""
+    source = run.study.get("provenance", {}).get("data_name")
+    on = f" on {source}" if source else ""
     number = f"{len(run.trials):,} trial" + ("s" if len(run.trials) != 1 else "")
     return f"{run.name}{on}: {number}, {len(run.front())} on the front"
 

@@ -9,11 +9,11 @@ from analysis.choose import choose
 from analysis.columns import (
     ACCURACY,
     NUMBERS,
+    describe_recipe,
     heading,
     plain_row,
     write_number,
     write_percent,
-    write_setting,
 )
 from analysis.runs import Run
 from spaces.recipe import RECIPE_FIELDS
@@ -21,40 +21,47 @@ from spaces.recipe import RECIPE_FIELDS
 # Beside the run's objectives, in this order; a cost that is an objective is not shown twice.
 _MORE_NUMBERS = ("gflops", "params", "size_mb", "latency_ms")
 
+# What a recipe needs to be read on few lines.
+_RECIPE_WIDTH = 36
 _SAID = {"FAIL": "failed"}
 
 
-def front_table(run: Run, width: int = 118) -> Table:
-    """A row for each trial of the front, from the cheapest on; at most `width` columns wide.
+def front_table(run: Run, width: int = 120) -> Table:
+    """A row for each trial of the front, from the cheapest on, with the recipe behind it.
 
-    Of the recipe it shows the model and the fields that differ along the front, as far as they
-    fit; the caption names the rest. Raises UserError where no trial is finished.
+    Of the recipes it shows the model and what differs along the front; the caption says what all
+    of them have in common. Where width columns have no room for every number, those that are not
+    objectives go first. Raises UserError where no trial is finished.
     """
     records = front_records(run)
     knee = choose(run, "knee").trial
-    varying = [name for name in RECIPE_FIELDS if len({record[name] for record in records}) > 1]
-    # What names a model comes first, what else it was trained with fills the room that is left.
-    first = [name for name in ("model", "input_size") if name == "model" or name in varying]
-    columns = (
-        {"trial": []}
-        | _setting_columns(first, records)
-        | _number_columns(run, records)
-        | _setting_columns([name for name in varying if name not in first], records)
-    )
-    columns["trial"] = [f"{r['trial']}{'*' if r['trial'] == knee else ''}" for r in records]
-    widths = {name: max(map(len, [*name.split(), *cells])) for name, cells in columns.items()}
-    shown = _fitting(widths, width)
-    left_out = [name for name in columns if name not in shown]
-    caption = "* the knee; efficiency: accuracy in % a GFLOP"
-    if left_out:
-        caption += f"; no room for {', '.join(left_out)}"
-    table = Table(title=_title(run), caption=caption, title_style="bold", box=SIMPLE_HEAD)
-    for name in shown:
-        is_text = not any(character.isdigit() for character in columns[name][0])
-        justify = "left" if is_text or name == "model" else "right"
-        table.add_column(name, justify=justify, width=widths[name])
-    for cells in zip(*(columns[name] for name in shown), strict=True):
-        table.add_row(*cells)
+    differing = [name for name in RECIPE_FIELDS if len({record[name] for record in records}) > 1]
+    shared = [name for name in RECIPE_FIELDS if name not in differing]
+    recipes = [describe_recipe(record, ["model", *differing]) for record in records]
+    table = Table(title=_title(run), title_style="bold", title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("trial", justify="right", no_wrap=True)
+    numbers = _number_columns(run, records)
+    # Headings break at spaces.
+    widths = {name: max(map(len, [*name.split(), *numbers[name]])) for name in numbers}
+    must = {heading(name) for name in (ACCURACY, *run.costs)}
+    while sum(widths.values()) + 3 * len(widths) > width - _RECIPE_WIDTH - 10:
+        spare = [name for name in widths if name not in must]
+        if not spare:
+            break
+        del widths[spare[-1]], numbers[spare[-1]]
+    for name, needed in widths.items():
+        table.add_column(name, justify="right", width=needed)
+    table.add_column("recipe", overflow="fold")
+    notes = ["* the knee"]
+    if "efficiency" in widths:
+        notes.append("efficiency: accuracy in % a GFLOP")
+    common = _common(records[0], shared)
+    table.caption = "; ".join([*notes, f"all with {common}"] if common else notes)
+    table.caption_justify = "left"
+    for row, record in enumerate(records):
+        mark = "*" if record["trial"] == knee else ""
+        cells = [column[row] for column in numbers.values()]
+        table.add_row(f"{record['trial']}{mark}", *cells, recipes[row])
     return table
 
 
@@ -89,6 +96,7 @@ def _write_efficiency(record: dict[str, Any]) -> str:
 
 
 def _number_columns(run: Run, records: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """Cells by heading: accuracy, the run's costs, efficiency, and other costs worth knowing."""
     columns = {heading(ACCURACY): [write_percent(record[ACCURACY]) for record in records]}
     names = [*run.costs, *(name for name in _MORE_NUMBERS if name not in run.costs)]
     if all(record["gflops"] == record["effective_gflops"] for record in records):
@@ -99,26 +107,13 @@ def _number_columns(run: Run, records: list[dict[str, Any]]) -> dict[str, list[s
             columns[heading(name)] = [write_number(record[name]) for record in records]
         if name == run.costs[-1]:
             columns["efficiency"] = [_write_efficiency(record) for record in records]
-    columns["epochs trained"] = [str(record["epochs_trained"]) for record in records]
     return columns
 
 
-def _setting_columns(names: list[str], records: list[dict[str, Any]]) -> dict[str, list[str]]:
-    return {
-        heading(name): [write_setting(name, record[name]) for record in records] for name in names
-    }
-
-
-def _fitting(widths: dict[str, int], width: int) -> list[str]:
-    """Columns from the first on that fit beside each other; headings may break at spaces."""
-    shown: list[str] = []
-    used = 1  # the edges of SIMPLE_HEAD, which are spaces, as is what lies between its columns
-    for name, needed in widths.items():
-        used += needed + 3
-        if used > width:
-            break
-        shown.append(name)
-    return shown
+def _common(record: dict[str, Any], shared: list[str]) -> str:
+    """What every recipe of the front has; the model only where it is the same."""
+    described = describe_recipe(record, shared)
+    return described if "model" in shared else described.partition(", ")[2]
 
 
 def _title(run: Run) -> str:

@@ -4,8 +4,8 @@
 
 Needs ../shared/data/animals25 (class folders of JPEGs) and ../shared/weights, a MobileNetV2 with
 ImageNet weights, beside this checkout; says so and ends where they are absent. Baseline CNN,
-MobileNetV2 from those weights and MobileNetV3-Small from random ones, at 96, 160 and 224 px, at most
-4 epochs. Part of the photographs are ImageNet's, so accuracies from these weights flatter.
+MobileNetV2 from those weights and MobileNetV3-Small from random ones, at 96, 160 and 224 px, at
+most 4 epochs. Part of the photographs are ImageNet's, so accuracies from these weights flatter.
 Everything goes through the `flopwise` command, into OUT (default: a new temporary folder).
 """
 

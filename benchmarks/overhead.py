@@ -28,7 +28,7 @@ BATCH_SIZES, SIZES = [16, 32, 64], [48, 56, 64]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="What a trial costs beyond its training.")
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--storages", action="store_true")
@@ -185,6 +185,7 @@ def run_ray_tune(trials: int, workers: int, *, reuse: bool) -> dict[str, float]:
 
 def run_storage(kind: str, trials: int) -> dict[str, float]:
     import optuna
+    from optuna.storages.journal import JournalFileBackend
 
     from search.samplers import build_sampler
 
@@ -193,7 +194,7 @@ def run_storage(kind: str, trials: int) -> dict[str, float]:
         "memory": lambda: optuna.storages.InMemoryStorage(),
         "sqlite": lambda: optuna.storages.RDBStorage(f"sqlite:///{folder}/study.db"),
         "journal": lambda: optuna.storages.JournalStorage(
-            optuna.storages.journal.JournalFileBackend(f"{folder}/study.journal")
+            JournalFileBackend(f"{folder}/study.journal")
         ),
     }
     optuna.logging.set_verbosity(optuna.logging.ERROR)

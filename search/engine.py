@@ -150,7 +150,9 @@ class _Session:
                 storage_path=str(self._folder.path / TUNE_FOLDER),
                 stop=stopper,
                 callbacks=[Recorder(self._ledger, self._folder.path, after_step=self._after_step)],
-                checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+                # The trial says when to save, and the recorder removes old checkpoints: with
+                # num_to_keep, Ray would write all of its own state anew after every one.
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 verbose=0,
             ),
         )
@@ -223,6 +225,8 @@ def _open_ledger(study: Study, folder: RunFolder, *, num_classes: int, resume: b
 def _ray(study: Study) -> Iterator[int]:
     """Have a Ray to run on; yields how many of the study's trials fit into it at once."""
     os.environ.update({name: os.environ.get(name, value) for name, value in _RAY_SETTINGS.items()})
+    # Failed trials are in our table, and Ray's own result files, which it misses, are switched off.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     begun_here = not ray.is_initialized()
     if begun_here:
         ray.init(

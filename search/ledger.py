@@ -5,6 +5,7 @@ cost are stored before it starts and its outcome before it is told, so that what
 driver dies at, the next one knows what was finished and what has to go on. No Ray here.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+from optuna.samplers import BaseGASampler
 from optuna.trial import TrialState
 
 from analysis.front import pareto_front
@@ -89,6 +91,8 @@ class Ledger:
         self._followers: dict[int, list[int]] = defaultdict(list)
         for frozen in study.get_trials(deepcopy=False):
             self._take_up(frozen)
+        # Their files went when they were dominated; the storage still names them.
+        self.drop_dominated_checkpoints()
 
     def enqueue(self, recipes: Iterable[Recipe]) -> None:
         """Have these recipes proposed before any that the sampler draws."""
@@ -119,10 +123,14 @@ class Ledger:
         raise SpaceExhaustedError
 
     def complete(self, number: int, *, checkpoint: str | None = None) -> None:
-        """Tell a trial that ran all its epochs."""
+        """Tell a trial that ran all its epochs; one without a finite accuracy fails."""
         record = self.records[number]
+        accuracy = record.epochs[-1].accuracy if record.epochs else math.nan
+        if not math.isfinite(accuracy):
+            self.fail(number, f"ended with an accuracy of {accuracy}")
+            return
         record.checkpoint = checkpoint
-        record.accuracy = record.epochs[-1].accuracy
+        record.accuracy = accuracy
         self._tell(record, TrialState.COMPLETE)
 
     def fail(self, number: int, reason: str) -> None:
@@ -172,12 +180,15 @@ class Ledger:
         )
         trial = self._study.ask()
         self._trials[trial.number] = trial
-        recipe = self._recipe_of(trial)
-        record = TrialRecord(number=trial.number, recipe=recipe or Recipe())
+        record = TrialRecord(number=trial.number, recipe=Recipe())
         self.records[trial.number] = record
-        if recipe is None:
+        try:
+            record.recipe = self._recipe_of(trial)
+        except UserError as error:
+            # Fields that fit each other so seldom badly that reading the space did not find it.
+            self.fail(record.number, f"drawn fields do not fit each other: {error}")
             return None
-        trial.set_user_attr(_RECIPE, recipe.to_dict())
+        trial.set_user_attr(_RECIPE, record.recipe.to_dict())
         return record if self._measure_cost(record) else None
 
     def _recipe_of(self, trial: optuna.Trial) -> Recipe:
@@ -185,6 +196,11 @@ class Ledger:
         if enqueued is None:
             return self._space.suggest(trial)
         recipe = recipe_from(enqueued)
+        sampler = self._study.sampler
+        if isinstance(sampler, BaseGASampler):
+            # Optuna gives a generation only to trials that it drew; without one, no child of NSGA's
+            # would ever have this recipe for a parent.
+            sampler.get_trial_generation(self._study, self._study.trials[trial.number])
         # Drawing what was fixed tells the sampler which parameters the recipe has.
         for name in self._space.params_of(recipe):
             self._space.rules[name].dimension.suggest(trial, name)

@@ -9,9 +9,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from analysis.columns import ACCURACY, describe_recipe
 from search.engine import Progress
 from search.ledger import TrialRecord
-from search.study import ACCURACY
+from spaces.recipe import RECIPE_FIELDS
 
 _MAX_FRONT_ROWS = 12
 
@@ -73,17 +74,9 @@ def render(progress: Progress) -> Group:
 
 
 def describe(record: TrialRecord) -> str:
-    """A recipe in few words."""
-    recipe = record.recipe
-    words = [recipe.model, f"{recipe.input_size} px"]
-    if recipe.width != 1:
-        words.append(f"width {recipe.width:g}")
-    if recipe.batch_norm:
-        words.append("batch norm")
-    if recipe.unfrozen is not None:
-        words.append(f"unfrozen {recipe.unfrozen}")
-    words.append(f"{recipe.optimizer} {recipe.learning_rate:.2g}, batch {recipe.batch_size}")
-    return ", ".join(words)
+    """A recipe in few words; how many epochs it has is told beside."""
+    shown = [field for field in RECIPE_FIELDS if field not in ("weights", "epochs", "seed")]
+    return describe_recipe(record.recipe.to_dict(), shown)
 
 
 def time_left(progress: Progress) -> float | None:

@@ -12,6 +12,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 
+from spaces.errors import UserError
+
 JOURNAL = "study.journal"
 
 
@@ -22,10 +24,21 @@ def create_study(folder: Path, name: str, directions: list[StudyDirection]) -> o
 
 
 def load_study(folder: Path, name: str) -> optuna.Study:
-    """Open the study of a run folder whose driver is not running any more."""
+    """Open the study of a run folder whose driver is not running any more.
+
+    Raises UserError where the driver died before there was one, or the journal is damaged.
+    """
     _quieten()
-    _mend(folder / JOURNAL)
-    return optuna.load_study(study_name=name, storage=_open(folder))
+    journal = folder / JOURNAL
+    try:
+        _mend(journal)
+        return optuna.load_study(study_name=name, storage=_open(folder))
+    except (FileNotFoundError, KeyError):
+        raise UserError(
+            f"{journal}: no study was begun here; delete {folder} and search again"
+        ) from None
+    except ValueError as error:
+        raise UserError(f"{journal}: damaged ({error})") from None
 
 
 def _open(folder: Path) -> JournalStorage:

@@ -25,7 +25,10 @@ def check_study(study: Study, data: ImageData) -> None:
 
 
 def _check_sizes(study: Study, drawn: list[Recipe], data: ImageData) -> None:
-    largest = max(recipe.input_size for recipe in drawn)
+    rule = study.space.rules.get("input_size")
+    extremes = rule.dimension.extremes if rule else ()
+    sizes = [size for size in extremes if isinstance(size, int)]
+    largest = max(*sizes, *(recipe.input_size for recipe in drawn))
     if largest > data.size:
         raise UserError(
             f"input_size: {study.space.name} goes up to {largest} px, {data.path} holds images of"

@@ -46,7 +46,8 @@ class RunFolder:
         """Make the folder. Raises UserError where it exists: a run is never overwritten."""
         path = study.folder
         try:
-            (path / TUNE_FOLDER).mkdir(parents=True)
+            path.mkdir(parents=True)
+            (path / TUNE_FOLDER).mkdir()
         except FileExistsError:
             raise UserError(
                 f"{path} exists; go on with it by --resume, or give the study another name"
@@ -71,16 +72,12 @@ class RunFolder:
             raise UserError(f"{path}: no search was begun here; leave out --resume")
         folder = cls(path)
         folder._acquire()
-        stored = read_yaml_mapping(path / STUDY_FILE)
         now = {**study.resolved(), _PROVENANCE: _provenance(study, data)}
-        changed = [name for name in ("space", "objectives") if stored.get(name) != now[name]]
-        if stored[_PROVENANCE]["data_digest"] != data.digest:
-            changed.append("data")
-        if changed:
-            raise UserError(
-                f"{path}: {' and '.join(changed)} changed since this search began; change back,"
-                " or give the study another name"
-            )
+        try:
+            _check_unchanged(path / STUDY_FILE, now)
+        except UserError:
+            folder.close()
+            raise
         _replace(path / STUDY_FILE, write_yaml(now).encode())
         return folder
 
@@ -123,6 +120,22 @@ class RunFolder:
 def trial_folder_name(number: int) -> str:
     """A trial's folder below a session of Ray Tune's."""
     return f"trial-{number:05d}"
+
+
+def _check_unchanged(path: Path, now: dict[str, Any]) -> None:
+    """Raise UserError where a study.yaml tells of other data, space or objectives than now."""
+    stored = read_yaml_mapping(path)
+    provenance = stored.get(_PROVENANCE)
+    if not isinstance(provenance, dict):
+        raise UserError(f"{path}: damaged, {_PROVENANCE} is missing; restore it")
+    changed = [name for name in ("space", "objectives") if stored.get(name) != now[name]]
+    if provenance.get("data_digest") != now[_PROVENANCE]["data_digest"]:
+        changed.append("data")
+    if changed:
+        raise UserError(
+            f"{path.parent}: {' and '.join(changed)} changed since this search began; change back,"
+            " or give the study another name"
+        )
 
 
 def _trial_row(record: TrialRecord) -> dict[str, Any]:
@@ -176,7 +189,7 @@ def _replace(path: Path, content: bytes | pa.Buffer) -> None:
 
 
 def _provenance(study: Study, data: ImageData) -> dict[str, Any]:
-    packages = ("flopwise", "torch", "torchvision", "ray", "optuna", "fvcore")
+    packages = ("flopwise", "torch", "torchvision", "ray", "optuna")
     return {
         "versions": {"python": platform.python_version()}
         | {package: version(package) for package in packages},

@@ -51,7 +51,11 @@ def _build_qmc(seed: int, derived: int) -> BaseSampler:
 
 
 def _build_gp(_: int, derived: int) -> BaseSampler:
-    return GPSampler(seed=derived, independent_sampler=RandomSampler(seed=derived))
+    return GPSampler(
+        seed=derived,
+        independent_sampler=RandomSampler(seed=derived),
+        warn_independent_sampling=False,  # conditional dimensions are drawn so, trial by trial
+    )
 
 
 _BUILDERS: dict[str, Callable[[int, int], BaseSampler]] = {

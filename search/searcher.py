@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from optuna.trial import TrialState
-from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 from ray.tune import Callback
 from ray.tune.experiment import Trial as RayTrial
 from ray.tune.search import Searcher
@@ -18,7 +17,7 @@ from ray.tune.stopper import Stopper
 
 from search.ledger import Ledger, SpaceExhaustedError, TrialRecord
 from trainables.training import EpochMetrics
-from trainables.trial import EPOCHS, FAILURE, describe_failure
+from trainables.trial import EPOCHS, FAILURE
 
 # So many failures and nothing finished: the study is wrong, not a recipe.
 MAX_FAILURES_FROM_START = 8
@@ -117,8 +116,10 @@ class Recorder(Callback):
         checkpoint: Any,
         **info: Any,
     ) -> None:
+        number = trial_number(trial)
+        self._remove(self._checkpoints.get(number))
         path = Path(checkpoint.path).resolve()
-        self._checkpoints[trial_number(trial)] = str(path.relative_to(self._folder.resolve()))
+        self._checkpoints[number] = str(path.relative_to(self._folder.resolve()))
 
     def on_trial_complete(
         self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any
@@ -129,12 +130,16 @@ class Recorder(Callback):
         else:
             self._ledger.complete(number, checkpoint=self._checkpoints.get(number))
         for dropped in self._ledger.drop_dominated_checkpoints():
-            shutil.rmtree(self._folder / dropped, ignore_errors=True)
+            self._remove(dropped)
 
     def on_trial_error(
         self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any
     ) -> None:
         self._ledger.fail(trial_number(trial), _reason(trial))
+
+    def _remove(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            shutil.rmtree(self._folder / checkpoint, ignore_errors=True)
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing, as in LedgerSearcher."""
@@ -158,12 +163,17 @@ class StopOnRequest(Stopper):
 
 
 def _reason(trial: RayTrial) -> str:
-    """One line of what Ray knows about the end of a trial's process."""
-    error = trial.get_pickled_error()
-    if isinstance(error, RayTaskError):
-        return describe_failure(error.cause if isinstance(error.cause, Exception) else error)
-    if isinstance(error, OutOfMemoryError):
+    """One line of what Ray wrote down about the end of a trial's process.
+
+    Its text, not its pickle: that is beside it for `Trial.get_pickled_error`, which looks for it in
+    the run folder before it is there.
+    """
+    text = Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        return "Ray gave no reason"
+    if "low on memory" in text:
         return "out of memory: Ray ended the trial's process before the machine ran out"
-    if isinstance(error, RayActorError):
+    if "creation task" not in text and ("ActorDiedError" in text or "actor died" in text):
         return "the trial's process died: killed from outside, or by the system for its memory"
-    return " ".join(str(error).split()) or "Ray gave no reason"
+    return lines[-1]

@@ -18,17 +18,17 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass
 
+from analysis.columns import ACCURACY
 from spaces.errors import UserError
 from spaces.recipe import Recipe, describe_mistakes, read_recipe
 from spaces.space import SearchSpace
 from spaces.space_file import load_space, narrow, parse_space
-from spaces.yaml_files import did_you_mean, read_yaml_mapping
+from spaces.yaml_files import did_you_mean, path_from, read_yaml_mapping, shorten
 from trainables.cost import COST_COLUMNS
 
-ACCURACY = "accuracy"
 Direction = Literal["max", "min"]
 DEFAULT_OBJECTIVES: dict[str, Direction] = {ACCURACY: "max", "effective_gflops": "min"}
-_CONFIG = ConfigDict(extra="forbid", strict=True)
+_CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
@@ -64,7 +64,7 @@ class Budget:
     """When to stop starting trials; those that run by then are finished. None: no limit."""
 
     trials: Annotated[int, Field(ge=1)] | None = None
-    hours: Annotated[float, Field(gt=0, strict=False)] | None = None
+    hours: Annotated[float, Field(gt=0)] | None = None
 
     @model_validator(mode="after")
     def _ends(self) -> Self:
@@ -78,7 +78,7 @@ class Resources:
     """What one trial takes: CPU cores (also its threads) and GPUs (a part of one is fine)."""
 
     cpus: Annotated[int, Field(ge=1)] = 1
-    gpus: Annotated[float, Field(ge=0, strict=False)] = 0.0
+    gpus: Annotated[float, Field(ge=0)] = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
@@ -103,6 +103,20 @@ class _StudyFile:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
             raise ValueError(f"{name!r} names a folder: use letters, digits, dots, - and _")
         return name
+
+    @field_validator("space", mode="before")
+    @classmethod
+    def _names_or_holds_a_space(cls, space: Any) -> Any:
+        if isinstance(space, str | dict):
+            return space
+        raise ValueError(f"{shorten(space)} should be a name, a space file's path, or its lines")
+
+    @field_validator("storage")
+    @classmethod
+    def _is_a_folder(cls, storage: str) -> str:
+        if "://" in storage:
+            raise ValueError(f"{storage}: addresses are not built yet; name a folder")
+        return storage
 
     @field_validator("objectives")
     @classmethod
@@ -187,7 +201,11 @@ def load_study(
         content["seed"] = seed
     try:
         # Through JSON, where strict types still let a mapping become a dataclass.
-        file = TypeAdapter(_StudyFile).validate_json(json.dumps(content, default=str))
+        written = json.dumps(content, default=str)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: not words, numbers, lists and mappings: {error}") from None
+    try:
+        file = TypeAdapter(_StudyFile).validate_json(written)
     except ValidationError as error:
         lines = describe_mistakes(error, _known_names())
         raise UserError("\n".join(f"{path}: {line}" for line in lines)) from None
@@ -202,20 +220,22 @@ def _resolve(file: _StudyFile, path: Path, fixes: Mapping[str, Any]) -> Study:
         space = parse_space(file.space, name=file.name, source=f"{path}: space", folder=folder)
     if "seed" not in space.written:
         space = replace(space, **_with_seed(space, file.seed, path))
+    enqueue = (*_read_enqueued(file.enqueue, folder), *space.enqueue)
+    space = replace(space, enqueue=tuple(dict.fromkeys(enqueue)))
     if fixes:
         space = narrow(space, fixes)
     return Study(
         name=file.name,
-        data=(folder / Path(file.data.path).expanduser()).resolve(),
+        data=path_from(file.data.path, folder),
         space=space,
         objectives=dict(file.objectives),
         sampler=file.sampler,
         early_stopping=file.early_stopping,
         budget=file.budget,
         resources=file.resources,
-        storage=(folder / Path(file.storage).expanduser()).resolve(),
+        storage=path_from(file.storage, folder),
         seed=file.seed,
-        enqueue=(*_read_enqueued(file.enqueue, folder), *space.enqueue),
+        enqueue=space.enqueue,
     )
 
 
@@ -230,7 +250,7 @@ def _read_enqueued(listed: list[str], folder: Path) -> list[Recipe]:
     """A name of a shipped space or of a space file gives its recipes; a recipe file gives one."""
     recipes: list[Recipe] = []
     for entry in listed:
-        path = folder / Path(entry).expanduser()
+        path = path_from(entry, folder)
         if path.suffix in (".yaml", ".yml") and "enqueue" not in read_yaml_mapping(path):
             recipes.append(read_recipe(path))
             continue

@@ -1,5 +1,7 @@
 """Where the value of one recipe field comes from: fixed, a choice, or a range."""
 
+import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
@@ -159,17 +161,17 @@ def _range(kind: str, bounds: Any, step: Any, *, whole: bool) -> IntRange | Floa
         raise ValueError(f"log: low must be above 0; found {low:g}")
     if step is not None and (not _is_number(step) or step <= 0):
         raise ValueError(f"step must be a number above 0; found {step!r}")
-    if kind == "int" or (kind == "log" and whole):
+    if kind == "int" or whole:
+        if kind == "float":
+            raise ValueError("this field takes whole numbers; write int in place of float")
         if not all(isinstance(number, int) for number in (low, high, step or 1)):
             raise ValueError(f"{kind} takes whole numbers here; found {bounds!r}")
-        # Optuna cuts a range down to whole steps with a warning; the range that is written holds.
-        if step and (high - low) % step:
-            raise ValueError(f"step {step} does not lead from {low} to {high}")
-        return IntRange(low=low, high=high, step=step or 1, log=kind == "log")
-    if whole:
-        raise ValueError("this field takes whole numbers; write int in place of float")
+        step = step or (1 if kind == "int" else None)
+    # Optuna cuts a range down to whole steps with a warning; the range that is written holds.
     if not _is_step(high - low, step):
         raise ValueError(f"step {step:g} does not lead from {low:g} to {high:g}")
+    if whole:
+        return IntRange(low=low, high=high, step=step or 1, log=kind == "log")
     return FloatRange(
         low=float(low), high=float(high), step=float(step) if step else None, log=kind == "log"
     )
@@ -181,15 +183,15 @@ def same_value(one: Value, other: Value) -> bool:
 
 
 def _is_step(distance: float, step: float | None) -> bool:
-    return step is None or abs(distance / step - round(distance / step)) < 1e-9
+    steps = distance / step if step else 0.0
+    return math.isfinite(steps) and abs(steps - round(steps)) < 1e-9
 
 
 def _choice(values: list[Any]) -> Choice:
     if not values:
         raise ValueError("a choice needs at least one value")
     checked = tuple(_value(value) for value in values)
-    # 1 and True are equal in Python, and not in a recipe.
-    if len({(type(value), value) for value in checked}) != len(checked):
+    if any(same_value(one, other) for one, other in itertools.combinations(checked, 2)):
         raise ValueError(f"a value is listed twice in {values!r}")
     return Choice(values=checked)
 
@@ -201,7 +203,11 @@ def _value(written: Any) -> Value:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """A number that ranges can be made of: neither infinite nor too large for a float."""
+    try:
+        return not isinstance(value, bool) and math.isfinite(value)
+    except (TypeError, OverflowError):
+        return False
 
 
 def _keys(written: Mapping[Any, Any]) -> str:

@@ -27,7 +27,7 @@ class RandomTrial:
         if log:
             return self._log_uniform(low, high)
         if step is not None:
-            return low + step * self._random.randint(0, round((high - low) / step))
+            return min(low + step * self._random.randint(0, round((high - low) / step)), high)
         return self._random.uniform(low, high)
 
     def _log_uniform(self, low: float, high: float) -> float:

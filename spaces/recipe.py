@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -11,7 +12,7 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from spaces.errors import UserError
-from spaces.yaml_files import did_you_mean, read_yaml_mapping
+from spaces.yaml_files import did_you_mean, path_from, read_yaml_mapping, shorten
 
 BASELINE = "baseline_cnn"
 # The families whose torchvision builders take a width multiplier.
@@ -20,6 +21,7 @@ WIDTH_FAMILIES = (BASELINE, "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_
 NUMBERS = "numbers"
 
 
+# Strict numbers keep `batch_size: true` out; a whole number is still a fine learning rate.
 @dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True))
 class Recipe:
     """A fully decided configuration of one trial.
@@ -40,7 +42,7 @@ class Recipe:
     """Batch norm after each convolution of the baseline CNN. Other families bring their own."""
     residual: bool = False
     """Residual connections in the baseline CNN."""
-    unfrozen: Annotated[int, Field(ge=0)] | None = None
+    unfrozen: Annotated[int, Field(ge=0, le=10_000)] | None = None
     """Train the last `unfrozen` blocks and the head. None trains everything."""
     augment: Literal["none", "light", "trivialaugment"] = "none"
     qat: bool = False
@@ -57,23 +59,26 @@ class Recipe:
 
     @model_validator(mode="after")
     def _fields_fit_each_other(self) -> Self:
+        mistakes = []
         if self.model == BASELINE:
             if self.weights == "imagenet":
-                raise ValueError(f"weights: there are no imagenet weights for {BASELINE}; use none")
+                mistakes.append(f"weights: there are no imagenet weights for {BASELINE}; use none")
         else:
-            for name in ("batch_norm", "residual"):
-                if getattr(self, name):
-                    raise ValueError(
-                        f"{name}: only {BASELINE} has this switch, {self.model} is built as it is;"
-                        f" add `when: {{model: {BASELINE}}}` or leave it out"
-                    )
+            mistakes += [
+                f"{name}: only {BASELINE} has this switch, {self.model} is built as it is;"
+                f" add `when: {{model: {BASELINE}}}` or leave it out"
+                for name in ("batch_norm", "residual")
+                if getattr(self, name)
+            ]
         if self.width != 1 and self.model not in WIDTH_FAMILIES:
-            raise ValueError(
+            mistakes.append(
                 f"width: {self.model} comes in one width; use 1.0"
                 f" (others are for {', '.join(WIDTH_FAMILIES)})"
             )
         if self.qat:
-            raise ValueError("qat: quantisation-aware training is not built yet; use false")
+            mistakes.append("qat: quantisation-aware training is not built yet; use false")
+        if mistakes:
+            raise ValueError("\n".join(mistakes))
         return self
 
     @property
@@ -100,7 +105,7 @@ def recipe_from(values: Mapping[str, Any]) -> Recipe:
     Raises UserError with a line for each mistake.
     """
     try:
-        return Recipe(**_with_floats(values))
+        return Recipe(**values)
     except ValidationError as error:
         raise UserError("\n".join(describe_mistakes(error, RECIPE_FIELDS))) from None
 
@@ -122,9 +127,9 @@ def read_recipe(path: Path) -> Recipe:
 
 def resolve_weights(weights: str, folder: Path) -> str:
     """Make the path of a weights file absolute, from the folder of the file that names it."""
-    if weights in ("none", "imagenet"):
+    if weights in ("", "none", "imagenet"):
         return weights
-    return str((folder / Path(weights).expanduser()).resolve())
+    return str(path_from(weights, folder))
 
 
 def describe_mistakes(error: ValidationError, known: tuple[str, ...] = ()) -> list[str]:
@@ -138,6 +143,7 @@ def describe_mistakes(error: ValidationError, known: tuple[str, ...] = ()) -> li
         elif mistake["type"] in ("missing", "missing_argument"):
             line = f"{where}: required, but not given"
         elif mistake["type"] == "value_error":
+            # Where several fields do not fit each other, a line for each, with its own path.
             text = mistake["msg"].removeprefix("Value error, ")
             line = f"{where}: {text}" if where else text
         elif mistake["type"] == "literal_error":
@@ -145,8 +151,8 @@ def describe_mistakes(error: ValidationError, known: tuple[str, ...] = ()) -> li
             near = did_you_mean(str(mistake["input"]), _words(expected))
             line = f"{where}: {mistake['input']} is not one of {expected}{near}"
         else:
-            text = mistake["msg"].removeprefix("Input ")
-            line = f"{where}: {mistake['input']!r} {text}"
+            text = re.sub("^(Input|String|Value|Dictionary) ", "", mistake["msg"])
+            line = f"{where}: {shorten(mistake['input'])} {text}"
         lines.append(line)
     return lines
 
@@ -158,16 +164,6 @@ def _words(listed: str) -> list[str]:
 
 def _is_union_branch(part: int | str) -> bool:
     return isinstance(part, str) and ("[" in part or part in ("int", "float", "str", "none"))
-
-
-def _with_floats(values: Mapping[str, Any]) -> dict[str, Any]:
-    # Strict numbers keep `batch_size: true` out; a whole number is still a fine learning rate.
-    return {
-        name: float(value)
-        if name in FLOAT_FIELDS and isinstance(value, int) and not isinstance(value, bool)
-        else value
-        for name, value in values.items()
-    }
 
 
 FLOAT_FIELDS = {

@@ -22,7 +22,7 @@ from spaces.recipe import (
     resolve_weights,
 )
 from spaces.space import Rule, SearchSpace
-from spaces.yaml_files import did_you_mean, parse_yaml, read_yaml_mapping
+from spaces.yaml_files import did_you_mean, parse_yaml, path_from, read_yaml_mapping
 
 SHIPPED = Path(__file__).parent
 # Besides the recipe's fields, a space file may list recipes to be tried first.
@@ -46,7 +46,7 @@ def load_space(name_or_path: str, folder: Path | None = None) -> SearchSpace:
     if name_or_path in shipped_spaces():
         path = SHIPPED / f"{name_or_path}.yaml"
     else:
-        path = (folder or Path.cwd()) / Path(name_or_path).expanduser()
+        path = path_from(name_or_path, folder or Path.cwd())
         if not path.suffix and not path.exists():
             near = did_you_mean(name_or_path, shipped_spaces())
             raise UserError(
@@ -77,9 +77,13 @@ def parse_space(content: Mapping[str, Any], *, name: str, source: str, folder: P
 def narrow(space: SearchSpace, changes: Mapping[str, Any]) -> SearchSpace:
     """Replace dimensions: `learning_rate: 0.001` fixes, a list or a range narrows.
 
-    A dimension keeps its `when` unless the change brings its own. A fixed value also replaces
-    that of the recipes to be tried first. Raises UserError with a line for each mistake.
+    A dimension keeps its `when` unless the change brings its own. Conditions that can't hold any
+    more go, and dimensions that are left without one. A fixed value also replaces that of the
+    recipes to be tried first; those that it does not fit go too. Raises UserError with a line for
+    each mistake.
     """
+    if ENQUEUE in changes:
+        raise UserError(f"--fix: {ENQUEUE}: is no dimension; write it into the study or space file")
     written = dict(space.written)
     for field, change in changes.items():
         old = written.get(field)
@@ -88,13 +92,15 @@ def narrow(space: SearchSpace, changes: Mapping[str, Any]) -> SearchSpace:
             written[field] = _as_mapping(change) | {"when": when}
         else:
             written[field] = change
+    written = _without_dead_conditions(written, keep=changes.keys())
     narrowed = parse_space(written, name=space.name, source="--fix", folder=Path.cwd())
     fixed = {
         field: rule
         for field, rule in narrowed.rules.items()
         if field in changes and isinstance(rule.dimension, Fixed)
     }
-    return replace(narrowed, enqueue=tuple(_fix(recipe, fixed) for recipe in space.enqueue))
+    recipes = (_fix(recipe, fixed) for recipe in space.enqueue)
+    return replace(narrowed, enqueue=tuple(recipe for recipe in recipes if recipe is not None))
 
 
 def parse_fixes(fixes: Sequence[str]) -> dict[str, Any]:
@@ -134,11 +140,14 @@ def _read_rule(field: str, line: Any) -> Rule:
     if not isinstance(when, Mapping):
         raise ValueError(f"when takes {{field: value}}; found {when!r}")  # noqa: TRY004
     dimension = parse_dimension(line, whole=field in _WHOLE_FIELDS)
-    if field in FLOAT_FIELDS:
-        dimension = _in_floats(dimension)
     problems = [problem for value in dimension.extremes for problem in _problems(field, value)]
     if problems:
         raise ValueError("\n".join(dict.fromkeys(problems)))
+    if field in FLOAT_FIELDS:
+        dimension = _in_floats(dimension)
+    for other, values in when.items():
+        if values == []:
+            raise ValueError(f"when.{other}: name at least one value")
     allowed = {
         str(other): tuple(values) if isinstance(values, list) else (values,)
         for other, values in when.items()
@@ -166,7 +175,7 @@ def _when_mistakes(rules: Mapping[str, Rule], broken: typing.Collection[str]) ->
                 mistakes += [
                     f"{field}.when.{other}: {other} is never {value!r}"
                     for value in allowed
-                    if not _reachable(rules.get(other), other, value)
+                    if not _reachable(rules.get(other), getattr(Recipe(), other), value)
                 ]
     try:
         _ordered(rules)
@@ -175,8 +184,7 @@ def _when_mistakes(rules: Mapping[str, Rule], broken: typing.Collection[str]) ->
     return mistakes
 
 
-def _reachable(rule: Rule | None, field: str, value: Value) -> bool:
-    default = getattr(Recipe(), field)
+def _reachable(rule: Rule | None, default: Value, value: Value) -> bool:
     if (rule is None or rule.when) and same_value(value, default):
         return True
     return rule is not None and rule.dimension.contains(value)
@@ -185,7 +193,7 @@ def _reachable(rule: Rule | None, field: str, value: Value) -> bool:
 def _ordered(rules: Mapping[str, Rule]) -> dict[str, Rule]:
     """Conditions first; otherwise the recipe's order, so that a file's order changes nothing."""
     graph = {
-        field: [other for other in rules[field].when if other in rules]
+        field: [other for other in RECIPE_FIELDS if other in rules and other in rules[field].when]
         for field in RECIPE_FIELDS
         if field in rules
     }
@@ -220,27 +228,66 @@ def _read_enqueued(listed: Any, folder: Path) -> tuple[tuple[Recipe, ...], list[
     return tuple(recipes), mistakes
 
 
-def _fix(recipe: Recipe, fixed: Mapping[str, Rule]) -> Recipe:
+def _without_dead_conditions(
+    written: Mapping[str, Any], keep: typing.Collection[str]
+) -> dict[str, Any]:
+    """Take out the values of every `when` that can't come up any more.
+
+    A line none of whose values are left goes as a whole, unless it is to be kept; that it never
+    holds is then said when it is parsed.
+    """
+    alive = dict(written)
+    for field, line in written.items():
+        if not isinstance(line, Mapping) or not isinstance(line.get("when"), Mapping):
+            continue
+        when = {other: _living(alive, other, values) for other, values in line["when"].items()}
+        if all(values != [] for values in when.values()):
+            alive[field] = {**line, "when": when}
+        elif field not in keep:
+            del alive[field]
+    return alive if alive == written else _without_dead_conditions(alive, keep)
+
+
+def _living(written: Mapping[str, Any], field: str, values: Any) -> Any:
+    """Those of a condition's values that its field can have; all of them where it is broken."""
+    try:
+        rule = _read_rule(field, written[field]) if field in written else None
+        default = getattr(Recipe(), field)
+    except (ValueError, AttributeError):
+        return values
+    listed = values if isinstance(values, list) else [values]
+    living = [value for value in listed if _reachable(rule, default, value)]
+    return living if len(living) < len(listed) else values
+
+
+def _fix(recipe: Recipe, fixed: Mapping[str, Rule]) -> Recipe | None:
     values = recipe.to_dict()
     for field, rule in fixed.items():
         if rule.holds(values):
             values[field] = rule.dimension.extremes[0]
-    return recipe_from(values)
+    try:
+        return recipe_from(values)
+    except UserError:
+        return None
 
 
 def _absolute_weights(field: str, line: Any, folder: Path) -> Any:
-    """Make every path in a `weights` line absolute, so that the space means the same anywhere."""
+    """Make every path of weights in a line absolute, so that the space means the same anywhere."""
+    if isinstance(line, Mapping):
+        return {
+            key: {
+                other: _absolute_weights(other, values, folder) for other, values in value.items()
+            }
+            if key == "when" and isinstance(value, Mapping)
+            else _absolute_weights(field, value, folder)
+            for key, value in line.items()
+        }
     if field != "weights":
         return line
     if isinstance(line, str):
         return resolve_weights(line, folder)
     if isinstance(line, list):
         return [_absolute_weights(field, value, folder) for value in line]
-    if isinstance(line, Mapping):
-        return {
-            key: value if key == "when" else _absolute_weights(field, value, folder)
-            for key, value in line.items()
-        }
     return line
 
 

@@ -16,7 +16,10 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Hashable] = set()
-        for key_node, _ in node.value:
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []  # not for !!map [1]
+        for key_node, _ in pairs:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, Hashable):
                 raise yaml.MarkedYAMLError(
@@ -30,12 +33,17 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes what _Loader reads back: the text 1e5, a part of some hashes, needs quotes then."""
+
+
 # YAML 1.1 reads 1e-3 as text, since it asks for a dot and a sign (yaml/pyyaml#173).
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
-)
+for _class in (_Loader, _Dumper):
+    _class.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+        list("-+.0123456789"),
+    )
 
 
 def parse_yaml(text: str, source: str) -> Any:
@@ -49,8 +57,13 @@ def parse_yaml(text: str, source: str) -> Any:
         mark = error.problem_mark
         where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
         raise UserError(f"{source}{where}: {error.problem}") from None
+    except RecursionError:
+        raise UserError(f"{source}: nested too deeply") from None
     except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{source}: {' '.join(str(error).split())}") from None
+    except (AttributeError, LookupError, TypeError) as error:
+        # PyYAML trips over explicit tags that their values do not fit, such as `!!bool perhaps`.
+        raise UserError(f"{source}: a !!tag does not fit its value ({error})") from None
 
 
 def read_yaml_mapping(path: Path) -> dict[str, Any]:
@@ -62,8 +75,10 @@ def read_yaml_mapping(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: {error}") from None
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not UTF-8 text (byte {error.start})") from None
     content = parse_yaml(text, str(path))
     if not isinstance(content, Mapping):
         raise UserError(f"{path}: expected `name: value` lines, found {_kind(content)}")
@@ -72,7 +87,27 @@ def read_yaml_mapping(path: Path) -> dict[str, Any]:
 
 def write_yaml(content: Mapping[str, Any]) -> str:
     """Write plain data as YAML, in the order given."""
-    return yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True, width=100)
+    return yaml.dump(dict(content), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+def shorten(value: object) -> str:
+    """Write a user's value as Python does, cut to fit a line."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def path_from(written: str, folder: Path) -> Path:
+    """Make a path absolute, from the folder of the file that names it.
+
+    Raises UserError where the system can't take it for a path.
+    """
+    try:
+        path = (folder / Path(written).expanduser()).resolve()
+        path.exists()  # finds what the system has against the name
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{shorten(written)} can't be a path: {reason}") from None
+    return path
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

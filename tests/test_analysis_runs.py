@@ -193,7 +193,7 @@ def test_numbers_are_written_with_three_digits(number, written):
         ("unfrozen", pd.NA, "all"),
         ("unfrozen", 2, "2"),
         ("batch_norm", np.bool_(True), "yes"),
-        ("learning_rate", 0.00123456, "0.0012"),
+        ("learning_rate", 0.00123456, "0.00123"),
         ("width", 1.0, "1"),
         ("weights", "/data/mobilenet_v2.pth", "mobilenet_v2.pth"),
         ("model", "resnet18", "resnet18"),

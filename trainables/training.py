@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 from torch.nn import functional as F
 
 from spaces.errors import UserError
@@ -87,6 +88,8 @@ class Training:
         self.model = build_model(recipe, num_classes=len(data.classes)).to(self.device)
         self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         freeze(self.model, recipe.unfrozen)
+        if recipe.weights == "none":
+            _quicken_batch_norm(self.model)
         trained = [weight for weight in self.model.parameters() if weight.requires_grad]
         self._optimizer = build_optimizer(recipe, trained)
         num_batches = len(_cut(self._train_rows, recipe.batch_size))
@@ -201,6 +204,19 @@ class Training:
 def default_device() -> torch.device:
     """The first GPU that this process may use, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _quicken_batch_norm(model: nn.Module) -> None:
+    """Give running statistics at least torch's own momentum of 0.1.
+
+    torchvision's MobileNetV3 and larger EfficientNets have 0.01, for hundreds of epochs: after a
+    few from random weights the statistics have hardly left their start, and validation stays at
+    chance (MobileNetV3-Small, 4 epochs at 96 px on 25 classes: 22 % in training, 4 % in validation;
+    with 0.1, 21 %).
+    """
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d) and module.momentum is not None:
+            module.momentum = max(module.momentum, 0.1)
 
 
 def _shuffled(rows: NDArray[np.int64]) -> NDArray[np.int64]:

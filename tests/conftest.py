@@ -1,0 +1,44 @@
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from trainables.demo_images import make_demo
+from trainables.images import ImageData
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Tests share the machine: more threads than cores make small models many times slower."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> None:
+    os.environ["FLOPWISE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def demo_data(tmp_path_factory: pytest.TempPathFactory) -> ImageData:
+    """Three classes of synthetic images, 64 px."""
+    return make_demo(tmp_path_factory.mktemp("demo") / "data", classes=3, size=64)
+
+
+@pytest.fixture(scope="session")
+def two_workers(cache_of_its_own: None) -> Iterator[None]:
+    """One Ray for the whole session, of its own, with two CPUs."""
+    import ray
+
+    ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+    )
+    yield
+    ray.shutdown()

@@ -1,0 +1,57 @@
+"""Studies and trainables for tests of whole searches: real trials, tiny ones."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ray import cloudpickle
+
+from trainables.images import ImageData
+from trainables.trial import Trial
+
+# Workers don't have tests/ to import from.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+SPACE: dict[str, Any] = {
+    "input_size": [48, 64],
+    "width": [0.1, 0.125],
+    "batch_norm": [False, True],
+    "batch_size": [16, 32],
+    "learning_rate": {"log": [1.0e-3, 1.0e-2]},
+    "epochs": 1,
+}
+
+
+def write_study(folder: Path, data: ImageData, **changes: Any) -> Path:
+    """A study file in folder, on data; changes replace its top-level lines."""
+    content = {
+        "name": "tiny",
+        "data": {"path": str(data.path)},
+        "space": SPACE,
+        "budget": {"trials": 4},
+        **changes,
+    }
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+class DyingTrial(Trial):
+    """Batch size 16 kills the process, as the system does when memory runs out."""
+
+    def _run_epoch(self) -> list[dict[str, Any]]:
+        if self._config["recipe"]["batch_size"] == 16:
+            os._exit(1)
+        return super()._run_epoch()
+
+
+class HungryTrial(Trial):
+    """Batch size 16 asks for more memory than any machine has."""
+
+    def _run_epoch(self) -> list[dict[str, Any]]:
+        if self._config["recipe"]["batch_size"] == 16:
+            import torch
+
+            torch.empty(1 << 60)
+        return super()._run_epoch()

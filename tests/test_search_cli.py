@@ -1,0 +1,227 @@
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from PIL import Image
+from searches import write_study
+from typer.testing import CliRunner
+
+from search import cli
+from search.engine import run_search
+from search.study import load_study
+from trainables.images import ImageData
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.fixture
+def flopwise(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Run the command line in this process: (exit code, standard output, standard error)."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["flopwise", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def finished(
+    two_workers: None, demo_data: ImageData, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The run folder of a small search."""
+    path = write_study(tmp_path_factory.mktemp("cli"), demo_data, budget={"trials": 4})
+    return run_search(load_study(path)).folder
+
+
+def commands(app: typer.Typer, prefix: str = "") -> list[str]:
+    names = [
+        f"{prefix}{command.name or getattr(command.callback, '__name__', '')}"
+        for command in app.registered_commands
+    ]
+    for group in app.registered_groups:
+        assert group.typer_instance is not None
+        names += commands(group.typer_instance, f"{prefix}{group.name} ")
+    return names
+
+
+def test_every_command_has_help_and_is_documented():
+    pages = "\n".join(page.read_text() for page in PAGES)
+    names = commands(cli.app)
+    assert len(names) > 8
+    for name in names:
+        result = CliRunner().invoke(cli.app, [*name.split(), "--help"])
+        assert result.exit_code == 0
+        assert len(result.output.splitlines()) > 6
+        assert f"flopwise {name}" in pages, f"flopwise {name} is in no page"
+
+
+def documented_lines() -> list[str]:
+    lines = []
+    for page in PAGES:
+        for block in re.findall(r"```(?:console|sh|bash)?\n(.*?)```", page.read_text(), re.DOTALL):
+            lines += re.findall(r"^(?:\$ )?((?:\.venv/bin/)?flopwise .*)$", block, re.MULTILINE)
+    return lines
+
+
+@pytest.mark.parametrize("line", documented_lines())
+def test_commands_in_the_documentation_are_commands(line: str):
+    import shlex
+
+    words = shlex.split(line, comments=True)[1:]
+    result = CliRunner().invoke(cli.app, [*words, "--help"])
+    assert result.exit_code == 0, f"{line}\n{result.output}"
+
+
+def test_cost_prints_the_anchors_to_the_digit(flopwise, tmp_path: Path):
+    baseline = tmp_path / "baseline.yaml"
+    baseline.write_text("{model: baseline_cnn, input_size: 112}")
+    code, out, _ = flopwise("cost", baseline, "--classes", 151)
+    assert code == 0
+    assert "0.711022336" in out
+    assert "857,239" in out
+    baseline.write_text("{model: baseline_cnn, input_size: 112, batch_norm: true}")
+    assert "858,135" in flopwise("cost", baseline, "--classes", 151)[1]
+    large = tmp_path / "large.yaml"
+    large.write_text("{model: mobilenet_v3_large, input_size: 224}")
+    found = json.loads(flopwise("cost", large, "--classes", 151, "--json")[1])
+    assert found["gflops"] == 0.431006080
+    assert found["latency_ms"] is None
+
+
+def test_data_is_prepared_and_shown(flopwise, tmp_path: Path):
+    for label, colour in (("cat", 60), ("dog", 200)):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for number in range(8):
+            pixels = np.random.default_rng(number).integers(0, colour, (20, 30, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{number}.png")
+    code, out, _ = flopwise("data", "prepare", tmp_path / "photos", tmp_path / "data", "--size", 16)
+    assert code == 0
+    assert "16 images of 2 classes" in out
+    code, out, _ = flopwise("data", "show", tmp_path / "data")
+    assert code == 0
+    assert "cat" in out
+    assert (tmp_path / "data-classes.png").stat().st_size > 5_000
+    numbers = json.loads(flopwise("data", "show", tmp_path / "data", "--json")[1])
+    assert (numbers["images"], numbers["classes"]) == (16, 2)
+
+
+def test_demo_data_says_that_it_is_synthetic(flopwise, tmp_path: Path):
+    code, out, _ = flopwise("data", "demo", tmp_path / "d", "--classes", 2, "--size", 32)
+    assert code == 0
+    assert "synthetic" in out
+
+
+def test_models_are_listed_with_their_blocks(flopwise):
+    assert "mobilenet_v3_large" in flopwise("models", "list")[1]
+    rows = json.loads(flopwise("models", "show", "mobilenet_v2", "--json")[1])["rows"]
+    assert [row["name"] for row in rows][:2] == ["features.0", "features.1"]
+    assert "layer4.1" in flopwise("models", "show", "resnet18")[1]
+
+
+def test_results_of_a_run_are_shown_exported_and_trained_again(
+    flopwise, finished: Path, demo_data: ImageData, tmp_path: Path
+):
+    code, out, _ = flopwise("status", finished)
+    assert code == 0
+    assert "4 complete" in out
+    assert json.loads(flopwise("status", finished, "--json")[1])["complete"] == 4
+    code, out, _ = flopwise("front", finished)
+    assert code == 0
+    assert "accuracy" in out
+    assert (finished / "export" / "front.png").stat().st_size > 5_000
+    records = json.loads(flopwise("front", finished, "--json")[1])
+    best = max(record["accuracy"] for record in records)
+    recipe = tmp_path / "best.yaml"
+    code, out, _ = flopwise("export", finished, "--pick", "most-accurate", "--out", recipe)
+    assert code == 0
+    assert str(recipe) in out
+    weights = tmp_path / "best.pt"
+    code, out, _ = flopwise("train", recipe, "--data", demo_data.path, "--out", weights)
+    assert code == 0
+    assert f"validation accuracy {best:.2%}; the search recorded {best:.2%}" in out
+    assert weights.stat().st_size > 1_000
+
+
+def test_narrowing_and_overriding_from_the_command_line(
+    two_workers: None, flopwise, demo_data: ImageData, tmp_path: Path
+):
+    path = write_study(tmp_path, demo_data)
+    words = ("--trials", 2, "--fix", "width=0.11", "--fix", "input_size=[48]", "--seed", 3)
+    code, out, err = flopwise("search", path, *words)
+    assert code == 0, err
+    assert "searched for" in out
+    records = json.loads(flopwise("front", tmp_path / "runs" / "tiny", "--json")[1])
+    assert {record["width"] for record in records} == {0.11}
+    assert {record["seed"] for record in records} == {3}
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["search", "{tmp}/none.yaml"], "none.yaml: there is no such file"),
+        (["search", "{tmp}/bad.yaml"], "budget.trails: unknown; did you mean trials?"),
+        (["search", "{tmp}/study.yaml", "--resume"], "no search was begun here"),
+        (["search", "{tmp}/study.yaml", "--fix", "widht=1"], "widht: unknown; did you mean width?"),
+        (["search", "{tmp}/study.yaml", "--fix", "width"], "write field=value"),
+        (["search", "{tmp}/large.yaml"], "goes up to 224 px"),
+        (["search", "{tmp}/small.yaml"], "too small"),
+        (["search", "{tmp}/weights.yaml"], "nowhere.pt"),
+        (["status", "{tmp}/photos"], "not a run folder"),
+        (["front", "{tmp}/nothing"], "there is no such run folder"),
+        (["train", "{tmp}/bad_recipe.yaml", "--data", "{tmp}"], "epochs: 0 should be greater"),
+        (["cost", "{tmp}/model.yaml"], "did you mean mobilenet_v2?"),
+        (["data", "show", "{tmp}"], "is not prepared data"),
+        (["data", "prepare", "{tmp}/nothing", "{tmp}/out"], "nothing"),
+        (["data", "prepare", "torchvision:Nothing", "{tmp}/out"], "Nothing"),
+        (["models", "show", "resnet19"], "did you mean resnet18?"),
+    ],
+)
+def test_mistakes_are_told_in_a_line_with_exit_code_2(
+    flopwise, demo_data: ImageData, tmp_path: Path, words: list[str], told: str
+):
+    data = f"data: {{path: {demo_data.path}}}\n"
+    files = {
+        "bad.yaml": f"name: bad\n{data}space: quick\nbudget: {{trails: 3}}\n",
+        "study.yaml": f"name: tiny\n{data}space: quick\n",
+        "large.yaml": f"name: tiny\n{data}space: {{input_size: 224}}\n",
+        "small.yaml": f"name: tiny\n{data}space: {{input_size: [32, 64]}}\n",
+        "weights.yaml": f"name: tiny\n{data}space: {{weights: nowhere.pt, input_size: 48}}\n",
+        "bad_recipe.yaml": "{epochs: 0}",
+        "model.yaml": "{model: mobilenet_v_2}",
+    }
+    (tmp_path / "photos").mkdir()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    code, out, err = flopwise(*(word.format(tmp=tmp_path) for word in words))
+    assert code == 2
+    assert told in err
+    assert len(err.splitlines()) == 1
+    assert "Traceback" not in out + err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_foreign_package_named_spaces_is_told_in_a_line(tmp_path: Path):
+    (tmp_path / "spaces").mkdir()
+    (tmp_path / "spaces" / "__init__.py").write_text('"""Another one."""')
+    code = "import sys; from search import cli; sys.argv = ['flopwise', '--help']; cli.main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": f"{tmp_path}:{ROOT}"},
+    )
+    assert done.returncode == 2
+    assert "not flopwise's" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,243 @@
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from optuna.trial import TrialState
+
+from analysis.runs import read_run, run_recipe
+from search.ledger import TrialRecord
+from search.run_folder import EPOCHS_FILE, STUDY_FILE, TRIALS_FILE, TUNE_FOLDER, RunFolder
+from search.study import Study, load_study
+from spaces.errors import UserError
+from spaces.recipe import RECIPE_FIELDS, Recipe
+from spaces.yaml_files import read_yaml_mapping, write_yaml
+from trainables.cost import Cost
+from trainables.demo_images import make_demo
+from trainables.images import ImageData
+from trainables.training import EpochMetrics
+
+COST = Cost(gmacs=0.1, gflops=0.2, effective_gflops=0.2, gbops=102.4, params=857_239, size_mb=3.4)
+METRICS = EpochMetrics(
+    epoch=1,
+    train_loss=2.0,
+    train_accuracy=0.2,
+    val_loss=1.5,
+    accuracy=0.5,
+    learning_rate=1e-3,
+    seconds=1.25,
+)
+# The design's words: a column per recipe field, and these around them.
+TRIALS = {
+    "trial": "int64",
+    "state": "string",
+    **{"model": "string", "weights": "string", "input_size": "int64", "width": "double"},
+    **{"batch_norm": "bool", "residual": "bool", "unfrozen": "int64", "augment": "string"},
+    **{"qat": "bool", "batch_size": "int64", "optimizer": "string", "learning_rate": "double"},
+    **{"weight_decay": "double", "label_smoothing": "double", "class_weighting": "string"},
+    **{"scheduler": "string", "epochs": "int64", "seed": "int64"},
+    **{"accuracy": "double", "gmacs": "double", "gflops": "double", "effective_gflops": "double"},
+    **{"gbops": "double", "params": "int64", "size_mb": "double", "latency_ms": "double"},
+    **{"epochs_trained": "int64", "seconds": "double", "error": "string", "checkpoint": "string"},
+}
+EPOCHS = {
+    **{"trial": "int64", "epoch": "int64", "train_loss": "double", "train_accuracy": "double"},
+    **{"val_loss": "double", "accuracy": "double", "learning_rate": "double", "seconds": "double"},
+}
+
+
+def study_in(folder: Path, data: ImageData, **changes: Any) -> Study:
+    content = {"name": "tiny", "data": {"path": str(data.path)}, "space": "quick", **changes}
+    path = folder / "study.yaml"
+    path.write_text(write_yaml(content), encoding="utf-8")
+    return load_study(path)
+
+
+def types_of(path: Path) -> dict[str, str]:
+    return {field.name: str(field.type) for field in pq.read_schema(path)}
+
+
+def complete(number: int, recipe: Recipe | None = None) -> TrialRecord:
+    return TrialRecord(
+        number=number,
+        recipe=recipe or Recipe(),
+        cost=COST,
+        state=TrialState.COMPLETE,
+        epochs=[METRICS],
+        accuracy=0.5,
+        checkpoint="tune/session-001/trial-00000/checkpoint_000000",
+    )
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [],
+        [TrialRecord(number=0, recipe=Recipe())],
+        [complete(0), TrialRecord(number=1, recipe=Recipe(unfrozen=2))],
+    ],
+    ids=["no trial", "all null", "some null"],
+)
+def test_the_tables_have_the_columns_and_types_of_the_design(
+    records: list[TrialRecord], tmp_path: Path, demo_data: ImageData
+):
+    folder = RunFolder.create(study_in(tmp_path, demo_data), demo_data)
+    folder.write_tables(records)
+    assert types_of(folder.path / TRIALS_FILE) == TRIALS
+    assert list(TRIALS)[2 : 2 + len(RECIPE_FIELDS)] == list(RECIPE_FIELDS)
+    assert types_of(folder.path / EPOCHS_FILE) == EPOCHS
+    assert len(read_run(folder.path).trials) == len(records)
+    folder.close()
+
+
+def test_what_is_written_is_what_analysis_reads(tmp_path: Path, demo_data: ImageData):
+    folder = RunFolder.create(study_in(tmp_path, demo_data), demo_data)
+    recipes = [Recipe(), Recipe(model="mobilenet_v2", unfrozen=0, learning_rate=1e-5)]
+    failed = TrialRecord(
+        number=1, recipe=recipes[1], cost=COST, state=TrialState.FAIL, error="loss is NaN"
+    )
+    folder.write_tables([complete(0), failed])
+    run = read_run(folder.path)
+    assert [run_recipe(row) for _, row in run.trials.iterrows()] == recipes
+    assert run.counts() == {"COMPLETE": 1, "PRUNED": 0, "FAIL": 1, "RUNNING": 0}
+    row = run.front().iloc[0]
+    assert (row["trial"], row["accuracy"], row["epochs_trained"], row["seconds"]) == (
+        0,
+        0.5,
+        1,
+        1.25,
+    )
+    assert run.trials["error"].iloc[1] == "loss is NaN"
+    assert run.epochs.to_dict("records")[0]["val_loss"] == 1.5
+    folder.close()
+
+
+def test_tables_are_replaced_whole(tmp_path: Path, demo_data: ImageData):
+    folder = RunFolder.create(study_in(tmp_path, demo_data), demo_data)
+    folder.write_tables([complete(0)])
+    with (folder.path / TRIALS_FILE).open("rb") as reader:
+        folder.write_tables([complete(0), complete(1)])
+        assert pq.read_table(pa.PythonFile(reader)).num_rows == 1
+    assert len(pd.read_parquet(folder.path / TRIALS_FILE)) == 2
+    assert {path.name for path in folder.path.iterdir()} == {
+        *(STUDY_FILE, TRIALS_FILE, EPOCHS_FILE, TUNE_FOLDER)
+    }
+    folder.close()
+
+
+def test_study_yaml_tells_what_was_run_and_with_what(tmp_path: Path, demo_data: ImageData):
+    study = study_in(tmp_path, demo_data, seed=3, space={"epochs": [1, 2]})
+    folder = RunFolder.create(study, demo_data)
+    content = read_yaml_mapping(folder.path / STUDY_FILE)
+    provenance = content.pop("provenance")
+    assert provenance["data_digest"] == demo_data.digest
+    assert provenance["space_hash"] == study.space.digest
+    assert provenance["num_classes"] == 3
+    assert {"python", "torch", "optuna", "ray", "flopwise"} <= set(provenance["versions"])
+    path = tmp_path / "again.yaml"
+    path.write_text(write_yaml(content), encoding="utf-8")
+    assert load_study(path).resolved() == study.resolved()
+    folder.close()
+
+
+@pytest.mark.parametrize("holds", [[], ["notes.txt"], ["tune"]])
+def test_a_folder_that_exists_is_never_written_into(
+    holds: list[str], tmp_path: Path, demo_data: ImageData
+):
+    study = study_in(tmp_path, demo_data)
+    study.folder.mkdir(parents=True)
+    for name in holds:
+        (study.folder / name).mkdir()
+    with pytest.raises(UserError, match="exists; go on with it by --resume, or give the study"):
+        RunFolder.create(study, demo_data)
+    assert [path.name for path in study.folder.iterdir()] == holds
+
+
+def test_a_storage_that_can_not_be_written_has_a_line(tmp_path: Path, demo_data: ImageData):
+    (tmp_path / "file").write_text("")
+    for storage in ("file", "file/runs"):
+        with pytest.raises(UserError, match=r"^storage: can't write .*Not a directory$"):
+            RunFolder.create(study_in(tmp_path, demo_data, storage=storage), demo_data)
+
+
+def test_a_search_that_was_not_begun_can_not_be_resumed(tmp_path: Path, demo_data: ImageData):
+    with pytest.raises(UserError, match="no search was begun here; leave out --resume"):
+        RunFolder.reopen(study_in(tmp_path, demo_data), demo_data)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_second_driver_is_refused_until_the_first_is_gone(tmp_path: Path, demo_data: ImageData):
+    study = study_in(tmp_path, demo_data)
+    first = RunFolder.create(study, demo_data)
+    with pytest.raises(UserError, match="another search is at work in this folder"):
+        RunFolder.reopen(study, demo_data)
+    first.close()
+    RunFolder.reopen(study, demo_data).close()
+
+
+@pytest.mark.parametrize(
+    ("changes", "changed"),
+    [
+        ({"space": {"epochs": 3}}, "space"),
+        ({"objectives": {"accuracy": "max"}}, "objectives"),
+        ({"space": "ladder", "objectives": {"gflops": "min"}}, "space and objectives"),
+    ],
+)
+def test_a_changed_study_is_not_resumed_and_leaves_the_folder_free(
+    changes: dict[str, Any], changed: str, tmp_path: Path, demo_data: ImageData
+):
+    study = study_in(tmp_path, demo_data)
+    RunFolder.create(study, demo_data).close()
+    before = (study.folder / STUDY_FILE).read_bytes()
+    with pytest.raises(UserError, match=f": {changed} changed since this search began"):
+        RunFolder.reopen(study_in(tmp_path, demo_data, **changes), demo_data)
+    assert (study.folder / STUDY_FILE).read_bytes() == before
+    RunFolder.reopen(study, demo_data).close()
+
+
+def test_changed_data_is_not_resumed(tmp_path: Path, demo_data: ImageData):
+    RunFolder.create(study_in(tmp_path, demo_data), demo_data).close()
+    other = make_demo(tmp_path / "other", classes=2, size=16)
+    with pytest.raises(UserError, match=": data changed since this search began"):
+        RunFolder.reopen(study_in(tmp_path, other), other)
+
+
+def test_a_study_file_that_lost_its_provenance_has_a_line(tmp_path: Path, demo_data: ImageData):
+    study = study_in(tmp_path, demo_data)
+    RunFolder.create(study, demo_data).close()
+    (study.folder / STUDY_FILE).write_text("name: tiny")
+    with pytest.raises(UserError, match="damaged, provenance is missing"):
+        RunFolder.reopen(study, demo_data)
+
+
+def test_a_resumed_search_may_have_more_to_spend(tmp_path: Path, demo_data: ImageData):
+    RunFolder.create(study_in(tmp_path, demo_data, budget={"trials": 2}), demo_data).close()
+    study = study_in(tmp_path, demo_data, budget={"trials": 99}, resources={"cpus": 2})
+    RunFolder.reopen(study, demo_data).close()
+    content = read_yaml_mapping(study.folder / STUDY_FILE)
+    assert content["budget"]["trials"] == 99
+    assert content["resources"]["cpus"] == 2
+
+
+def test_sessions_are_counted_and_the_newest_checkpoint_of_a_trial_is_found(
+    tmp_path: Path, demo_data: ImageData
+):
+    folder = RunFolder.create(study_in(tmp_path, demo_data), demo_data)
+    assert folder.latest_checkpoint(3) is None
+    found = []
+    for age, names in enumerate(("checkpoint_000001", "checkpoint_000000")):
+        assert folder.new_session() == f"session-{age + 1:03d}"
+        trial = folder.path / TUNE_FOLDER / folder.new_session() / "trial-00003"
+        checkpoint = trial / names
+        checkpoint.mkdir(parents=True)
+        (checkpoint / "state.pt").write_bytes(b"x")
+        os.utime(checkpoint, (age, age))
+        found.append(checkpoint)
+    empty = found[-1].with_name("checkpoint_000009")
+    empty.mkdir()
+    assert folder.latest_checkpoint(3) == found[-1]
+    assert folder.latest_checkpoint(4) is None
+    folder.close()

@@ -1,0 +1,298 @@
+import contextlib
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.study import StudyDirection
+
+from search.study import Study, load_study
+from spaces.errors import UserError
+from spaces.recipe import Recipe
+from spaces.space_file import load_space
+from spaces.yaml_files import write_yaml
+
+MINIMAL: dict[str, Any] = {"name": "tiny", "data": {"path": "data"}, "space": "quick"}
+# The example of the design, early stopping left out until it is built.
+FULL: dict[str, Any] = {
+    "name": "animals",
+    "data": {"path": "data/animals"},
+    "space": "animals",
+    "objectives": {"accuracy": "max", "effective_gflops": "min"},
+    "sampler": {"name": "tpe"},
+    "early_stopping": {"name": "none"},
+    "budget": {"trials": 64, "hours": 8},
+    "resources": {"cpus": 1, "gpus": 0},
+    "storage": "runs",
+    "seed": 0,
+    "enqueue": ["ladder"],
+}
+
+
+def write(folder: Path, content: dict[str, Any]) -> Path:
+    path = folder / "study.yaml"
+    path.write_text(write_yaml(content), encoding="utf-8")
+    return path
+
+
+def study_of(folder: Path, **changes: Any) -> Study:
+    return load_study(write(folder, {**MINIMAL, **changes}))
+
+
+def mistakes_in(folder: Path, content: dict[str, Any]) -> list[str]:
+    path = write(folder, content)
+    with pytest.raises(UserError) as caught:
+        load_study(path)
+    return [line.removeprefix(f"{path}: ") for line in str(caught.value).splitlines()]
+
+
+def test_three_lines_are_a_study(tmp_path: Path):
+    study = study_of(tmp_path)
+    assert study.data == tmp_path / "data"
+    assert study.folder == tmp_path / "runs" / "tiny"
+    assert study.objectives == {"accuracy": "max", "effective_gflops": "min"}
+    assert study.directions == [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE]
+    assert (study.sampler.name, study.early_stopping.name) == ("tpe", "none")
+    assert (study.budget.trials, study.budget.hours) == (64, None)
+    assert (study.resources.cpus, study.resources.gpus) == (1, 0.0)
+    assert (study.seed, study.enqueue) == (0, ())
+
+
+def test_every_setting_can_be_written(tmp_path: Path):
+    study = load_study(write(tmp_path, FULL))
+    assert (study.budget.trials, study.budget.hours) == (64, 8.0)
+    assert study.enqueue == load_space("ladder").enqueue
+    resolved = study.resolved()
+    assert resolved["data"] == {"path": str(tmp_path / "data" / "animals")}
+    assert resolved["storage"] == str(tmp_path / "runs")
+    assert set(FULL) - set(resolved) == {"enqueue"}
+
+
+def test_the_shipped_examples_are_studies():
+    for path in sorted((Path(__file__).parents[1] / "examples").glob("*.yaml")):
+        assert load_study(path).name == path.stem
+
+
+def test_a_resolved_study_resolves_to_itself_from_anywhere(tmp_path: Path):
+    study = load_study(write(tmp_path, FULL), fixes={"epochs": 3}, seed=5)
+    (tmp_path / "elsewhere").mkdir()
+    again = load_study(write(tmp_path / "elsewhere", study.resolved()))
+    assert again.resolved() == study.resolved()
+    assert again.space.digest == study.space.digest
+
+
+def test_every_mistake_is_told_at_once_with_its_path(tmp_path: Path):
+    lines = mistakes_in(
+        tmp_path,
+        {
+            "nmae": "x",
+            "data": {"pth": "data"},
+            "space": "quick",
+            "objectives": {"accuracy": "up"},
+            "sampler": {"name": "tpee"},
+            "early_stopping": {"name": "pareto"},
+            "budget": {"trails": 64, "hours": 0},
+            "resources": {"cpus": 0.5},
+            "storage": "s3://bucket/runs",
+            "seed": -1,
+            "enqueue": "ladder",
+        },
+    )
+    assert sorted(lines) == sorted(
+        [
+            "nmae: unknown; did you mean name?",
+            "name: required, but not given",
+            "data.path: required, but not given",
+            "data.pth: unknown; did you mean path?",
+            "objectives.accuracy: up is not one of max or min",
+            "sampler.name: tpee is not one of tpe, nsga2, nsga3, gp, random or qmc;"
+            " did you mean tpe?",
+            "early_stopping.name: pareto early stopping is not built yet; use none",
+            "budget.hours: 0 should be greater than 0",
+            "budget.trails: unknown; did you mean trials?",
+            "resources.cpus: 0.5 should be a valid integer",
+            "storage: s3://bucket/runs: addresses are not built yet; name a folder",
+            "seed: -1 should be greater than or equal to 0",
+            "enqueue: 'ladder' should be a valid array",
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"name": "a/b"}, "name: 'a/b' names a folder: use letters, digits, dots, - and _"),
+        ({"name": ".."}, "name: '..' names a folder: use letters, digits, dots, - and _"),
+        ({"name": 5}, "name: 5 should be a valid string"),
+        ({"budget": {}}, "budget: give trials, hours or both, or the search would never end"),
+        ({"budget": {"hours": True}}, "budget.hours: True should be a valid number"),
+        ({"budget": {"hours": "8"}}, "budget.hours: '8' should be a valid number"),
+        ({"budget": {"hours": math.inf}}, "budget.hours: inf should be a finite number"),
+        ({"budget": {"hours": math.nan}}, "budget.hours: nan should be a finite number"),
+        ({"budget": {"trials": 0}}, "budget.trials: 0 should be greater than or equal to 1"),
+        ({"resources": {"gpus": -1}}, "resources.gpus: -1 should be greater than or equal to 0"),
+        ({"resources": {"gpus": True}}, "resources.gpus: True should be a valid number"),
+        (
+            {"objectives": {}},
+            "objectives: name at least one, such as {accuracy: max, gflops: min}",
+        ),
+        (
+            {"objectives": {"gflop": "min"}},
+            "objectives: gflop is not one of accuracy, gmacs, gflops, effective_gflops, gbops,"
+            " params, size_mb, latency_ms; did you mean gflops?",
+        ),
+        (
+            {"objectives": {"accuracy": "max", "latency_ms": "min"}},
+            "objectives: latency_ms is not measured yet; use gflops or effective_gflops",
+        ),
+        ({"space": 5}, "space: 5 should be a name, a space file's path, or its lines"),
+        ({"space": None}, "space: None should be a name, a space file's path, or its lines"),
+        ({"enqueue": [5]}, "enqueue.0: 5 should be a valid string"),
+        ({"seed": 2**32}, "seed: 4294967296 should be less than 4294967296"),
+    ],
+)
+def test_each_mistake_has_its_line(tmp_path: Path, changes: dict[str, Any], line: str):
+    assert mistakes_in(tmp_path, {**MINIMAL, **changes}) == [line]
+
+
+def test_mistakes_in_a_space_name_the_space(tmp_path: Path):
+    assert mistakes_in(tmp_path, {**MINIMAL, "space": {"epoch": 3, "batch_size": 0}}) == [
+        "space: epoch: unknown; did you mean epochs?",
+        "space: batch_size: 0 should be greater than or equal to 1",
+    ]
+    (line,) = mistakes_in(tmp_path, {**MINIMAL, "space": "quik"})
+    assert line.endswith("; did you mean quick?")
+
+
+def test_arguments_override_the_file(tmp_path: Path):
+    path = write(tmp_path, FULL)
+    study = load_study(path, trials=3, seed=9, fixes={"batch_size": 16})
+    assert (study.budget.trials, study.budget.hours, study.seed) == (3, 8.0, 9)
+    assert study.space.rules["batch_size"].dimension.extremes == (16,)
+    assert load_study(path, hours=0.5).budget.hours == 0.5
+    study = load_study(write(tmp_path, MINIMAL), hours=0.5)
+    assert (study.budget.trials, study.budget.hours) == (None, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ({"trials": 0}, "budget.trials: 0 should be greater than or equal to 1"),
+        ({"hours": -1.0}, "budget.hours: -1.0 should be greater than 0"),
+        ({"hours": math.nan}, "budget.hours: nan should be a finite number"),
+        ({"seed": -1}, "seed: -1 should be greater than or equal to 0"),
+        ({"fixes": {"epoch": 1}}, "--fix: epoch: unknown; did you mean epochs?"),
+    ],
+)
+def test_arguments_are_checked_as_the_file_is(tmp_path: Path, override: Any, line: str):
+    with pytest.raises(UserError) as caught:
+        load_study(write(tmp_path, MINIMAL), **override)
+    assert str(caught.value).removeprefix(f"{tmp_path / 'study.yaml'}: ") == line
+
+
+def test_paths_start_at_the_study_file(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/someone")
+    (tmp_path / "space.yaml").write_text("{model: mobilenet_v2, weights: w.pt}")
+    study = study_of(tmp_path, data={"path": "../d"}, storage="~/runs", space="space.yaml")
+    assert study.data == tmp_path.parent / "d"
+    assert study.folder == Path("/home/someone/runs/tiny")
+    assert study.space.rules["weights"].dimension.extremes == (str(tmp_path / "w.pt"),)
+    study = study_of(tmp_path, space={"model": "mobilenet_v2", "weights": "v/w.pt"})
+    assert study.space.rules["weights"].dimension.extremes == (str(tmp_path / "v" / "w.pt"),)
+    monkeypatch.chdir(tmp_path.parent)
+    assert load_study(Path(tmp_path.name) / "study.yaml").data == tmp_path / "data"
+
+
+def test_the_seed_is_also_that_of_the_recipes_unless_the_space_has_one(tmp_path: Path):
+    assert study_of(tmp_path, seed=7).space.rules["seed"].dimension.extremes == (7,)
+    space = {"seed": {"int": [1, 3]}}
+    study = study_of(tmp_path, seed=7, space=space)
+    assert study.space.rules["seed"].dimension.extremes == (1, 3)
+    assert study_of(tmp_path, seed=7).space.digest != study_of(tmp_path, seed=8).space.digest
+
+
+def test_recipes_to_try_first_come_from_spaces_and_recipe_files_in_order(tmp_path: Path):
+    (tmp_path / "mine.yaml").write_text("{epochs: [1, 2], enqueue: [{epochs: 2}, {epochs: 3}]}")
+    (tmp_path / "one.yml").write_text("{model: mobilenet_v2, weights: w.pt}")
+    study = study_of(tmp_path, enqueue=["one.yml", "mine.yaml", "ladder"], space="mine.yaml")
+    one = Recipe(model="mobilenet_v2", weights=str(tmp_path / "w.pt"))
+    assert study.enqueue[:3] == (one, Recipe(epochs=2), Recipe(epochs=3))
+    assert study.enqueue[3:] == load_space("ladder").enqueue
+
+
+def test_a_recipe_that_is_named_twice_is_tried_once(tmp_path: Path):
+    study = study_of(tmp_path, space="ladder", enqueue=["ladder"])
+    assert study.enqueue == load_space("ladder").enqueue
+
+
+def test_a_fix_holds_for_the_recipes_that_the_study_tries_first(tmp_path: Path):
+    study = load_study(write(tmp_path, {**MINIMAL, "enqueue": ["ladder"]}), fixes={"epochs": 2})
+    assert [recipe.epochs for recipe in study.enqueue] == [2] * 7
+
+
+@pytest.mark.parametrize(
+    ("entry", "line"),
+    [
+        ("quick", "enqueue: quick lists no recipes under `enqueue`"),
+        ("no.yaml", "no.yaml: there is no such file"),
+        ("lader", "did you mean ladder?"),
+        ("", ": Is a directory"),
+    ],
+)
+def test_what_can_not_be_enqueued_has_a_line(tmp_path: Path, entry: str, line: str):
+    (found,) = mistakes_in(tmp_path, {**MINIMAL, "enqueue": [entry]})
+    assert found.endswith(line)
+
+
+def places(content: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The path of every value in nested mappings and lists."""
+    items = (
+        list(content.items())
+        if isinstance(content, dict)
+        else list(enumerate(content))
+        if isinstance(content, list)
+        else []
+    )
+    return [place for key, value in items for place in ((*path, key), *places(value, (*path, key)))]
+
+
+def replaced(content: Any, path: tuple[Any, ...], value: Any) -> Any:
+    if not path:
+        return value
+    copy = content.copy()
+    copy[path[0]] = replaced(content[path[0]], path[1:], value)
+    return copy
+
+
+ODD = (
+    *(None, True, [], [[]], {"when": {"model": 1}}, -1, 10**400, math.nan, "", "word"),
+    *("~nobody-of-that-name/x", "a\0b", "x" * 300),
+)
+WRITTEN_OUT: dict[str, Any] = {
+    **{name: value for name, value in FULL.items() if name != "enqueue"},
+    "space": {
+        "model": ["baseline_cnn", "mobilenet_v2"],
+        "weights": {"fixed": "w.pt", "when": {"model": ["mobilenet_v2"]}},
+        "unfrozen": {"int": [0, 8], "step": 2, "when": {"weights": "w.pt"}},
+        "learning_rate": {"log": [1e-4, 1e-2]},
+        "enqueue": [{"epochs": 3, "weights": "v.pt"}],
+    },
+}
+
+
+@pytest.mark.parametrize("place", places(WRITTEN_OUT), ids=lambda path: ".".join(map(str, path)))
+def test_whatever_stands_in_a_place_no_traceback_comes_of_it(tmp_path: Path, place: Any):
+    for value in ODD:
+        path = write(tmp_path, replaced(WRITTEN_OUT, place, value))
+        with contextlib.suppress(UserError):
+            load_study(path)
+
+
+@pytest.mark.parametrize(
+    "text", ["budget: {2020-01-01: 3}", "budget: &b {trials: *b}", "data: !!set {a}", "seed: 0x1"]
+)
+def test_the_rest_of_yaml_gives_no_traceback_either(tmp_path: Path, text: str):
+    path = tmp_path / "study.yaml"
+    path.write_text(f"name: x\nspace: quick\n{text}")
+    with pytest.raises(UserError, match=r"study\.yaml: "):
+        load_study(path)

@@ -1,0 +1,208 @@
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from spaces.recipe import Recipe, recipe_from
+from trainables.augmentation import build_augmentation, normalize, to_batch
+from trainables.images import ImageData
+from trainables.optimization import Schedule, balanced_class_weights, build_optimizer
+from trainables.training import EpochMetrics, Training, TrainingFailedError, train
+
+QUICK: dict[str, Any] = {"input_size": 48, "width": 0.125, "batch_norm": True, "epochs": 2}
+
+
+def quick(**changes: Any) -> Recipe:
+    return recipe_from({**QUICK, **changes})
+
+
+def without_seconds(history: list[EpochMetrics]) -> list[dict[str, float]]:
+    return [
+        {name: getattr(metrics, name) for name in EpochMetrics.__slots__ if name != "seconds"}
+        for metrics in history
+    ]
+
+
+def test_training_reports_every_epoch_to_whoever_listens(demo_data: ImageData):
+    heard: list[EpochMetrics] = []
+    trained = train(quick(epochs=3), demo_data, heard.append)
+    assert [metrics.epoch for metrics in heard] == [1, 2, 3]
+    assert heard == trained.history
+    assert all(0 <= metrics.accuracy <= 1 for metrics in heard)
+    assert all(metrics.seconds > 0 for metrics in heard)
+
+
+def test_a_small_cnn_learns_the_synthetic_images(demo_data: ImageData):
+    trained = train(quick(epochs=8, input_size=64, width=0.25), demo_data, lambda _: None)
+    assert trained.history[-1].train_loss < trained.history[0].train_loss
+    assert trained.history[-1].accuracy > 0.6  # chance is a third
+
+
+def test_the_same_recipe_gives_the_same_numbers_again(demo_data: ImageData):
+    first = train(quick(augment="light"), demo_data, lambda _: None)
+    torch.manual_seed(99)  # whatever else draws in this process changes nothing
+    again = train(quick(augment="light"), demo_data, lambda _: None)
+    assert without_seconds(first.history) == without_seconds(again.history)
+
+
+def test_another_seed_gives_other_numbers(demo_data: ImageData):
+    first = train(quick(), demo_data, lambda _: None)
+    other = train(quick(seed=1), demo_data, lambda _: None)
+    assert first.history[-1].train_loss != other.history[-1].train_loss
+
+
+def test_training_leaves_the_global_random_state_alone(demo_data: ImageData):
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    train(quick(epochs=1), demo_data, lambda _: None)
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("scheduler", ["constant", "step", "plateau", "cosine", "onecycle"])
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_a_run_that_goes_on_from_a_state_ends_as_one_that_never_stopped(
+    demo_data: ImageData, scheduler: str, optimizer: str
+):
+    recipe = quick(epochs=3, scheduler=scheduler, optimizer=optimizer, augment="light")
+    whole = train(recipe, demo_data, lambda _: None)
+    begun = Training(recipe, demo_data)
+    begun.run_epoch()
+    state = begun.state_dict()
+    resumed = Training(recipe, demo_data)
+    resumed.load_state_dict(state)
+    while not resumed.done:
+        resumed.run_epoch()
+    assert without_seconds(resumed.history) == without_seconds(whole.history)
+    for one, other in zip(resumed.model.parameters(), whole.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "rmsprop", "adagrad"])
+def test_every_optimizer_trains_with_the_rate_and_decay_of_the_recipe(optimizer: str):
+    recipe = quick(optimizer=optimizer, learning_rate=0.01, weight_decay=0.05)
+    built = build_optimizer(recipe, [torch.nn.Parameter(torch.ones(2))])
+    group = built.param_groups[0]
+    assert (group["lr"], group["weight_decay"]) == (0.01, 0.05)
+
+
+def rates(scheduler: str, *, epochs: int, steps: int, losses: list[float]) -> list[float]:
+    """The learning rate at the first step of every epoch."""
+    recipe = quick(scheduler=scheduler, epochs=epochs, learning_rate=1.0, optimizer="sgd")
+    optimizer = build_optimizer(recipe, [torch.nn.Parameter(torch.ones(1))])
+    schedule = Schedule(recipe, optimizer, steps)
+    seen = []
+    for epoch in range(epochs):
+        seen.append(optimizer.param_groups[0]["lr"])
+        for _ in range(steps):
+            optimizer.step()
+            schedule.after_step()
+        schedule.after_epoch(losses[epoch])
+    return seen
+
+
+def test_schedules_follow_their_closed_forms():
+    falling = [1.0 / (epoch + 1) for epoch in range(6)]
+    assert rates("constant", epochs=6, steps=2, losses=falling) == [1.0] * 6
+    expected = [1.0, 1.0, 0.1, 0.1, 0.01, 0.01]
+    assert rates("step", epochs=6, steps=2, losses=falling) == pytest.approx(expected)
+    cosine = [(1 + np.cos(np.pi * epoch / 6)) / 2 for epoch in range(6)]
+    assert rates("cosine", epochs=6, steps=2, losses=falling) == pytest.approx(cosine)
+    assert rates("plateau", epochs=6, steps=2, losses=falling) == [1.0] * 6
+    stuck = rates("plateau", epochs=6, steps=2, losses=[1.0] * 6)
+    assert stuck == pytest.approx([1.0, 1.0, 1.0, 1.0, 0.1, 0.1])
+    onecycle = rates("onecycle", epochs=6, steps=10, losses=falling)
+    assert onecycle[0] == pytest.approx(1 / 25)
+    assert max(onecycle) > 0.9
+    assert onecycle[-1] < 0.2
+
+
+def test_a_loss_that_is_no_number_fails_with_the_epoch_and_a_way_out(demo_data: ImageData):
+    # Every step multiplies the weights by about -1,000.
+    recipe = quick(optimizer="sgd", learning_rate=100.0, weight_decay=10.0, batch_size=2)
+    with pytest.raises(TrainingFailedError, match=r"epoch 1; a learning rate below 1e\+02"):
+        train(recipe, demo_data, lambda _: None)
+
+
+def test_frozen_blocks_do_not_move_and_the_others_do(demo_data: ImageData):
+    training = Training(quick(unfrozen=1), demo_data)
+    before = {name: value.clone() for name, value in training.model.state_dict().items()}
+    training.run_epoch()
+    after = training.model.state_dict()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    frozen = {name for name in before if name.startswith(("blocks.0", "blocks.1", "blocks.2"))}
+    assert frozen
+    assert not moved & frozen
+    assert any(name.startswith("blocks.3") for name in moved)
+    assert any(name.startswith("head") for name in moved)
+
+
+def test_balanced_weights_make_every_class_count_the_same():
+    labels = np.array([0, 0, 0, 1, 2, 2])
+    weights = balanced_class_weights(labels, 3)
+    assert (weights * torch.tensor([3.0, 1.0, 2.0])).tolist() == pytest.approx([2.0, 2.0, 2.0])
+    assert float(weights[labels].mean()) == pytest.approx(1.0)
+
+
+def test_balanced_weighting_and_label_smoothing_change_the_loss(demo_data: ImageData):
+    plain = train(quick(epochs=1), demo_data, lambda _: None)
+    for change in ({"class_weighting": "balanced"}, {"label_smoothing": 0.1}):
+        changed = train(quick(epochs=1, **change), demo_data, lambda _: None)
+        assert changed.history[0].train_loss != plain.history[0].train_loss
+
+
+def test_a_last_batch_of_one_image_is_left_out_for_batch_norm(demo_data: ImageData):
+    num_train = len(demo_data.rows("train"))
+    batch_size = next(size for size in range(2, num_train) if num_train % size == 1)
+    training = Training(quick(batch_size=batch_size, epochs=1), demo_data)
+    assert 0 <= training.run_epoch().train_accuracy <= 1
+
+
+def test_pixels_are_normalised_as_torchvisions_weights_expect():
+    from torchvision.transforms import v2
+
+    pixels_NHWC = np.random.default_rng(0).integers(0, 256, (2, 5, 7, 3), dtype=np.uint8)
+    reference = v2.Compose(
+        [
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        ]
+    )
+    batch = to_batch(pixels_NHWC, torch.device("cpu"))
+    ours = normalize(batch)
+    torch.testing.assert_close(ours, reference(batch), atol=1e-5, rtol=1e-5)
+    assert ours.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("augment", ["light", "trivialaugment"])
+def test_augmented_batches_keep_their_shape_and_differ_image_by_image(augment: str):
+    built = build_augmentation(quick(augment=augment))
+    assert built is not None
+    one = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        images = built(to_batch(np.repeat(one, 8, axis=0), torch.device("cpu")))
+    assert images.shape == (8, 3, 32, 32)
+    assert images.dtype == torch.uint8
+    assert len({image.numpy().tobytes() for image in images}) > 4
+
+
+def test_light_augmentation_only_mirrors_and_shifts():
+    built = build_augmentation(quick(augment="light"))
+    assert built is not None
+    image = np.arange(16 * 16 * 3, dtype=np.uint8).reshape(1, 16, 16, 3)
+    padded = np.pad(image[0], ((2, 2), (2, 2), (0, 0)), mode="reflect")
+    windows = {
+        window.tobytes()
+        for mirrored in (padded, padded[:, ::-1])
+        for top in range(5)
+        for left in range(5)
+        for window in [np.ascontiguousarray(mirrored[top : top + 16, left : left + 16])]
+    }
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        images_NCHW = built(to_batch(np.repeat(image, 64, axis=0), torch.device("cpu")))
+    seen = {image.tobytes() for image in images_NCHW.permute(0, 2, 3, 1).contiguous().numpy()}
+    assert seen <= windows
+    assert len(seen) > 20
