@@ -1,6 +1,7 @@
 """The live table of a search: what runs, what has finished, the front, and the time left."""
 
 import time
+from collections.abc import Sequence
 from types import TracebackType
 
 from optuna.trial import TrialState
@@ -9,12 +10,13 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from analysis.columns import ACCURACY, describe_recipe
+from analysis.columns import ACCURACY, describe_recipe, heading, write_number, write_percent
 from search.engine import Progress
 from search.ledger import TrialRecord
 from spaces.recipe import RECIPE_FIELDS
 
 _MAX_FRONT_ROWS = 12
+_MAX_FINISHED_ROWS = 4
 
 
 class LiveTable:
@@ -22,12 +24,16 @@ class LiveTable:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._told: set[int] = set()
-        self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
+        self._told: dict[int, TrialRecord] = {}
+        self._live: Live | None = None
+        if console.is_terminal:
+            # What is left to see at the end is printed by whoever ran the search.
+            waiting = Text("checking the study, starting Ray ...")
+            self._live = Live(waiting, console=console, auto_refresh=False, transient=True)
 
     def __enter__(self) -> "LiveTable":
         if self._live is not None:
-            self._live.start()
+            self._live.start(refresh=True)
         return self
 
     def __exit__(
@@ -41,36 +47,47 @@ class LiveTable:
 
     def show(self, progress: Progress) -> None:
         """Draw the table anew, or print what has finished since the last call."""
-        if self._live is not None:
-            self._live.update(render(progress), refresh=True)
-            return
         for record in progress.ledger.records.values():
             if record.state.is_finished() and record.number not in self._told:
-                self._told.add(record.number)
-                self._console.print(_line(record), soft_wrap=True, highlight=False, markup=False)
+                self._told[record.number] = record
+                if self._live is None:
+                    self._console.print(_line(record), soft_wrap=True, markup=False)
+        if self._live is not None:
+            latest = list(self._told.values())[-_MAX_FINISHED_ROWS:]
+            self._live.update(render(progress, latest), refresh=True)
 
 
-def render(progress: Progress) -> Group:
-    """The whole picture of a search at this moment."""
+def render(progress: Progress, latest: Sequence[TrialRecord]) -> Group:
+    """The whole picture of a search at this moment; latest: trials that finished last."""
     objectives = list(progress.study.objectives)
-    running = Table(title="running", title_justify="left", box=None, pad_edge=False)
-    for heading in ("trial", "recipe", "epoch", "accuracy"):
-        running.add_column(heading, justify="left" if heading == "recipe" else "right")
+    on_front = progress.ledger.front()
+    running = _table("running", "epoch", "accuracy")
     for record in progress.ledger.in_state(TrialState.RUNNING):
         accuracy = f"{record.epochs[-1].accuracy:.1%}" if record.epochs else "-"
         epoch = f"{len(record.epochs)}/{record.recipe.epochs}"
         running.add_row(str(record.number), describe(record), epoch, accuracy)
-    front = Table(title="front", title_justify="left", box=None, pad_edge=False)
-    for heading in ("trial", "recipe", *objectives):
-        front.add_column(heading, justify="left" if heading == "recipe" else "right")
-    on_front = progress.ledger.front()
-    for record in on_front[:_MAX_FRONT_ROWS]:
+    finished = _table("finished last", "seconds", "accuracy")
+    for record in reversed(latest):
+        accuracy = "failed" if record.accuracy is None else f"{record.accuracy:.1%}"
+        told = record.error or describe(record)
+        finished.add_row(str(record.number), told, f"{record.seconds:.0f}", accuracy)
+    front = _table("front", *(heading(name) for name in objectives))
+    for record in on_front[-_MAX_FRONT_ROWS:]:
         values = [_value(record, name) for name in objectives]
         front.add_row(str(record.number), describe(record), *values)
-    parts = [_headline(progress), running, front]
+    parts = [_headline(progress), running, finished, front]
     if len(on_front) > _MAX_FRONT_ROWS:
-        parts.append(Text(f"and {len(on_front) - _MAX_FRONT_ROWS} more on the front"))
+        parts.append(Text(f"and {len(on_front) - _MAX_FRONT_ROWS} cheaper ones"))
     return Group(*parts)
+
+
+def _table(title: str, *headings: str) -> Table:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, expand=True)
+    table.add_column("trial", justify="right", width=5)
+    table.add_column("recipe", ratio=1, no_wrap=True)
+    for name in headings:
+        table.add_column(name, justify="right", min_width=10)
+    return table
 
 
 def describe(record: TrialRecord) -> str:
@@ -137,5 +154,5 @@ def _line(record: TrialRecord) -> str:
 
 def _value(record: TrialRecord, objective: str) -> str:
     if objective == ACCURACY:
-        return f"{record.accuracy:.1%}"
-    return f"{getattr(record.cost, objective):.4g}"
+        return write_percent(record.accuracy)
+    return write_number(getattr(record.cost, objective))

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from search.commands.printing import console, print_json, progress_bar
+from search.commands.printing import console, near, print_json, progress_bar
 
 app = typer.Typer(
     help="Prepare images once, look at them, or make synthetic ones.", no_args_is_help=True
@@ -90,7 +90,7 @@ def show(
     screen.print(distribution_text(opened.labels, opened.classes, width=screen.width), markup=False)
     path = picture or opened.path.with_name(f"{opened.path.name}-classes.png")
     distribution_picture(opened.labels, opened.classes, path)
-    screen.print(f"picture: {path}", markup=False, soft_wrap=True)
+    screen.print(f"picture: {near(path)}", markup=False, soft_wrap=True)
 
 
 def _tell(data) -> None:
@@ -100,7 +100,7 @@ def _tell(data) -> None:
     )
     kind = "synthetic images" if data.synthetic else "images"
     screen.print(
-        f"{data.path}: {len(data):,} {kind} of {len(data.classes)} classes,"
+        f"{near(data.path)}: {len(data):,} {kind} of {len(data.classes)} classes,"
         f" {data.size} x {data.size} px ({parts})",
         markup=False,
         soft_wrap=True,

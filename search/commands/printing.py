@@ -1,9 +1,11 @@
 """What the commands share in printing: progress bars, JSON, tables."""
 
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -13,6 +15,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 def console() -> Console:
     """Standard output: as wide as the terminal, 120 columns where there is none."""
     return Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+
+
+def near(path: Path) -> str:
+    """A path as short as it can be typed from here."""
+    path = path.absolute()
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def program() -> str:
+    """How this program is called from here: by its name where the shell would find it."""
+    return "flopwise" if shutil.which("flopwise") else near(Path(sys.argv[0]))
 
 
 def print_json(content: Any) -> None:

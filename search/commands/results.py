@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from search.commands.printing import console, print_json
+from search.commands.printing import console, near, print_json
 
 RunFolder = Annotated[Path, typer.Argument(help="A run folder: <storage>/<study name>.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
@@ -59,7 +59,7 @@ def export(
     path, reason = export_recipe(run, pick, out)
     screen = console()
     screen.print(reason, markup=False, soft_wrap=True)
-    screen.print(f"recipe: {path}", markup=False, soft_wrap=True)
+    screen.print(f"recipe: {near(path)}", markup=False, soft_wrap=True)
 
 
 def print_front(screen: Console, run: Path, picture: Path | None = None) -> None:
@@ -77,4 +77,4 @@ def print_front(screen: Console, run: Path, picture: Path | None = None) -> None
     screen.print(Text.from_ansi(plot))
     path = picture or run / "export" / "front.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    screen.print(f"picture: {front_picture(read, path)}", markup=False, soft_wrap=True)
+    screen.print(f"picture: {near(front_picture(read, path))}", markup=False, soft_wrap=True)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from search.commands.printing import console
+from search.commands.printing import console, near, program
 
 
 def search(
@@ -32,7 +32,7 @@ def search(
     loaded = load_study(study, fixes=parse_fixes(fix or []), trials=trials, hours=hours, seed=seed)
     screen = console()
     screen.print(
-        f"searching {loaded.space.name} on {loaded.data}\nresults: {loaded.folder}",
+        f"searching {loaded.space.name} on {near(loaded.data)}\nresults: {near(loaded.folder)}",
         markup=False,
         soft_wrap=True,
     )
@@ -46,13 +46,13 @@ def _tell_end(screen: Console, study: Path, result) -> None:
     from search.live import clock
 
     errors = [record.error for record in result.ledger.records.values() if record.error]
-    folder = result.folder
+    folder, flopwise = result.folder, program()
     if result.ledger.front():
         print_front(screen, folder)
     if result.ending == "interrupted":
         screen.print(
             f"interrupted after {clock(result.seconds)}; go on with:"
-            f" flopwise search {study} --resume",
+            f" {flopwise} search {study} --resume",
             markup=False,
             soft_wrap=True,
         )
@@ -67,8 +67,8 @@ def _tell_end(screen: Console, study: Path, result) -> None:
         screen.print("the space holds no more recipes that were not tried")
     screen.print(
         f"searched for {clock(result.seconds)}; next:\n"
-        f"  flopwise front {folder}\n"
-        f"  flopwise export {folder} --pick knee",
+        f"  {flopwise} front {near(folder)}\n"
+        f"  {flopwise} export {near(folder)} --pick knee",
         markup=False,
         soft_wrap=True,
     )
