@@ -86,12 +86,14 @@ class Run:
     def front(self) -> pd.DataFrame:
         """Rows of the finished trials that no other dominates, from the cheapest on.
 
+        Of a recipe and the trials that took its result over, only the one that was trained.
         Raises UserError where no trial is finished.
         """
         finished = self.require_finished()
         names = list(self.objectives)
         by = names.index(self.costs[0]) if self.costs[0] in names else 0
-        return finished.iloc[front_order(self.losses(), by=by)].reset_index(drop=True)
+        front = finished.iloc[front_order(self.losses(), by=by)]
+        return front.drop_duplicates(subset=[*RECIPE_FIELDS, *names]).reset_index(drop=True)
 
     def require_finished(self) -> pd.DataFrame:
         """`finished`, or a UserError that says how far the run is where that is empty."""

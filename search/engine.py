@@ -13,15 +13,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import ray
+from optuna.trial import TrialState
 from ray import tune
 from ray.tune.experiment import Trial as RayTrial
 
 from search import optuna_storage
-from search.ledger import Ledger, TrialRecord
+from search.ledger import Ledger
 from search.preflight import check_study
 from search.run_folder import TUNE_FOLDER, RunFolder, trial_folder_name
 from search.searcher import LedgerSearcher, Recorder, StopOnRequest, gives_up, trial_number
 from search.study import Study
+from search.trial_record import TrialRecord
 from spaces.errors import UserError
 from trainables.cost import recipe_cost
 from trainables.images import open_data
@@ -166,6 +168,7 @@ class _Session:
         return budget.hours is None or self._seconds < budget.hours * 3600
 
     def _config_of(self, record: TrialRecord) -> dict[str, Any]:
+        assert record.recipe is not None
         checkpoint = self._folder.latest_checkpoint(record.number)
         return {
             "recipe": record.recipe.to_dict(),
@@ -198,7 +201,7 @@ class _Session:
     def _ending(self, searcher: LedgerSearcher, stopper: StopOnRequest) -> Ending:
         if stopper.requested:
             return "interrupted"
-        if gives_up(self._ledger):
+        if not self._ledger.in_state(TrialState.COMPLETE):
             return "failures"
         return "exhausted" if searcher.exhausted else "budget"
 
@@ -217,7 +220,7 @@ def _open_ledger(study: Study, folder: RunFolder, *, num_classes: int, resume: b
         measure=partial(recipe_cost, num_classes=num_classes),
     )
     if not resume:
-        ledger.enqueue(study.enqueue)
+        ledger.enqueue(study.space.enqueue)
     return ledger
 
 

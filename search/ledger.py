@@ -8,9 +8,7 @@ driver dies at, the next one knows what was finished and what has to go on. No R
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import asdict
 
 import numpy as np
 import optuna
@@ -19,48 +17,18 @@ from optuna.trial import TrialState
 
 from analysis.front import pareto_front
 from search.samplers import build_sampler
+from search.trial_record import COST, ENQUEUED, OUTCOME, RECIPE, TrialRecord, read_record
 from spaces.errors import UserError
 from spaces.recipe import Recipe, recipe_from
 from spaces.space import SearchSpace
 from trainables.cost import Cost
-from trainables.training import EpochMetrics
 
-# Keys of Optuna's user attributes.
-_RECIPE, _COST, _OUTCOME, _ENQUEUED = "recipe", "cost", "outcome", "enqueued"
 # So many proposals in a row that were all tried already: a small space is used up.
 _MAX_REPEATS = 200
 
 
 class SpaceExhaustedError(Exception):
     """The sampler proposes nothing but recipes that are finished."""
-
-
-@dataclass(slots=True, kw_only=True)
-class TrialRecord:
-    """One trial as far as it has come."""
-
-    number: int
-    recipe: Recipe
-    cost: Cost | None = None
-    state: TrialState = TrialState.RUNNING
-    epochs: list[EpochMetrics] = field(default_factory=list)
-    accuracy: float | None = None
-    """Of the last epoch on the validation split; None until the trial is complete."""
-    error: str | None = None
-    checkpoint: str | None = None
-    """Of the last epoch saved: a path, relative to the run folder where it lies in it."""
-    reused: int | None = None
-    """The finished trial of the same recipe whose result this one took over."""
-
-    @property
-    def seconds(self) -> float:
-        return sum(metrics.seconds for metrics in self.epochs)
-
-    def add_epochs(self, epochs: Iterable[EpochMetrics]) -> None:
-        """Take up epochs, of which a resumed trial may repeat some."""
-        known = {metrics.epoch: metrics for metrics in self.epochs}
-        known.update({metrics.epoch: metrics for metrics in epochs})
-        self.epochs = [known[epoch] for epoch in sorted(known)]
 
 
 class Ledger:
@@ -98,7 +66,7 @@ class Ledger:
         """Have these recipes proposed before any that the sampler draws."""
         for recipe in recipes:
             self._study.enqueue_trial(
-                self._space.params_of(recipe), user_attrs={_ENQUEUED: recipe.to_dict()}
+                self._space.params_of(recipe), user_attrs={ENQUEUED: recipe.to_dict()}
             )
 
     def ask(self, *, may_begin: Callable[[], bool]) -> TrialRecord | None:
@@ -111,14 +79,14 @@ class Ledger:
         """
         if self._interrupted:
             record = self._interrupted.pop(0)
-            self._running[record.recipe.key] = record.number
+            self._running[record.key] = record.number
             return record
         for _ in range(_MAX_REPEATS):
             if not may_begin():
                 return None
             record = self._propose()
             if record is not None and self._is_new(record):
-                self._running[record.recipe.key] = record.number
+                self._running[record.key] = record.number
                 return record
         raise SpaceExhaustedError
 
@@ -151,8 +119,11 @@ class Ledger:
         return dropped
 
     def front(self) -> list[TrialRecord]:
-        """Complete trials that none other dominates, the cheapest by the last objective first."""
-        complete = self.in_state(TrialState.COMPLETE)
+        """Complete trials that none other dominates, the cheapest by the last objective first.
+
+        Of trials with the same recipe, only the one that was trained.
+        """
+        complete = [r for r in self.in_state(TrialState.COMPLETE) if r.reused is None]
         losses = [self._losses(record) for record in complete]
         if not losses:
             return []
@@ -180,7 +151,7 @@ class Ledger:
         )
         trial = self._study.ask()
         self._trials[trial.number] = trial
-        record = TrialRecord(number=trial.number, recipe=Recipe())
+        record = TrialRecord(number=trial.number)
         self.records[trial.number] = record
         try:
             record.recipe = self._recipe_of(trial)
@@ -188,11 +159,11 @@ class Ledger:
             # Fields that fit each other so seldom badly that reading the space did not find it.
             self.fail(record.number, f"drawn fields do not fit each other: {error}")
             return None
-        trial.set_user_attr(_RECIPE, record.recipe.to_dict())
+        trial.set_user_attr(RECIPE, record.recipe.to_dict())
         return record if self._measure_cost(record) else None
 
     def _recipe_of(self, trial: optuna.Trial) -> Recipe:
-        enqueued = trial.user_attrs.get(_ENQUEUED)
+        enqueued = trial.user_attrs.get(ENQUEUED)
         if enqueued is None:
             return self._space.suggest(trial)
         recipe = recipe_from(enqueued)
@@ -207,16 +178,17 @@ class Ledger:
         return recipe
 
     def _measure_cost(self, record: TrialRecord) -> bool:
+        assert record.recipe is not None
         try:
             record.cost = self._measure(record.recipe)
         except UserError as error:
             self.fail(record.number, str(error))
             return False
-        self._trials[record.number].set_user_attr(_COST, asdict(record.cost))
+        self._trials[record.number].set_user_attr(COST, asdict(record.cost))
         return True
 
     def _is_new(self, record: TrialRecord) -> bool:
-        key = record.recipe.key
+        key = record.key
         if key in self._finished:
             self._reuse(record, self._finished[key])
             return False
@@ -232,15 +204,7 @@ class Ledger:
 
     def _tell(self, record: TrialRecord, state: TrialState) -> None:
         assert record.state == TrialState.RUNNING, f"trial {record.number} is told twice"
-        outcome = {
-            "state": state.name,
-            "accuracy": record.accuracy,
-            "error": record.error,
-            "checkpoint": record.checkpoint,
-            "reused": record.reused,
-            "epochs": [asdict(metrics) for metrics in record.epochs],
-        }
-        self._trials[record.number].set_user_attr(_OUTCOME, outcome)
+        self._trials[record.number].set_user_attr(OUTCOME, record.outcome(state))
         self._close(record, state)
         for follower in self._followers.pop(record.number, []):
             self._settle(self.records[follower], record)
@@ -256,7 +220,7 @@ class Ledger:
         record.state = state
         if state == TrialState.COMPLETE:
             self._study.tell(record.number, self._values(record))
-            self._finished.setdefault(record.recipe.key, record)
+            self._finished.setdefault(record.key, record)
         else:
             self._study.tell(record.number, state=state)
         self._running = {key: n for key, n in self._running.items() if n != record.number}
@@ -274,45 +238,17 @@ class Ledger:
         """Read a trial back from the storage, and finish telling it where that was cut off."""
         if frozen.state == TrialState.WAITING:
             return
-        attributes = frozen.user_attrs
-        written = attributes.get(_RECIPE, attributes.get(_ENQUEUED))
-        record = TrialRecord(number=frozen.number, recipe=recipe_from(written or {}))
-        self.records[frozen.number] = record
-        self._trials[frozen.number] = optuna.Trial(self._study, frozen._trial_id)
-        if _COST in attributes:
-            record.cost = Cost(
-                **{**attributes[_COST], "uncounted": tuple(attributes[_COST]["uncounted"])}
-            )
-        outcome = attributes.get(_OUTCOME)
-        if outcome is not None:
-            record.accuracy = outcome["accuracy"]
-            record.error = outcome["error"]
-            record.checkpoint = outcome["checkpoint"]
-            record.reused = outcome["reused"]
-            record.add_epochs(EpochMetrics(**metrics) for metrics in outcome["epochs"])
-        self._place(record, frozen.state, outcome, has_recipe=written is not None)
-
-    def _place(
-        self,
-        record: TrialRecord,
-        stored: TrialState,
-        outcome: Mapping[str, Any] | None,
-        *,
-        has_recipe: bool,
-    ) -> None:
-        if stored.is_finished():
-            record.state = stored
-            if stored == TrialState.COMPLETE:
-                self._finished.setdefault(record.recipe.key, record)
+        record, outcome = read_record(frozen)
+        self.records[record.number] = record
+        self._trials[record.number] = optuna.Trial(self._study, frozen._trial_id)
+        if record.state == TrialState.COMPLETE:
+            self._finished.setdefault(record.key, record)
+        elif record.state.is_finished():
+            return
         elif outcome is not None:
-            self._close(record, TrialState[outcome["state"]])
-        elif not has_recipe:
+            self._close(record, outcome)
+        elif record.recipe is None:
             self.fail(record.number, "the search was stopped before the recipe was drawn")
         elif (record.cost or self._measure_cost(record)) and self._is_new(record):
             self._interrupted.append(record)
-            self._running[record.recipe.key] = record.number
-
-
-def checkpoint_of(record: TrialRecord, folder: Path) -> Path | None:
-    """Where a record's checkpoint lies, in the run folder of now."""
-    return folder / record.checkpoint if record.checkpoint else None
+            self._running[record.key] = record.number

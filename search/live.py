@@ -12,7 +12,7 @@ from rich.text import Text
 
 from analysis.columns import ACCURACY, describe_recipe, heading, write_number, write_percent
 from search.engine import Progress
-from search.ledger import TrialRecord
+from search.trial_record import TrialRecord
 from spaces.recipe import RECIPE_FIELDS
 
 _MAX_FRONT_ROWS = 12
@@ -64,7 +64,7 @@ def render(progress: Progress, latest: Sequence[TrialRecord]) -> Group:
     running = _table("running", "epoch", "accuracy")
     for record in progress.ledger.in_state(TrialState.RUNNING):
         accuracy = f"{record.epochs[-1].accuracy:.1%}" if record.epochs else "-"
-        epoch = f"{len(record.epochs)}/{record.recipe.epochs}"
+        epoch = f"{len(record.epochs)}/{record.recipe.epochs if record.recipe else 0}"
         running.add_row(str(record.number), describe(record), epoch, accuracy)
     finished = _table("finished last", "seconds", "accuracy")
     for record in reversed(latest):
@@ -92,6 +92,8 @@ def _table(title: str, *headings: str) -> Table:
 
 def describe(record: TrialRecord) -> str:
     """A recipe in few words; how many epochs it has is told beside."""
+    if record.recipe is None:
+        return "no recipe"
     shown = [field for field in RECIPE_FIELDS if field not in ("weights", "epochs", "seed")]
     return describe_recipe(record.recipe.to_dict(), shown)
 

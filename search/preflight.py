@@ -5,18 +5,20 @@ from spaces.draws import RandomTrial
 from spaces.errors import UserError
 from spaces.recipe import Recipe
 from trainables.images import ImageData
-from trainables.models import build_model, build_on_meta
+from trainables.models import build_model, build_on_meta, check_model_name
 
 _NUM_DRAWS = 256
 
 
 def check_study(study: Study, data: ImageData) -> None:
-    """Check sizes against the data and load all weights once.
+    """Check names and sizes of models, sizes against the data, and load all weights once.
 
     Loading them here downloads them once, before many workers would. Raises UserError.
     """
+    for name in study.space.values_of("model"):
+        check_model_name(name)
     trial = RandomTrial(seed=0)
-    drawn = [*study.enqueue, *(study.space.suggest(trial) for _ in range(_NUM_DRAWS))]
+    drawn = [*study.space.enqueue, *(study.space.suggest(trial) for _ in range(_NUM_DRAWS))]
     _check_sizes(study, drawn, data)
     for recipe in _smallest_of_each_model(drawn):
         build_on_meta(recipe, num_classes=len(data.classes))

@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
-from search.ledger import TrialRecord
 from search.study import Study
+from search.trial_record import TrialRecord
 from spaces.errors import UserError
 from spaces.recipe import RECIPE_FIELDS, Recipe
 from spaces.yaml_files import read_yaml_mapping, write_yaml
@@ -143,7 +143,7 @@ def _trial_row(record: TrialRecord) -> dict[str, Any]:
     return {
         "trial": record.number,
         "state": record.state.name,
-        **record.recipe.to_dict(),
+        **(record.recipe.to_dict() if record.recipe else {}),
         "accuracy": record.accuracy,
         **{name: getattr(cost, name) if cost else None for name in COST_COLUMNS},
         "epochs_trained": len(record.epochs),

@@ -20,6 +20,9 @@ from optuna.samplers import (
     TPESampler,
 )
 
+# The first generation is random: with Optuna's 50, most of a search of 64 trials would be.
+_POPULATION = 16
+
 
 def build_sampler(name: str, *, seed: int, trial_number: int) -> BaseSampler:
     """The sampler that proposes one trial.
@@ -60,8 +63,8 @@ def _build_gp(_: int, derived: int) -> BaseSampler:
 
 _BUILDERS: dict[str, Callable[[int, int], BaseSampler]] = {
     "tpe": _build_tpe,
-    "nsga2": lambda _, derived: NSGAIISampler(seed=derived),
-    "nsga3": lambda _, derived: NSGAIIISampler(seed=derived),
+    "nsga2": lambda _, derived: NSGAIISampler(seed=derived, population_size=_POPULATION),
+    "nsga3": lambda _, derived: NSGAIIISampler(seed=derived, population_size=_POPULATION),
     "gp": _build_gp,
     "random": lambda _, derived: RandomSampler(seed=derived),
     "qmc": _build_qmc,

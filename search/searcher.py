@@ -15,7 +15,8 @@ from ray.tune.experiment import Trial as RayTrial
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
-from search.ledger import Ledger, SpaceExhaustedError, TrialRecord
+from search.ledger import Ledger, SpaceExhaustedError
+from search.trial_record import TrialRecord
 from trainables.training import EpochMetrics
 from trainables.trial import EPOCHS, FAILURE
 
@@ -34,7 +35,9 @@ def gives_up(ledger: Ledger) -> bool:
     records = ledger.records.values()
     num_failed = sum(record.state == TrialState.FAIL for record in records)
     return num_failed >= MAX_FAILURES_FROM_START and not any(
-        record.epochs or record.state == TrialState.COMPLETE for record in records
+        record.state == TrialState.COMPLETE
+        or (record.state == TrialState.RUNNING and record.epochs)
+        for record in records
     )
 
 
@@ -53,7 +56,6 @@ class LedgerSearcher(Searcher):
         self._ledger = ledger
         self._may_begin = may_begin
         self._config_of = config_of
-        self.numbers: dict[str, int] = {}
         self.exhausted = False
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -64,7 +66,6 @@ class LedgerSearcher(Searcher):
             return Searcher.FINISHED
         if record is None:
             return Searcher.FINISHED
-        self.numbers[trial_id] = record.number
         return {_NUMBER: record.number, **self._config_of(record)}
 
     def on_trial_complete(

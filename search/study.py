@@ -20,9 +20,10 @@ from pydantic.dataclasses import dataclass
 
 from analysis.columns import ACCURACY
 from spaces.errors import UserError
+from spaces.narrowing import narrow
 from spaces.recipe import Recipe, describe_mistakes, read_recipe
 from spaces.space import SearchSpace
-from spaces.space_file import load_space, narrow, parse_space
+from spaces.space_file import load_space, parse_space
 from spaces.yaml_files import did_you_mean, path_from, read_yaml_mapping, shorten
 from trainables.cost import COST_COLUMNS
 
@@ -96,6 +97,8 @@ class _StudyFile:
     storage: str = "runs"
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     enqueue: list[str] = Field(default_factory=list)
+    provenance: dict[str, Any] | None = None
+    """In the study.yaml of a run folder, which is a study file again."""
 
     @field_validator("name")
     @classmethod
@@ -148,8 +151,6 @@ class Study:
     resources: Resources
     storage: Path
     seed: int
-    enqueue: tuple[Recipe, ...]
-    """Recipes to try first, in this order."""
 
     @property
     def folder(self) -> Path:
@@ -168,7 +169,7 @@ class Study:
         return {
             "name": self.name,
             "data": {"path": str(self.data)},
-            "space": dict(self.space.written),
+            "space": self.space.to_dict(),
             "objectives": dict(self.objectives),
             "sampler": asdict(self.sampler),
             "early_stopping": asdict(self.early_stopping),
@@ -189,7 +190,7 @@ def load_study(
 ) -> Study:
     """Read a study file; the keyword arguments override what it says.
 
-    fixes: recipe field -> dimension, as in a space file; see `spaces.space_file.narrow`.
+    fixes: recipe field -> dimension, as in a space file; see `spaces.narrowing.narrow`.
     Relative paths start at the file. Raises UserError with a line for each mistake.
     """
     content = read_yaml_mapping(path)
@@ -215,12 +216,13 @@ def load_study(
 def _resolve(file: _StudyFile, path: Path, fixes: Mapping[str, Any]) -> Study:
     folder = path.parent.resolve()
     if isinstance(file.space, str):
-        space = load_space(file.space, folder)
+        space = load_space(file.space, folder, seed=file.seed)
     else:
-        space = parse_space(file.space, name=file.name, source=f"{path}: space", folder=folder)
-    if "seed" not in space.written:
-        space = replace(space, **_with_seed(space, file.seed, path))
-    enqueue = (*_read_enqueued(file.enqueue, folder), *space.enqueue)
+        source = f"{path}: space"
+        space = parse_space(
+            file.space, name=file.name, source=source, folder=folder, seed=file.seed
+        )
+    enqueue = (*_read_enqueued(file.enqueue, folder, file.seed), *space.enqueue)
     space = replace(space, enqueue=tuple(dict.fromkeys(enqueue)))
     if fixes:
         space = narrow(space, fixes)
@@ -235,18 +237,10 @@ def _resolve(file: _StudyFile, path: Path, fixes: Mapping[str, Any]) -> Study:
         resources=file.resources,
         storage=path_from(file.storage, folder),
         seed=file.seed,
-        enqueue=space.enqueue,
     )
 
 
-def _with_seed(space: SearchSpace, seed: int, path: Path) -> dict[str, Any]:
-    """A study's seed is also its recipes', unless the space says otherwise."""
-    written = {**space.written, "seed": seed}
-    seeded = parse_space(written, name=space.name, source=str(path), folder=path.parent)
-    return {"written": seeded.written, "rules": seeded.rules}
-
-
-def _read_enqueued(listed: list[str], folder: Path) -> list[Recipe]:
+def _read_enqueued(listed: list[str], folder: Path, seed: int) -> list[Recipe]:
     """A name of a shipped space or of a space file gives its recipes; a recipe file gives one."""
     recipes: list[Recipe] = []
     for entry in listed:
@@ -254,7 +248,7 @@ def _read_enqueued(listed: list[str], folder: Path) -> list[Recipe]:
         if path.suffix in (".yaml", ".yml") and "enqueue" not in read_yaml_mapping(path):
             recipes.append(read_recipe(path))
             continue
-        space = load_space(entry, folder)
+        space = load_space(entry, folder, seed=seed)
         if not space.enqueue:
             raise UserError(f"enqueue: {entry} lists no recipes under `enqueue`")
         recipes += space.enqueue

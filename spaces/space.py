@@ -68,8 +68,14 @@ class SearchSpace:
             values.append(getattr(Recipe(), field))
         return tuple(dict.fromkeys(values))
 
+    def to_dict(self) -> dict[str, Any]:
+        """The space as plain data that `space_file.parse_space` reads back."""
+        if not self.enqueue:
+            return dict(self.written)
+        return {**self.written, "enqueue": [recipe.to_dict() for recipe in self.enqueue]}
+
     @property
     def digest(self) -> str:
-        """16 hexadecimal digits that equal spaces share."""
+        """16 hexadecimal digits that spaces with equal dimensions share."""
         content = json.dumps(dict(self.written), sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:16]

@@ -1,8 +1,7 @@
 """Reads search spaces from YAML, and says every mistake at once."""
 
 import typing
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from spaces.recipe import (
     resolve_weights,
 )
 from spaces.space import Rule, SearchSpace
-from spaces.yaml_files import did_you_mean, parse_yaml, path_from, read_yaml_mapping
+from spaces.yaml_files import did_you_mean, path_from, read_yaml_mapping
 
 SHIPPED = Path(__file__).parent
 # Besides the recipe's fields, a space file may list recipes to be tried first.
@@ -38,9 +37,12 @@ def shipped_spaces() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in SHIPPED.glob("*.yaml")))
 
 
-def load_space(name_or_path: str, folder: Path | None = None) -> SearchSpace:
+def load_space(
+    name_or_path: str, folder: Path | None = None, *, seed: int | None = None
+) -> SearchSpace:
     """Read a shipped space by its name, or a space file; a relative path starts at folder.
 
+    seed: of every recipe for which the file names none.
     Raises UserError with a line for each mistake in the file.
     """
     if name_or_path in shipped_spaces():
@@ -54,16 +56,21 @@ def load_space(name_or_path: str, folder: Path | None = None) -> SearchSpace:
                 f" nor a file{near}"
             )
     content = read_yaml_mapping(path)
-    return parse_space(content, name=path.stem, source=str(path), folder=path.parent)
+    return parse_space(content, name=path.stem, source=str(path), folder=path.parent, seed=seed)
 
 
-def parse_space(content: Mapping[str, Any], *, name: str, source: str, folder: Path) -> SearchSpace:
+def parse_space(
+    content: Mapping[str, Any], *, name: str, source: str, folder: Path, seed: int | None = None
+) -> SearchSpace:
     """Build a space from a file's content; source names it in errors, folder starts its paths.
 
+    seed: of every recipe for which the content names none.
     Raises UserError with a line for each mistake.
     """
-    written = {field: _absolute_weights(field, line, folder) for field, line in content.items()}
-    enqueue, mistakes = _read_enqueued(written.pop(ENQUEUE, []), folder)
+    default = {} if seed is None else {"seed": seed}
+    content = {**default, **content}
+    written = {field: absolute_weights(field, line, folder) for field, line in content.items()}
+    enqueue, mistakes = _read_enqueued(written.pop(ENQUEUE, []), folder, default)
     rules, rule_mistakes = _read_rules(written)
     mistakes += rule_mistakes
     if not mistakes:
@@ -74,49 +81,6 @@ def parse_space(content: Mapping[str, Any], *, name: str, source: str, folder: P
     raise UserError("\n".join(f"{source}: {mistake}" for mistake in mistakes))
 
 
-def narrow(space: SearchSpace, changes: Mapping[str, Any]) -> SearchSpace:
-    """Replace dimensions: `learning_rate: 0.001` fixes, a list or a range narrows.
-
-    A dimension keeps its `when` unless the change brings its own. Conditions that can't hold any
-    more go, and dimensions that are left without one. A fixed value also replaces that of the
-    recipes to be tried first; those that it does not fit go too. Raises UserError with a line for
-    each mistake.
-    """
-    if ENQUEUE in changes:
-        raise UserError(f"--fix: {ENQUEUE}: is no dimension; write it into the study or space file")
-    written = dict(space.written)
-    for field, change in changes.items():
-        old = written.get(field)
-        when = old.get("when") if isinstance(old, Mapping) else None
-        if when and not (isinstance(change, Mapping) and "when" in change):
-            written[field] = _as_mapping(change) | {"when": when}
-        else:
-            written[field] = change
-    written = _without_dead_conditions(written, keep=changes.keys())
-    narrowed = parse_space(written, name=space.name, source="--fix", folder=Path.cwd())
-    fixed = {
-        field: rule
-        for field, rule in narrowed.rules.items()
-        if field in changes and isinstance(rule.dimension, Fixed)
-    }
-    recipes = (_fix(recipe, fixed) for recipe in space.enqueue)
-    return replace(narrowed, enqueue=tuple(recipe for recipe in recipes if recipe is not None))
-
-
-def parse_fixes(fixes: Sequence[str]) -> dict[str, Any]:
-    """Read the command line's `field=value` words; the value is YAML, as in a space file.
-
-    Raises UserError where a word has no `=`.
-    """
-    changes = {}
-    for word in fixes:
-        field, equals, value = (part.strip() for part in word.partition("="))
-        if not equals:
-            raise UserError(f"--fix {word}: write field=value, such as --fix batch_size=64")
-        changes[field] = _absolute_weights(field, parse_yaml(value, f"--fix {word}"), Path.cwd())
-    return changes
-
-
 def _read_rules(written: Mapping[str, Any]) -> tuple[dict[str, Rule], list[str]]:
     rules: dict[str, Rule] = {}
     mistakes: list[str] = []
@@ -125,14 +89,15 @@ def _read_rules(written: Mapping[str, Any]) -> tuple[dict[str, Rule], list[str]]
             mistakes.append(f"{field}: unknown{did_you_mean(field, RECIPE_FIELDS)}")
             continue
         try:
-            rules[field] = _read_rule(field, line)
+            rules[field] = read_rule(field, line)
         except ValueError as error:
             mistakes += [f"{field}: {text}" for text in str(error).splitlines()]
     mistakes += _when_mistakes(rules, broken=written.keys() - rules.keys())
     return rules, mistakes
 
 
-def _read_rule(field: str, line: Any) -> Rule:
+def read_rule(field: str, line: Any) -> Rule:
+    """Read one line of a space file. Raises ValueError with a line for each mistake."""
     when: Any = {}
     if isinstance(line, Mapping):
         when = line.get("when", {})
@@ -175,7 +140,7 @@ def _when_mistakes(rules: Mapping[str, Rule], broken: typing.Collection[str]) ->
                 mistakes += [
                     f"{field}.when.{other}: {other} is never {value!r}"
                     for value in allowed
-                    if not _reachable(rules.get(other), getattr(Recipe(), other), value)
+                    if not reachable(rules.get(other), getattr(Recipe(), other), value)
                 ]
     try:
         _ordered(rules)
@@ -184,7 +149,8 @@ def _when_mistakes(rules: Mapping[str, Rule], broken: typing.Collection[str]) ->
     return mistakes
 
 
-def _reachable(rule: Rule | None, default: Value, value: Value) -> bool:
+def reachable(rule: Rule | None, default: Value, value: Value) -> bool:
+    """Whether a field with this rule and default can come to have the value."""
     if (rule is None or rule.when) and same_value(value, default):
         return True
     return rule is not None and rule.dimension.contains(value)
@@ -212,13 +178,15 @@ def _misfits(space: SearchSpace) -> list[str]:
     return list(mistakes)
 
 
-def _read_enqueued(listed: Any, folder: Path) -> tuple[tuple[Recipe, ...], list[str]]:
+def _read_enqueued(
+    listed: Any, folder: Path, default: Mapping[str, Any]
+) -> tuple[tuple[Recipe, ...], list[str]]:
     if not isinstance(listed, list) or not all(isinstance(entry, Mapping) for entry in listed):
         return (), [f"{ENQUEUE}: takes a list of recipes"]
     recipes: list[Recipe] = []
     mistakes: list[str] = []
     for number, entry in enumerate(listed):
-        values = {str(key): value for key, value in entry.items() if key != NUMBERS}
+        values = {**default, **{str(key): entry[key] for key in entry if key != NUMBERS}}
         if isinstance(values.get("weights"), str):
             values["weights"] = resolve_weights(values["weights"], folder)
         try:
@@ -228,58 +196,13 @@ def _read_enqueued(listed: Any, folder: Path) -> tuple[tuple[Recipe, ...], list[
     return tuple(recipes), mistakes
 
 
-def _without_dead_conditions(
-    written: Mapping[str, Any], keep: typing.Collection[str]
-) -> dict[str, Any]:
-    """Take out the values of every `when` that can't come up any more.
-
-    A line none of whose values are left goes as a whole, unless it is to be kept; that it never
-    holds is then said when it is parsed.
-    """
-    alive = dict(written)
-    for field, line in written.items():
-        if not isinstance(line, Mapping) or not isinstance(line.get("when"), Mapping):
-            continue
-        when = {other: _living(alive, other, values) for other, values in line["when"].items()}
-        if all(values != [] for values in when.values()):
-            alive[field] = {**line, "when": when}
-        elif field not in keep:
-            del alive[field]
-    return alive if alive == written else _without_dead_conditions(alive, keep)
-
-
-def _living(written: Mapping[str, Any], field: str, values: Any) -> Any:
-    """Those of a condition's values that its field can have; all of them where it is broken."""
-    try:
-        rule = _read_rule(field, written[field]) if field in written else None
-        default = getattr(Recipe(), field)
-    except (ValueError, AttributeError):
-        return values
-    listed = values if isinstance(values, list) else [values]
-    living = [value for value in listed if _reachable(rule, default, value)]
-    return living if len(living) < len(listed) else values
-
-
-def _fix(recipe: Recipe, fixed: Mapping[str, Rule]) -> Recipe | None:
-    values = recipe.to_dict()
-    for field, rule in fixed.items():
-        if rule.holds(values):
-            values[field] = rule.dimension.extremes[0]
-    try:
-        return recipe_from(values)
-    except UserError:
-        return None
-
-
-def _absolute_weights(field: str, line: Any, folder: Path) -> Any:
+def absolute_weights(field: str, line: Any, folder: Path) -> Any:
     """Make every path of weights in a line absolute, so that the space means the same anywhere."""
     if isinstance(line, Mapping):
         return {
-            key: {
-                other: _absolute_weights(other, values, folder) for other, values in value.items()
-            }
+            key: {other: absolute_weights(other, values, folder) for other, values in value.items()}
             if key == "when" and isinstance(value, Mapping)
-            else _absolute_weights(field, value, folder)
+            else absolute_weights(field, value, folder)
             for key, value in line.items()
         }
     if field != "weights":
@@ -287,7 +210,7 @@ def _absolute_weights(field: str, line: Any, folder: Path) -> Any:
     if isinstance(line, str):
         return resolve_weights(line, folder)
     if isinstance(line, list):
-        return [_absolute_weights(field, value, folder) for value in line]
+        return [absolute_weights(field, value, folder) for value in line]
     return line
 
 
@@ -300,9 +223,3 @@ def _in_floats(dimension: Dimension) -> Dimension:
     if isinstance(dimension, Choice):
         return Choice(values=tuple(number(value) for value in dimension.values))
     return dimension
-
-
-def _as_mapping(change: Any) -> dict[str, Any]:
-    if isinstance(change, Mapping):
-        return dict(change)
-    return {"choices": change} if isinstance(change, list) else {"fixed": change}

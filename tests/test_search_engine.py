@@ -3,10 +3,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
-import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from optuna.trial import TrialState
 from searches import SPACE, DyingTrial, HungryTrial, write_study
@@ -26,8 +27,20 @@ from trainables.training import train
 FLOPWISE = Path(sys.executable).with_name("flopwise")
 
 
-def trials_of(folder: Path) -> pd.DataFrame:
-    return pd.read_parquet(folder / "trials.parquet")
+def trials_of(folder: Path) -> list[dict[str, Any]]:
+    return pq.read_table(folder / "trials.parquet").to_pylist()
+
+
+def epochs_of(folder: Path) -> list[dict[str, Any]]:
+    return pq.read_table(folder / "epochs.parquet").to_pylist()
+
+
+def column(rows: list[dict[str, Any]], name: str) -> list[Any]:
+    return [row[name] for row in rows]
+
+
+def only(row: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: row[name] for name in names}
 
 
 def optuna_trials(folder: Path) -> list[optuna.trial.FrozenTrial]:
@@ -46,17 +59,15 @@ def test_a_search_ends_with_every_trial_recorded_once(
     result = run_search(study, show=listen)
     trials = trials_of(result.folder)
     assert result.ending == "budget"
-    assert tuple(trials.columns) == TRIAL_COLUMNS
-    assert trials["trial"].tolist() == list(range(6))
-    assert set(trials["state"]) == {"COMPLETE"}
+    assert tuple(trials[0]) == TRIAL_COLUMNS
+    assert column(trials, "trial") == list(range(6))
+    assert set(column(trials, "state")) == {"COMPLETE"}
     assert seen[-1] == 6
     stored = optuna_trials(result.folder)
     assert [trial.state for trial in stored] == [TrialState.COMPLETE] * 6
-    assert [trial.values[0] for trial in stored] == trials["accuracy"].tolist()
-    epochs = pd.read_parquet(result.folder / "epochs.parquet")
-    last = epochs.groupby("trial")["accuracy"].last()
-    trained = trials.loc[trials["epochs_trained"] > 0]
-    assert last.tolist() == trained["accuracy"].tolist()
+    assert [trial.values[0] for trial in stored] == column(trials, "accuracy")
+    last = {row["trial"]: row["accuracy"] for row in epochs_of(result.folder)}
+    assert last == {row["trial"]: row["accuracy"] for row in trials if row["epochs_trained"]}
 
 
 def test_costs_are_those_of_the_recipes_and_the_front_keeps_its_checkpoints(
@@ -64,14 +75,18 @@ def test_costs_are_those_of_the_recipes_and_the_front_keeps_its_checkpoints(
 ):
     study = load_study(write_study(tmp_path, demo_data, budget={"trials": 6}))
     trials = trials_of(run_search(study).folder)
-    for _, row in trials.iterrows():
+    for row in trials:
         cost = recipe_cost(run_recipe(row), 3)
         assert (row["gflops"], row["params"]) == (cost.gflops, cost.params)
-    losses = np.column_stack([-trials["accuracy"], trials["effective_gflops"]])
-    on_front = pareto_front(losses) & (trials["epochs_trained"] > 0).to_numpy()
-    assert trials["checkpoint"].notna().tolist() == on_front.tolist()
+    losses = np.array([[-row["accuracy"], row["effective_gflops"]] for row in trials])
+    expected = {
+        row["trial"]
+        for row, on_front in zip(trials, pareto_front(losses), strict=True)
+        if on_front and row["epochs_trained"]
+    }
+    assert {row["trial"] for row in trials if row["checkpoint"]} == expected
     kept = {path.parent for path in study.folder.glob("tune/*/*/*/training.pt")}
-    assert kept == {study.folder / path for path in trials["checkpoint"].dropna()}
+    assert kept == {study.folder / row["checkpoint"] for row in trials if row["checkpoint"]}
 
 
 def test_the_same_study_on_one_worker_gives_the_same_trials(
@@ -81,8 +96,9 @@ def test_the_same_study_on_one_worker_gives_the_same_trials(
     for name in ("one", "two"):
         path = write_study(tmp_path, demo_data, name=name, resources={"cpus": 2})
         tables.append(trials_of(run_search(load_study(path)).folder))
-    timeless = [table.drop(columns=["seconds", "checkpoint"]) for table in tables]
-    pd.testing.assert_frame_equal(*timeless)
+    names = [name for name in TRIAL_COLUMNS if name not in ("seconds", "checkpoint")]
+    one, two = ([only(row, *names) for row in table] for table in tables)
+    assert one == two
 
 
 def test_a_recipe_that_was_finished_is_not_trained_again(
@@ -90,13 +106,14 @@ def test_a_recipe_that_was_finished_is_not_trained_again(
 ):
     space = {**SPACE, "learning_rate": 0.003, "batch_size": 32, "input_size": 48}
     path = write_study(tmp_path, demo_data, space=space, budget={"trials": 12})
-    trials = trials_of(run_search(load_study(path)).folder)
-    trained = trials.loc[trials["epochs_trained"] > 0]
+    study = load_study(path)
+    trials = trials_of(run_search(study).folder)
     assert len(trials) == 12
-    assert len(trained) <= 4  # width and batch norm leave four recipes
-    assert not trained.duplicated(["width", "batch_norm"]).any()
-    by_recipe = trials.groupby(["width", "batch_norm"])["accuracy"]
-    assert (by_recipe.nunique() == 1).all()
+    trained = [(row["width"], row["batch_norm"]) for row in trials if row["epochs_trained"]]
+    assert len(trained) == len(set(trained)) <= 4  # width and batch norm leave four recipes
+    results = {(row["width"], row["batch_norm"], row["accuracy"]) for row in trials}
+    assert len(results) == len(trained)
+    assert len(read_run(study.folder).front()) <= len(trained)
 
 
 def test_a_trial_whose_loss_is_no_number_fails_and_the_search_goes_on(
@@ -113,15 +130,14 @@ def test_a_trial_whose_loss_is_no_number_fails_and_the_search_goes_on(
     path = write_study(tmp_path, demo_data, space=space, budget={"trials": 6})
     folder = run_search(load_study(path)).folder
     trials = trials_of(folder)
-    failed = trials.loc[trials["optimizer"] == "sgd"]
-    assert len(failed) > 0
-    assert set(failed["state"]) == {"FAIL"}
-    assert failed["accuracy"].isna().all()
-    assert failed["error"].str.contains("the loss was").all()
-    assert set(trials.loc[trials["optimizer"] == "adam", "state"]) == {"COMPLETE"}
-    assert [t.values for t in optuna_trials(folder) if t.state == TrialState.FAIL] == [None] * len(
-        failed
-    )
+    failed = [row for row in trials if row["optimizer"] == "sgd"]
+    assert failed
+    assert set(column(failed, "state")) == {"FAIL"}
+    assert set(column(failed, "accuracy")) == {None}
+    assert all("the loss was" in row["error"] for row in failed)
+    assert {row["state"] for row in trials if row["optimizer"] == "adam"} == {"COMPLETE"}
+    stored = [trial for trial in optuna_trials(folder) if trial.state == TrialState.FAIL]
+    assert [trial.values for trial in stored] == [None] * len(failed)
 
 
 @pytest.mark.parametrize(
@@ -138,11 +154,11 @@ def test_a_trial_that_dies_or_runs_out_of_memory_is_failed_with_the_reason(
     space = {**SPACE, "width": {"float": [0.1, 0.13]}}
     path = write_study(tmp_path, demo_data, space=space, budget={"trials": 5})
     trials = trials_of(run_search(load_study(path), trainable=trainable).folder)
-    doomed = trials["batch_size"] == 16
-    assert doomed.any()
-    assert set(trials.loc[doomed, "state"]) == {"FAIL"}
-    assert trials.loc[doomed, "error"].str.contains(reason).all()
-    assert set(trials.loc[~doomed, "state"]) <= {"COMPLETE"}
+    doomed = [row for row in trials if row["batch_size"] == 16]
+    assert doomed
+    assert set(column(doomed, "state")) == {"FAIL"}
+    assert all(reason in row["error"] for row in doomed)
+    assert {row["state"] for row in trials if row not in doomed} <= {"COMPLETE"}
 
 
 def test_a_search_in_which_everything_fails_stops_and_says_why(
@@ -161,7 +177,7 @@ def test_enqueued_recipes_are_tried_first(two_workers: None, demo_data: ImageDat
     (tmp_path / "mine.yaml").write_text("{input_size: 52, width: 0.2, epochs: 1}")
     path = write_study(tmp_path, demo_data, enqueue=["mine.yaml"], budget={"trials": 2})
     trials = trials_of(run_search(load_study(path)).folder)
-    assert trials.loc[0, ["input_size", "width"]].tolist() == [52, 0.2]
+    assert only(trials[0], "input_size", "width") == {"input_size": 52, "width": 0.2}
 
 
 def test_a_run_folder_is_never_overwritten(two_workers: None, demo_data: ImageData, tmp_path: Path):
@@ -180,9 +196,9 @@ def test_a_finished_search_goes_on_with_a_larger_budget(
     first = trials_of(run_search(load_study(path)).folder)
     result = run_search(load_study(path, trials=5), resume=True)
     trials = trials_of(result.folder)
-    assert trials["trial"].tolist() == list(range(5))
-    kept = ["trial", "state", "accuracy", "epochs_trained", "seconds"]
-    pd.testing.assert_frame_equal(trials.loc[:2, kept], first[kept])
+    assert column(trials, "trial") == list(range(5))
+    kept = ("trial", "state", "accuracy", "epochs_trained", "seconds")
+    assert [only(row, *kept) for row in trials[:3]] == [only(row, *kept) for row in first]
 
 
 def test_an_exported_recipe_trains_to_the_accuracy_of_its_trial(
@@ -193,7 +209,7 @@ def test_an_exported_recipe_trains_to_the_accuracy_of_its_trial(
     path, reason = export_recipe(folder, "most-accurate")
     trained = train(read_recipe(path), demo_data, lambda _: None)
     assert reason
-    assert trained.history[-1].accuracy == trials_of(folder)["accuracy"].max()
+    assert trained.history[-1].accuracy == max(column(trials_of(folder), "accuracy"))
 
 
 def test_more_gpus_than_there_are_is_one_line_before_anything_is_made(
@@ -220,7 +236,7 @@ def test_a_search_that_was_interrupted_goes_on_with_every_finished_trial_once(
 
     def some_are_finished() -> bool:
         table = folder / "trials.parquet"
-        return table.exists() and (trials_of(folder)["state"] == "COMPLETE").sum() >= 2
+        return table.exists() and column(trials_of(folder), "state").count("COMPLETE") >= 2
 
     wait_until(some_are_finished, process)
     process.send_signal(signal.SIGINT)
@@ -228,17 +244,15 @@ def test_a_search_that_was_interrupted_goes_on_with_every_finished_trial_once(
     assert process.returncode == 130, output
     assert "--resume" in output
     assert "Traceback" not in output
-    finished = trials_of(folder).query("state == 'COMPLETE'")
+    finished = [row for row in trials_of(folder) if row["state"] == "COMPLETE"]
     done = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     trials = trials_of(folder)
-    assert trials["trial"].tolist() == list(range(8))
-    assert set(trials["state"]) == {"COMPLETE"}
-    kept = ["trial", "accuracy", "seconds", "learning_rate"]
-    again = trials.loc[trials["trial"].isin(finished["trial"]), kept]
-    pd.testing.assert_frame_equal(
-        again.reset_index(drop=True), finished[kept].reset_index(drop=True)
-    )
+    assert column(trials, "trial") == list(range(8))
+    assert set(column(trials, "state")) == {"COMPLETE"}
+    kept = ("trial", "accuracy", "seconds", "learning_rate")
+    again = [only(trials[row["trial"]], *kept) for row in finished]
+    assert again == [only(row, *kept) for row in finished]
     assert [trial.state for trial in optuna_trials(folder)] == [TrialState.COMPLETE] * 8
-    epochs = pd.read_parquet(folder / "epochs.parquet")
-    assert not epochs.duplicated(["trial", "epoch"]).any()
+    keys = [(row["trial"], row["epoch"]) for row in epochs_of(folder)]
+    assert len(keys) == len(set(keys)) == sum(column(trials, "epochs_trained"))

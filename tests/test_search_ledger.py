@@ -14,8 +14,9 @@ import pytest
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from search.ledger import Ledger, SpaceExhaustedError, TrialRecord, checkpoint_of
+from search.ledger import Ledger, SpaceExhaustedError
 from search.optuna_storage import JOURNAL, create_study, load_study
+from search.trial_record import TrialRecord
 from spaces.errors import UserError
 from spaces.recipe import Recipe
 from spaces.space_file import parse_space
@@ -112,11 +113,11 @@ class Run:
 
     def finish(self, record: TrialRecord, accuracy: float | None = None) -> None:
         """Train a trial, or have it fail where its recipe is of the unlucky fifth."""
-        if accuracy is None and fraction(record.recipe) < 0.2:
+        if accuracy is None and fraction(recipe_of(record)) < 0.2:
             record.add_epochs([metrics(1, math.nan)])
             self.ledger.fail(record.number, "loss is NaN in epoch 1")
             return
-        value = accuracy_of(record.recipe) if accuracy is None else accuracy
+        value = accuracy_of(recipe_of(record)) if accuracy is None else accuracy
         record.add_epochs(metrics(epoch, value * epoch / 2) for epoch in (1, 2))
         self.ledger.complete(record.number, checkpoint=f"tune/trial-{record.number}")
 
@@ -139,7 +140,12 @@ class Run:
 
     @property
     def recipes(self) -> list[Recipe]:
-        return [record.recipe for record in self.ledger.records.values()]
+        return [recipe_of(record) for record in self.ledger.records.values()]
+
+
+def recipe_of(record: TrialRecord) -> Recipe:
+    assert record.recipe is not None
+    return record.recipe
 
 
 def told_states(journal: Path) -> dict[int, list[int]]:
@@ -294,7 +300,7 @@ def test_interrupted_trials_are_handed_out_first_with_their_numbers_and_recipes(
     ]
     assert run.ask().number == 4
     assert [record.cost for record in records] == [
-        made_up_cost(record.recipe) for record in records
+        made_up_cost(recipe_of(record)) for record in records
     ]
 
 
@@ -395,10 +401,10 @@ def test_a_recipe_without_a_cost_fails_with_its_reason_and_the_next_is_asked_for
     run = Run(tmp_path, measure=measure)
     run.search(trials=20)
     for record in run.ledger.records.values():
-        if record.recipe.model == "mobilenet_v2":
+        if recipe_of(record).model == "mobilenet_v2":
             assert record.state == TrialState.FAIL
             assert record.error == "input_size: too small for mobilenet_v2"
-    assert {record.recipe.model for record in run.ledger.records.values()} == set(
+    assert {recipe_of(record).model for record in run.ledger.records.values()} == set(
         CONDITIONAL["model"]
     )
 
@@ -532,7 +538,7 @@ def test_checkpoints_of_dominated_trials_are_dropped_for_good(tmp_path: Path):
     for _ in range(2):
         kept = {r.number for r in run.ledger.records.values() if r.checkpoint is not None}
         assert kept == front
-        assert checkpoint_of(run.ledger.front()[0], tmp_path) is not None
+        assert run.ledger.front()[0].checkpoint is not None
         run.reopen()
 
 

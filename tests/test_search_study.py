@@ -55,13 +55,13 @@ def test_three_lines_are_a_study(tmp_path: Path):
     assert (study.sampler.name, study.early_stopping.name) == ("tpe", "none")
     assert (study.budget.trials, study.budget.hours) == (64, None)
     assert (study.resources.cpus, study.resources.gpus) == (1, 0.0)
-    assert (study.seed, study.enqueue) == (0, ())
+    assert (study.seed, study.space.enqueue) == (0, ())
 
 
 def test_every_setting_can_be_written(tmp_path: Path):
     study = load_study(write(tmp_path, FULL))
     assert (study.budget.trials, study.budget.hours) == (64, 8.0)
-    assert study.enqueue == load_space("ladder").enqueue
+    assert study.space.enqueue == load_space("ladder").enqueue
     resolved = study.resolved()
     assert resolved["data"] == {"path": str(tmp_path / "data" / "animals")}
     assert resolved["storage"] == str(tmp_path / "runs")
@@ -216,18 +216,18 @@ def test_recipes_to_try_first_come_from_spaces_and_recipe_files_in_order(tmp_pat
     (tmp_path / "one.yml").write_text("{model: mobilenet_v2, weights: w.pt}")
     study = study_of(tmp_path, enqueue=["one.yml", "mine.yaml", "ladder"], space="mine.yaml")
     one = Recipe(model="mobilenet_v2", weights=str(tmp_path / "w.pt"))
-    assert study.enqueue[:3] == (one, Recipe(epochs=2), Recipe(epochs=3))
-    assert study.enqueue[3:] == load_space("ladder").enqueue
+    assert study.space.enqueue[:3] == (one, Recipe(epochs=2), Recipe(epochs=3))
+    assert study.space.enqueue[3:] == load_space("ladder").enqueue
 
 
 def test_a_recipe_that_is_named_twice_is_tried_once(tmp_path: Path):
     study = study_of(tmp_path, space="ladder", enqueue=["ladder"])
-    assert study.enqueue == load_space("ladder").enqueue
+    assert study.space.enqueue == load_space("ladder").enqueue
 
 
 def test_a_fix_holds_for_the_recipes_that_the_study_tries_first(tmp_path: Path):
     study = load_study(write(tmp_path, {**MINIMAL, "enqueue": ["ladder"]}), fixes={"epochs": 2})
-    assert [recipe.epochs for recipe in study.enqueue] == [2] * 7
+    assert [recipe.epochs for recipe in study.space.enqueue] == [2] * 7
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,10 @@ import pytest
 
 from spaces.draws import RandomTrial
 from spaces.errors import UserError
+from spaces.narrowing import narrow, parse_fixes
 from spaces.recipe import Recipe
 from spaces.space import SearchSpace
-from spaces.space_file import load_space, narrow, parse_fixes, parse_space, shipped_spaces
+from spaces.space_file import load_space, parse_space, shipped_spaces
 
 
 def space_of(content: dict[str, Any], folder: Path = Path("/spaces")) -> SearchSpace:

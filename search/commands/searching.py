@@ -27,7 +27,7 @@ def search(
     from search.engine import run_search
     from search.live import LiveTable
     from search.study import load_study
-    from spaces.space_file import parse_fixes
+    from spaces.narrowing import parse_fixes
 
     loaded = load_study(study, fixes=parse_fixes(fix or []), trials=trials, hours=hours, seed=seed)
     screen = console()

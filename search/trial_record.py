@@ -1,0 +1,85 @@
+"""One trial as far as it has come, and how Optuna's storage holds it."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from spaces.recipe import Recipe, recipe_from
+from trainables.cost import Cost
+from trainables.training import EpochMetrics
+
+# Keys of Optuna's user attributes, in the order in which they are written.
+ENQUEUED, RECIPE, COST, OUTCOME = "enqueued", "recipe", "cost", "outcome"
+
+
+@dataclass(slots=True, kw_only=True)
+class TrialRecord:
+    """One trial as far as it has come."""
+
+    number: int
+    recipe: Recipe | None = None
+    """None only for a trial that failed before its recipe was drawn."""
+    cost: Cost | None = None
+    state: TrialState = TrialState.RUNNING
+    epochs: list[EpochMetrics] = field(default_factory=list)
+    accuracy: float | None = None
+    """Of the last epoch on the validation split; None until the trial is complete."""
+    error: str | None = None
+    checkpoint: str | None = None
+    """Of the last epoch saved: a path, relative to the run folder where it lies in it."""
+    reused: int | None = None
+    """The finished trial of the same recipe whose result this one took over."""
+
+    @property
+    def seconds(self) -> float:
+        return sum(metrics.seconds for metrics in self.epochs)
+
+    @property
+    def key(self) -> str:
+        """The recipe's key."""
+        assert self.recipe is not None, f"trial {self.number} has no recipe"
+        return self.recipe.key
+
+    def add_epochs(self, epochs: Iterable[EpochMetrics]) -> None:
+        """Take up epochs, of which a resumed trial may repeat some."""
+        known = {metrics.epoch: metrics for metrics in self.epochs}
+        known.update({metrics.epoch: metrics for metrics in epochs})
+        self.epochs = [known[epoch] for epoch in sorted(known)]
+
+    def outcome(self, state: TrialState) -> dict[str, Any]:
+        """What is stored before the trial is told as having come to this state."""
+        return {
+            "state": state.name,
+            "accuracy": self.accuracy,
+            "error": self.error,
+            "checkpoint": self.checkpoint,
+            "reused": self.reused,
+            "epochs": [asdict(metrics) for metrics in self.epochs],
+        }
+
+
+def read_record(frozen: optuna.trial.FrozenTrial) -> tuple[TrialRecord, TrialState | None]:
+    """Read a trial back, and the state that its stored outcome says, None without an outcome.
+
+    A trial whose outcome is stored and whose state is still RUNNING was about to be told.
+    """
+    attributes = frozen.user_attrs
+    record = TrialRecord(number=frozen.number, state=frozen.state)
+    written = attributes.get(RECIPE, attributes.get(ENQUEUED))
+    if written is not None:
+        record.recipe = recipe_from(written)
+    if COST in attributes:
+        cost = attributes[COST]
+        record.cost = Cost(**{**cost, "uncounted": tuple(cost["uncounted"])})
+    outcome = attributes.get(OUTCOME)
+    if outcome is None:
+        return record, None
+    record.accuracy = outcome["accuracy"]
+    record.error = outcome["error"]
+    record.checkpoint = outcome["checkpoint"]
+    record.reused = outcome["reused"]
+    record.add_epochs(EpochMetrics(**metrics) for metrics in outcome["epochs"])
+    return record, TrialState[outcome["state"]]
