@@ -29,6 +29,7 @@ from trainables.cost import recipe_cost
 from trainables.images import open_data
 from trainables.trial import Trial
 
+_log = logging.getLogger("flopwise")
 # How often the tables are replaced while trials run; a finished trial waits as long to be seen.
 _WRITE_PERIOD_SECONDS = 2.0
 _SHOW_PERIOD_SECONDS = 0.25
@@ -56,6 +57,8 @@ class Progress:
     num_workers: int
     seconds: float
     """Wall time of the search, over all of its sessions."""
+    stopping: bool
+    """Ctrl-C was pressed, and the running trials are being ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +86,7 @@ def run_search(
     """
     data = open_data(study.data)
     check_study(study, data)
+    RunFolder.check(study.folder, resume=resume)
     with _ray(study) as num_workers:
         folder = (RunFolder.reopen if resume else RunFolder.create)(study, data)
         try:
@@ -108,6 +112,7 @@ class _Session:
         self._ledger = ledger
         self._num_workers = num_workers
         self._show = show
+        self._stopper = StopOnRequest()
         self._searched_before = ledger.seconds_searched
         self._started = self._written = self._shown = time.monotonic()
 
@@ -115,17 +120,16 @@ class _Session:
         searcher = LedgerSearcher(
             self._ledger, may_begin=self._may_begin, config_of=self._config_of
         )
-        stopper = StopOnRequest()
         try:
-            with _interruption(stopper):
-                self._tuner(trainable, searcher, stopper).fit()
+            with _interruption(self._stopper):
+                self._tuner(trainable, searcher).fit()
         finally:
             self._write()
             self._show(self._progress())
         return SearchResult(
             folder=self._folder.path,
             ledger=self._ledger,
-            ending=self._ending(searcher, stopper),
+            ending=self._ending(searcher),
             seconds=self._seconds,
         )
 
@@ -133,9 +137,7 @@ class _Session:
     def _seconds(self) -> float:
         return self._searched_before + time.monotonic() - self._started
 
-    def _tuner(
-        self, trainable: type[Trial], searcher: LedgerSearcher, stopper: StopOnRequest
-    ) -> tune.Tuner:
+    def _tuner(self, trainable: type[Trial], searcher: LedgerSearcher) -> tune.Tuner:
         resources = self._study.resources
         return tune.Tuner(
             tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
@@ -150,7 +152,7 @@ class _Session:
             run_config=tune.RunConfig(
                 name=self._folder.new_session(),
                 storage_path=str(self._folder.path / TUNE_FOLDER),
-                stop=stopper,
+                stop=self._stopper,
                 callbacks=[Recorder(self._ledger, self._folder.path, after_step=self._after_step)],
                 # The trial says when to save, and the recorder removes old checkpoints: with
                 # num_to_keep, Ray would write all of its own state anew after every one.
@@ -169,12 +171,13 @@ class _Session:
 
     def _config_of(self, record: TrialRecord) -> dict[str, Any]:
         assert record.recipe is not None
-        checkpoint = self._folder.latest_checkpoint(record.number)
+        resources = self._study.resources
         return {
             "recipe": record.recipe.to_dict(),
             "data": str(self._study.data),
-            "threads": self._study.resources.cpus,
-            "resume_from": str(checkpoint) if checkpoint else None,
+            "device": "cuda" if resources.gpus else "cpu",
+            "threads": resources.cpus,
+            "resume_from": [str(path) for path in self._folder.checkpoints(record.number)],
         }
 
     def _after_step(self) -> None:
@@ -182,7 +185,7 @@ class _Session:
         if now - self._written > _WRITE_PERIOD_SECONDS:
             self._written = now
             self._write()
-        if now - self._shown > _SHOW_PERIOD_SECONDS:
+        if now - self._shown > _SHOW_PERIOD_SECONDS or self._stopper.requested:
             self._shown = now
             self._show(self._progress())
 
@@ -196,10 +199,11 @@ class _Session:
             ledger=self._ledger,
             num_workers=self._num_workers,
             seconds=self._seconds,
+            stopping=self._stopper.requested,
         )
 
-    def _ending(self, searcher: LedgerSearcher, stopper: StopOnRequest) -> Ending:
-        if stopper.requested:
+    def _ending(self, searcher: LedgerSearcher) -> Ending:
+        if self._stopper.requested:
             return "interrupted"
         if not self._ledger.in_state(TrialState.COMPLETE):
             return "failures"
@@ -246,6 +250,10 @@ def _ray(study: Study) -> Iterator[int]:
 
 
 def _num_workers(study: Study, available: Mapping[str, float]) -> int:
+    if available.get("GPU") and not study.resources.gpus:
+        _log.warning(
+            "this machine has %g GPU, and the study uses none: see resources.gpus", available["GPU"]
+        )
     wanted = {"CPU": study.resources.cpus, "GPU": study.resources.gpus}
     for kind, amount in wanted.items():
         if amount > available.get(kind, 0):

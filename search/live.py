@@ -136,7 +136,9 @@ def _headline(progress: Progress) -> Text:
     of = f" of {budget}" if budget else ""
     left = time_left(progress)
     line = f"{progress.study.name}: {len(records)}{of} trials ({told}), {clock(progress.seconds)}"
-    if left is not None:
+    if progress.stopping:
+        line += ", stopping: what runs will be resumed"
+    elif left is not None:
         line += f", about {clock(left)} left"
     return Text(line, style="bold")
 

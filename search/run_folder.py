@@ -41,17 +41,24 @@ class RunFolder:
         self.path = path
         self._lock = FileLock(path / TUNE_FOLDER / "driver.lock")
 
+    @staticmethod
+    def check(path: Path, *, resume: bool) -> None:
+        """Raise UserError where a run is in the way, or where there is none to go on with."""
+        if resume and not (path / STUDY_FILE).exists():
+            raise UserError(f"{path}: no search was begun here; leave out --resume")
+        if not resume and path.exists():
+            raise UserError(
+                f"{path} exists; go on with it by --resume, or give the study another name"
+            )
+
     @classmethod
     def create(cls, study: Study, data: ImageData) -> "RunFolder":
         """Make the folder. Raises UserError where it exists: a run is never overwritten."""
         path = study.folder
+        cls.check(path, resume=False)
         try:
             path.mkdir(parents=True)
             (path / TUNE_FOLDER).mkdir()
-        except FileExistsError:
-            raise UserError(
-                f"{path} exists; go on with it by --resume, or give the study another name"
-            ) from None
         except OSError as error:
             raise UserError(f"storage: can't write {path}: {error.strerror}") from None
         folder = cls(path)
@@ -68,8 +75,7 @@ class RunFolder:
         data, the space or the objectives are not those that it began with.
         """
         path = study.folder
-        if not (path / STUDY_FILE).exists():
-            raise UserError(f"{path}: no search was begun here; leave out --resume")
+        cls.check(path, resume=True)
         folder = cls(path)
         folder._acquire()
         now = {**study.resolved(), _PROVENANCE: _provenance(study, data)}
@@ -101,11 +107,14 @@ class RunFolder:
         used = len(list((self.path / TUNE_FOLDER).glob("session-*")))
         return f"session-{used + 1:03d}"
 
-    def latest_checkpoint(self, number: int) -> Path | None:
-        """The newest checkpoint that a trial left behind in any session."""
+    def checkpoints(self, number: int) -> list[Path]:
+        """Checkpoints that a trial left behind in any session, the newest first.
+
+        The newest may be half a file: a driver or a trial that is killed leaves what it wrote.
+        """
         pattern = f"session-*/{trial_folder_name(number)}/checkpoint_*"
         found = [path for path in (self.path / TUNE_FOLDER).glob(pattern) if any(path.iterdir())]
-        return max(found, key=lambda path: path.stat().st_mtime, default=None)
+        return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
 
     def close(self) -> None:
         self._lock.release()

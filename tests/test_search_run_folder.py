@@ -222,11 +222,11 @@ def test_a_resumed_search_may_have_more_to_spend(tmp_path: Path, demo_data: Imag
     assert content["resources"]["cpus"] == 2
 
 
-def test_sessions_are_counted_and_the_newest_checkpoint_of_a_trial_is_found(
+def test_sessions_are_counted_and_checkpoints_of_a_trial_are_found_the_newest_first(
     tmp_path: Path, demo_data: ImageData
 ):
     folder = RunFolder.create(study_in(tmp_path, demo_data), demo_data)
-    assert folder.latest_checkpoint(3) is None
+    assert folder.checkpoints(3) == []
     found = []
     for age, names in enumerate(("checkpoint_000001", "checkpoint_000000")):
         assert folder.new_session() == f"session-{age + 1:03d}"
@@ -238,6 +238,6 @@ def test_sessions_are_counted_and_the_newest_checkpoint_of_a_trial_is_found(
         found.append(checkpoint)
     empty = found[-1].with_name("checkpoint_000009")
     empty.mkdir()
-    assert folder.latest_checkpoint(3) == found[-1]
-    assert folder.latest_checkpoint(4) is None
+    assert folder.checkpoints(3) == found[::-1]
+    assert folder.checkpoints(4) == []
     folder.close()

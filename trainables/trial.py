@@ -1,5 +1,6 @@
 """The Ray Tune trainable: one warm actor trains recipe after recipe. The one file here with Ray."""
 
+import pickle
 import time
 import traceback
 from dataclasses import asdict
@@ -24,7 +25,7 @@ CHECKPOINT_PERIOD_SECONDS = 30.0
 
 
 class Trial(tune.Trainable):
-    """Runs one epoch a step. Its config: recipe, data, threads, resume_from (or None).
+    """Runs one epoch a step. Its config: recipe, data, device, threads, resume_from.
 
     A recipe that fails ends its trial with the reason in the result, so that the actor stays warm
     for the next; only an error that leaves the GPU unusable takes the actor down with it.
@@ -64,12 +65,11 @@ class Trial(tune.Trainable):
         config = self._config
         if self._data is None or str(self._data.path) != config["data"]:
             self._data = open_data(Path(config["data"]))
-        training = Training(recipe_from(config["recipe"]), self._data)
-        if config["resume_from"]:
-            file = Path(config["resume_from"]) / CHECKPOINT_FILE
-            training.load_state_dict(
-                torch.load(file, map_location=training.device, weights_only=True)
-            )
+        device = torch.device(config["device"])
+        training = Training(recipe_from(config["recipe"]), self._data, device=device)
+        for folder in config["resume_from"]:
+            if _load(training, Path(folder) / CHECKPOINT_FILE):
+                break
         if not training.done:
             training.run_epoch()
         self._training = training
@@ -82,8 +82,18 @@ class Trial(tune.Trainable):
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Ray's way of going on after it moved a trial; ours is config["resume_from"]."""
-        self._config = {**self._config, "resume_from": str(checkpoint)}
+        self._config = {**self._config, "resume_from": [str(checkpoint)]}
         self._training = None
+
+
+def _load(training: Training, file: Path) -> bool:
+    """Go on from a checkpoint, if it is whole: one is not that was being written in a crash."""
+    try:
+        state = torch.load(file, map_location=training.device, weights_only=True)
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError):
+        return False
+    training.load_state_dict(state)
+    return True
 
 
 def describe_failure(error: BaseException) -> str:

@@ -1,0 +1,119 @@
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+from rich.console import Console
+from searches import write_study
+
+from search.engine import Progress
+from search.ledger import Ledger
+from search.live import LiveTable, clock, render, time_left
+from search.optuna_storage import create_study
+from search.study import Study, load_study
+from search.trial_record import TrialRecord
+from trainables.cost import recipe_cost
+from trainables.images import ImageData
+from trainables.training import EpochMetrics
+
+
+def metrics(epoch: int, accuracy: float, seconds: float = 10.0) -> EpochMetrics:
+    return EpochMetrics(
+        epoch=epoch,
+        train_loss=1.0,
+        train_accuracy=accuracy,
+        val_loss=1.0,
+        accuracy=accuracy,
+        learning_rate=0.1,
+        seconds=seconds,
+    )
+
+
+@pytest.fixture
+def study(demo_data: ImageData, tmp_path: Path) -> Study:
+    space = {"learning_rate": {"log": [1e-4, 1e-1]}, "input_size": 48, "epochs": 2}
+    return load_study(write_study(tmp_path, demo_data, space=space, budget={"trials": 6}))
+
+
+@pytest.fixture
+def ledger(study: Study, tmp_path: Path) -> Ledger:
+    """Two trials complete, one failed, one running at its first epoch."""
+    ledger = Ledger(
+        create_study(tmp_path, "live", study.directions),
+        space=study.space,
+        objectives=study.objectives,
+        sampler="random",
+        seed=0,
+        measure=lambda recipe: recipe_cost(recipe, 3),
+    )
+    records = [asked(ledger) for _ in range(4)]
+    for number, accuracy in ((0, 0.5), (1, 0.75)):
+        records[number].add_epochs([metrics(1, 0.1), metrics(2, accuracy)])
+        ledger.complete(number)
+    ledger.fail(2, "out of memory: 12 GB")
+    records[3].add_epochs([metrics(1, 0.33)])
+    return ledger
+
+
+def asked(ledger: Ledger) -> TrialRecord:
+    record = ledger.ask(may_begin=lambda: True)
+    assert record is not None
+    return record
+
+
+def progress(study: Study, ledger: Ledger, **changes: Any) -> Progress:
+    settings = {"num_workers": 2, "seconds": 61.0, "stopping": False, **changes}
+    return Progress(study=study, ledger=ledger, **settings)
+
+
+def printed(view: Any) -> str:
+    console = Console(width=120, file=io.StringIO())
+    with console.capture() as capture:
+        console.print(view)
+    return capture.get()
+
+
+def test_the_table_shows_what_runs_what_finished_the_front_and_the_time(
+    study: Study, ledger: Ledger
+):
+    latest = ledger.in_state(TrialState.COMPLETE, TrialState.FAIL)
+    text = printed(render(progress(study, ledger), latest))
+    for words in (
+        "tiny: 4 of 6 trials (2 complete, 1 failed, 1 running), 1:01, about 0:30 left",
+        "1/2",
+        "33.0%",
+        "out of memory: 12 GB",
+        "75.0",
+        "finished last",
+        "effective GFLOPs",
+    ):
+        assert words in text
+
+
+def test_the_table_says_that_it_is_stopping(study: Study, ledger: Ledger):
+    assert "stopping" in printed(render(progress(study, ledger, stopping=True), []))
+
+
+def test_time_left_follows_from_what_trials_took(study: Study, ledger: Ledger):
+    # Three trials are not finished, at 20 s each on two workers.
+    assert time_left(progress(study, ledger)) == pytest.approx(30.0)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(0, "0:00"), (61, "1:01"), (3600, "1:00:00"), (-5, "0:00")]
+)
+def test_clocks_read_as_clocks(seconds: float, told: str):
+    assert clock(seconds) == told
+
+
+def test_without_a_terminal_every_finished_trial_is_one_line_once(study: Study, ledger: Ledger):
+    file = io.StringIO()
+    with LiveTable(Console(file=file, width=200)) as live:
+        live.show(progress(study, ledger))
+        live.show(progress(study, ledger))
+    lines = file.getvalue().splitlines()
+    assert len(lines) == 3
+    assert "trial 1" in lines[1]
+    assert "75.0%" in lines[1]
+    assert "failed: out of memory: 12 GB" in lines[2]

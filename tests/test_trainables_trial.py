@@ -1,0 +1,120 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from spaces.errors import UserError
+from spaces.recipe import recipe_from
+from trainables.images import ImageData
+from trainables.training import TrainingFailedError, train
+from trainables.trial import CHECKPOINT_FILE, EPOCHS, FAILURE, Trial, describe_failure
+
+RECIPE = {"input_size": 48, "width": 0.125, "batch_norm": True, "epochs": 3}
+
+
+def config(data: ImageData, resume_from: list[Path] | None = None, **recipe: Any) -> dict[str, Any]:
+    return {
+        "recipe": recipe_from({**RECIPE, **recipe}).to_dict(),
+        "data": str(data.path),
+        "device": "cpu",
+        "threads": 1,
+        "resume_from": [str(path) for path in resume_from or []],
+    }
+
+
+def begin(settings: dict[str, Any]) -> Trial:
+    """A trial without Ray around it."""
+    trial = Trial.__new__(Trial)
+    trial.setup(settings)
+    return trial
+
+
+def run_to_the_end(trial: Trial) -> list[dict[str, Any]]:
+    results = [trial.step()]
+    while not results[-1]["done"]:
+        results.append(trial.step())
+    return results
+
+
+def accuracies(results: list[dict[str, Any]]) -> list[float]:
+    return [epoch["accuracy"] for result in results for epoch in result[EPOCHS]]
+
+
+def test_a_step_is_an_epoch_and_the_last_one_is_kept(demo_data: ImageData):
+    results = run_to_the_end(begin(config(demo_data)))
+    assert [len(result[EPOCHS]) for result in results] == [1, 1, 1]
+    assert [result["should_checkpoint"] for result in results] == [False, False, True]
+    trained = train(recipe_from(RECIPE), demo_data, lambda _: None)
+    assert accuracies(results) == [metrics.accuracy for metrics in trained.history]
+
+
+def test_a_trial_goes_on_from_its_newest_whole_checkpoint(demo_data: ImageData, tmp_path: Path):
+    whole = run_to_the_end(begin(config(demo_data)))
+    first = begin(config(demo_data))
+    first.step()
+    (tmp_path / "good").mkdir()
+    first.save_checkpoint(str(tmp_path / "good"))
+    (tmp_path / "torn").mkdir()
+    content = (tmp_path / "good" / CHECKPOINT_FILE).read_bytes()
+    (tmp_path / "torn" / CHECKPOINT_FILE).write_bytes(content[: len(content) // 2])
+    (tmp_path / "empty").mkdir()
+    order = [tmp_path / name for name in ("empty", "torn", "good")]
+    results = run_to_the_end(begin(config(demo_data, order)))
+    assert [len(result[EPOCHS]) for result in results] == [2, 1]
+    assert accuracies(results) == accuracies(whole)
+
+
+def test_a_trial_whose_last_epoch_was_kept_only_reports(demo_data: ImageData, tmp_path: Path):
+    trial = begin(config(demo_data))
+    run_to_the_end(trial)
+    trial.save_checkpoint(str(tmp_path))
+    results = run_to_the_end(begin(config(demo_data, [tmp_path])))
+    assert [len(result[EPOCHS]) for result in results] == [3]
+
+
+def test_an_actor_trains_one_recipe_after_the_other(demo_data: ImageData):
+    trial = begin(config(demo_data, epochs=1))
+    first = run_to_the_end(trial)
+    assert trial.reset_config(config(demo_data, epochs=1, seed=1))
+    second = run_to_the_end(trial)
+    assert trial.reset_config(config(demo_data, epochs=1))
+    assert accuracies(run_to_the_end(trial)) == accuracies(first)
+    assert first[0][EPOCHS][0]["train_loss"] != second[0][EPOCHS][0]["train_loss"]
+
+
+def test_a_recipe_that_fails_ends_its_trial_with_the_reason_and_the_next_one_runs(
+    demo_data: ImageData,
+):
+    trial = begin(config(demo_data, unfrozen=9))
+    result = trial.step()
+    assert result["done"]
+    assert result[EPOCHS] == []
+    assert "baseline_cnn" in result[FAILURE] or "4" in result[FAILURE]
+    trial.reset_config(config(demo_data, epochs=1))
+    assert run_to_the_end(trial)[-1][FAILURE] is None
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (UserError("weights: gone"), "weights: gone"),
+        (TrainingFailedError("the loss was nan"), "the loss was nan"),
+        (MemoryError(), "out of memory: no message"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "out of memory: CUDA out of memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: 1"), "out of memory: Default"),
+        (KeyError("x\ny"), "KeyError: 'x\\ny'"),
+    ],
+)
+def test_reasons_are_one_line(error: Exception, told: str):
+    reason = describe_failure(error)
+    assert reason.startswith(told)
+    assert "\n" not in reason
+
+
+def test_a_reason_that_nobody_expected_says_where():
+    with pytest.raises(FileNotFoundError) as caught:
+        Path("/nowhere/at/all").read_text()
+    reason = describe_failure(caught.value)
+    assert reason.startswith("FileNotFoundError: ")
+    assert "(pathlib.py:" in reason
