@@ -58,14 +58,13 @@ def status_table(run: Run) -> Table:
     table.add_row("trials", f"{status['trials']}{of}" + (f" ({told})" if told else ""))
     if status["best_accuracy"] is not None:
         table.add_row("front", f"{status['on_front']} trials")
-        table.add_row("best accuracy", write_percent(status["best_accuracy"]))
+        table.add_row("best accuracy", f"{write_percent(status['best_accuracy'])} %")
     table.add_row("time in trials", f"{write_number(status['seconds_trained'] / 60)} min")
     for trial in status["running_trials"]:
-        accuracy = write_percent(trial["accuracy"])
-        table.add_row(
-            f"running {trial['trial']}",
-            f"{trial['model']}, epoch {trial['epochs_trained']} of {trial['epochs']}, {accuracy}",
-        )
+        told = f"{trial['model']}, {trial['epochs_trained']} of {trial['epochs']} epochs"
+        if trial["accuracy"] is not None:
+            told += f", {write_percent(trial['accuracy'])} % so far"
+        table.add_row(f"running {trial['trial']}", told)
     for reason, number in list(status["failures"].items())[:_MAX_FAILURES]:
         table.add_row(f"failed {number} x", reason)
     return table

@@ -268,21 +268,26 @@ def _num_workers(study: Study, available: Mapping[str, float]) -> int:
 
 @contextmanager
 def _interruption(stopper: StopOnRequest) -> Iterator[None]:
-    """Turn the first Ctrl-C into a clean end; the second one ends at once."""
+    """Turn the first Ctrl-C (or SIGTERM) into a clean end; the second one ends at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
     def request(_signal: int, _frame: Any) -> None:
         stopper.requested = True
-        signal.signal(signal.SIGINT, before)
+        restore()
 
-    signal.signal(signal.SIGINT, request)
+    for number in before:
+        signal.signal(number, request)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        restore()
 
 
 def _trial_name(trial: RayTrial) -> str:

@@ -18,14 +18,13 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass
 
-from analysis.columns import ACCURACY
+from analysis.columns import ACCURACY, COSTS
 from spaces.errors import UserError
 from spaces.narrowing import narrow
 from spaces.recipe import Recipe, describe_mistakes, read_recipe
 from spaces.space import SearchSpace
 from spaces.space_file import load_space, parse_space
 from spaces.yaml_files import did_you_mean, path_from, read_yaml_mapping, shorten
-from trainables.cost import COST_COLUMNS
 
 Direction = Literal["max", "min"]
 DEFAULT_OBJECTIVES: dict[str, Direction] = {ACCURACY: "max", "effective_gflops": "min"}
@@ -124,7 +123,7 @@ class _StudyFile:
     @field_validator("objectives")
     @classmethod
     def _columns_exist(cls, objectives: dict[str, Direction]) -> dict[str, Direction]:
-        known = (ACCURACY, *COST_COLUMNS)
+        known = (ACCURACY, *COSTS)
         if not objectives:
             raise ValueError("name at least one, such as {accuracy: max, gflops: min}")
         for name in objectives:

@@ -6,11 +6,13 @@ from typing import Any
 import pytest
 from optuna.study import StudyDirection
 
+from analysis.columns import COSTS
 from search.study import Study, load_study
 from spaces.errors import UserError
 from spaces.recipe import Recipe
 from spaces.space_file import load_space
 from spaces.yaml_files import write_yaml
+from trainables.cost import COST_COLUMNS
 
 MINIMAL: dict[str, Any] = {"name": "tiny", "data": {"path": "data"}, "space": "quick"}
 # The example of the design, early stopping left out until it is built.
@@ -44,6 +46,10 @@ def mistakes_in(folder: Path, content: dict[str, Any]) -> list[str]:
     with pytest.raises(UserError) as caught:
         load_study(path)
     return [line.removeprefix(f"{path}: ") for line in str(caught.value).splitlines()]
+
+
+def test_the_costs_of_study_files_are_the_costs_that_are_measured():
+    assert tuple(COSTS) == COST_COLUMNS
 
 
 def test_three_lines_are_a_study(tmp_path: Path):

@@ -110,7 +110,8 @@ class Training:
         started = time.monotonic()
         epoch = len(self.history) + 1
         learning_rate = self._optimizer.param_groups[0]["lr"]
-        with torch.random.fork_rng():
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
             seed = np.random.SeedSequence([self.recipe.seed, epoch]).generate_state(1)[0]
             torch.manual_seed(int(seed))
             train_loss, train_accuracy = self._train_epoch()

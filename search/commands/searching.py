@@ -24,12 +24,14 @@ def search(
 
     Ctrl-C ends it cleanly; --resume goes on, also after a crash.
     """
-    from search.engine import run_search
-    from search.live import LiveTable
     from search.study import load_study
     from spaces.narrowing import parse_fixes
 
     loaded = load_study(study, fixes=parse_fixes(fix or []), trials=trials, hours=hours, seed=seed)
+    # After the file is read: a mistake in it need not wait for Ray to be imported.
+    from search.engine import run_search
+    from search.live import LiveTable
+
     screen = console()
     screen.print(
         f"searching {loaded.space.name} on {near(loaded.data)}\nresults: {near(loaded.folder)}",
