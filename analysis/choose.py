@@ -77,14 +77,16 @@ def choose(run: Run, rule: str) -> Choice:
     Raises UserError where the rule can't be read, or no trial answers to it.
     """
     rule = rule.strip()
-    if re.fullmatch(r"\d+", rule):
-        return _numbered(run, int(rule))
+    number = re.fullmatch(r"(?:trial-?)?(\d+)", rule)  # exported files are called trial-N
+    if number:
+        return _numbered(run, int(number[1]))
     finished = run.require_finished()
     if rule == "knee":
         row = finished.iloc[_knee_position(run)]
         if len(run.front()) < 3:
             return _choice(run, row, "a front of fewer than three trials has no knee to speak of")
-        return _choice(run, row, "the knee of the front: past it accuracy costs the most")
+        why = "the knee of the front, farthest from the line between its cheapest and its best"
+        return _choice(run, row, why)
     if rule == "most-accurate":
         return _choice(run, _best(run, finished, "most-accurate"), "the highest accuracy")
     if rule == "cheapest":

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Collection, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -19,6 +20,8 @@ COSTS: dict[str, str] = {
     "latency_ms": "latency (ms)",
 }
 ACCURACY = "accuracy"
+Direction = Literal["max", "min"]
+DEFAULT_OBJECTIVES: dict[str, Direction] = {ACCURACY: "max", "effective_gflops": "min"}
 NUMBERS: tuple[str, ...] = (ACCURACY, *COSTS)
 
 COMPLETE, PRUNED, FAIL, RUNNING = "COMPLETE", "PRUNED", "FAIL", "RUNNING"
@@ -72,7 +75,7 @@ def write_setting(field: str, value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.3g}"
     # The path of a weights file is long; its name tells enough.
-    return value.rsplit("/", 1)[-1] if field == "weights" else str(value)
+    return Path(value).stem if field == "weights" else str(value)
 
 
 def describe_recipe(values: Mapping[str, Any], fields: Collection[str] = RECIPE_FIELDS) -> str:

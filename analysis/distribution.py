@@ -8,7 +8,10 @@ import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from rich.cells import cell_len
 from rich.table import Table
+
+from analysis.pictures import save_picture
 
 IntArray = npt.NDArray[np.integer]
 
@@ -127,18 +130,19 @@ def distribution_picture(
     axes.spines[["top", "right"]].set_visible(False)
     # Above the bars, which fall to the right but may all be as high as the axes.
     axes.legend(frameon=False, fontsize=9, ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
-    figure.savefig(path, format="png")
-    return path
+    return save_picture(figure, path)
 
 
 def _bars(bars: list[tuple[str, int]], width: int) -> list[str]:
     names = [_shortened(name, max(8, width // 3)) for name, _ in bars]
     numbers = [f"{count:,}" for _, count in bars]
-    wide, long = max(map(len, names)), max(map(len, numbers))
+    # Wide characters, such as Chinese ones, take two cells.
+    wide, long = max(map(cell_len, names)), max(map(len, numbers))
     room = max(1, width - wide - long - 2)
     most = max(1, *(count for _, count in bars))
     return [
-        f"{name:<{wide}} {number:>{long}} {'█' * round(room * count / most)}".rstrip()
+        f"{name}{' ' * (wide - cell_len(name))} {number:>{long}}"
+        f" {'█' * round(room * count / most)}".rstrip()
         for name, number, (_, count) in zip(names, numbers, bars, strict=True)
     ]
 

@@ -1,5 +1,6 @@
 """The front as a picture: accuracy against cost, with every trial behind it."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from matplotlib.transforms import Bbox
 from analysis.columns import ACCURACY, COSTS, PRUNED, write_number
 from analysis.front import FloatArray
 from analysis.runs import Run
+from spaces.errors import UserError
 
 # Okabe and Ito, https://jfly.uni-koeln.de/color/: told apart with every kind of colour vision.
 # Their yellow is too pale for a thin mark on white.
@@ -44,7 +46,20 @@ def front_picture(run: Run, path: Path) -> Path:
     draw_front(axes, run, front)
     canvas.draw()  # places the labels' boxes
     label_front(axes, front, cost)
-    figure.savefig(path, format="png")
+    return save_picture(figure, path)
+
+
+def save_picture(figure: Figure, path: Path) -> Path:
+    """Write a figure as a PNG and return path. Raises UserError where it can't be."""
+    if path.suffix.lower() != ".png":
+        raise UserError(f"{path}: pictures are PNG files; end its name in .png")
+    try:
+        with warnings.catch_warnings():
+            # Names in scripts that the font lacks come out as boxes, and nobody can help it here.
+            warnings.filterwarnings("ignore", message="Glyph")
+            figure.savefig(path, format="png")
+    except OSError as error:
+        raise UserError(f"{path}: can't be written: {error.strerror or error}") from None
     return path
 
 

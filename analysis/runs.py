@@ -5,20 +5,21 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from analysis.columns import (
-    ACCURACY,
     COMPLETE,
+    DEFAULT_OBJECTIVES,
     FAIL,
     NUMBERS,
     PRUNED,
     RUNNING,
     STATES,
+    Direction,
     is_missing,
     plain,
 )
@@ -36,8 +37,6 @@ EPOCH_COLUMNS: tuple[str, ...] = (
     *("trial", "epoch", "train_loss", "train_accuracy", "val_loss"),
     *("accuracy", "learning_rate", "seconds"),
 )
-Direction = Literal["max", "min"]
-_DEFAULT_OBJECTIVES: dict[str, Direction] = {ACCURACY: "max", "effective_gflops": "min"}
 _INTEGER_FIELDS = {
     field.name
     for field in dataclasses.fields(Recipe)
@@ -114,7 +113,8 @@ def read_run(path: Path) -> Run:
     a run's, or a file in it is damaged.
     """
     path = Path(path)
-    if not (path / STUDY).is_file():
+    # A folder with a study.yaml of its user's is no run yet.
+    if not (path / STUDY).is_file() or not ((path / "tune").exists() or (path / TRIALS).exists()):
         raise UserError(_not_a_run(path))
     study = read_yaml_mapping(path / STUDY)
     objectives = _objectives(study, path)
@@ -164,7 +164,7 @@ def _read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
 
 
 def _objectives(study: dict[str, Any], path: Path) -> dict[str, Direction]:
-    written = study.get("objectives") or _DEFAULT_OBJECTIVES
+    written = study.get("objectives") or DEFAULT_OBJECTIVES
     if not isinstance(written, Mapping):
         raise UserError(f"{path / STUDY}: objectives: expected `column: max` or `column: min`")
     objectives: dict[str, Direction] = {}

@@ -20,9 +20,10 @@ from analysis.runs import Run
 _MAX_FAILURES = 3
 
 
-def run_status(run: Run) -> dict[str, Any]:
+def run_status(run: Run, *, searched: bool) -> dict[str, Any]:
     """Counts, times and failures of a run, as plain data.
 
+    searched: whether a driver is at work in it; else trials that are RUNNING were interrupted.
     seconds_trained: summed over all trials. failures: the first reasons of each kind, with the
     number of trials that they ended.
     """
@@ -32,6 +33,7 @@ def run_status(run: Run) -> dict[str, Any]:
     return {
         "name": run.name,
         "folder": str(run.path),
+        "searched": searched,
         "budget": run.study.get("budget"),
         "trials": len(run.trials),
         "complete": counts[COMPLETE],
@@ -46,15 +48,19 @@ def run_status(run: Run) -> dict[str, Any]:
     }
 
 
-def status_table(run: Run) -> Table:
+def status_table(run: Run, *, searched: bool) -> Table:
     """`run_status` as a table that a person can read."""
-    status = run_status(run)
+    status = run_status(run, searched=searched)
     table = Table(box=None, show_header=False, title=status["folder"], title_justify="left")
     table.add_column(style="bold")
     table.add_column()
     budget = (status["budget"] or {}).get("trials")
     of = f" of {budget}" if budget else ""
-    told = ", ".join(f"{status[state]} {state}" for state in (*_STATES, "failed") if status[state])
+    told = ", ".join(
+        f"{status[state]} {_said(state, searched)}"
+        for state in ("complete", "pruned", "failed", "running")
+        if status[state]
+    )
     table.add_row("trials", f"{status['trials']}{of}" + (f" ({told})" if told else ""))
     if status["best_accuracy"] is not None:
         table.add_row("front", f"{status['on_front']} trials")
@@ -64,13 +70,16 @@ def status_table(run: Run) -> Table:
         told = f"{trial['model']}, {trial['epochs_trained']} of {trial['epochs']} epochs"
         if trial["accuracy"] is not None:
             told += f", {write_percent(trial['accuracy'])} % so far"
-        table.add_row(f"running {trial['trial']}", told)
+        table.add_row(f"{'running' if searched else 'interrupted'} {trial['trial']}", told)
+    if status["running"] and not searched:
+        table.add_row("to go on", "flopwise search STUDY --resume")
     for reason, number in list(status["failures"].items())[:_MAX_FAILURES]:
         table.add_row(f"failed {number} x", reason)
     return table
 
 
-_STATES = ("complete", "pruned", "running")
+def _said(state: str, searched: bool) -> str:
+    return "interrupted" if state == "running" and not searched else state
 
 
 def _best_accuracy(run: Run) -> float | None:

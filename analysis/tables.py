@@ -23,7 +23,7 @@ _MORE_NUMBERS = ("gflops", "params", "size_mb", "latency_ms")
 
 # What a recipe needs to be read on few lines.
 _RECIPE_WIDTH = 36
-_SAID = {"FAIL": "failed"}
+_SAID = {"FAIL": "failed", "RUNNING": "unfinished"}
 
 
 def front_table(run: Run, width: int = 120) -> Table:
@@ -33,9 +33,10 @@ def front_table(run: Run, width: int = 120) -> Table:
     of them have in common. Where width columns have no room for every number, those that are not
     objectives go first. Raises UserError where no trial is finished.
     """
-    records = front_records(run)
+    everything = front_records(run)
+    records, alike = _points(everything, list(run.objectives))
     knee = choose(run, "knee").trial
-    differing = [name for name in RECIPE_FIELDS if len({record[name] for record in records}) > 1]
+    differing = [name for name in RECIPE_FIELDS if len({r[name] for r in everything}) > 1]
     shared = [name for name in RECIPE_FIELDS if name not in differing]
     recipes = [describe_recipe(record, ["model", *differing]) for record in records]
     table = Table(title=_title(run), title_style="bold", title_justify="left", box=SIMPLE_HEAD)
@@ -55,13 +56,17 @@ def front_table(run: Run, width: int = 120) -> Table:
     notes = ["* the knee"]
     if "efficiency" in widths:
         notes.append("efficiency: accuracy in % a GFLOP")
+    num_images = run.study.get("provenance", {}).get("num_images", {}).get("validation")
+    if num_images:
+        notes.append(f"accuracy: of {num_images:,} validation images")
     common = _common(records[0], shared)
     table.caption = "; ".join([*notes, f"all with {common}"] if common else notes)
     table.caption_justify = "left"
     for row, record in enumerate(records):
         mark = "*" if record["trial"] == knee else ""
         cells = [column[row] for column in numbers.values()]
-        table.add_row(f"{record['trial']}{mark}", *cells, recipes[row])
+        more = f" (and {alike[row]} more with these numbers)" if alike[row] else ""
+        table.add_row(f"{record['trial']}{mark}", *cells, recipes[row] + more)
     return table
 
 
@@ -81,6 +86,20 @@ def front_records(run: Run) -> list[dict[str, Any]]:
         record |= {name: cells[name] for name in ("epochs_trained", "seconds", "checkpoint")}
         records.append(record)
     return records
+
+
+def _points(
+    everything: list[dict[str, Any]], objectives: list[str]
+) -> tuple[list[dict[str, Any]], list[int]]:
+    """The front's first trial at each point, and how many others have the same objectives.
+
+    On few validation images many recipes tie; a row for each would bury the others.
+    """
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for record in everything:
+        groups.setdefault(tuple(record[name] for name in objectives), []).append(record)
+    firsts = [records[0] for records in groups.values()]
+    return firsts, [len(records) - 1 for records in groups.values()]
 
 
 def _efficiency(cells: dict[str, Any]) -> float | None:

@@ -6,6 +6,7 @@ torch and Ray take seconds to import, so the commands import what they need when
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -25,6 +26,21 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True)
+    ] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as version_of
+
+        typer.echo(f"flopwise {version_of('flopwise')}")
+        raise typer.Exit
+
+
 app.command("search")(searching.search)
 app.command("status")(results.status)
 app.command("front")(results.front)

@@ -20,8 +20,8 @@ from ray.tune.experiment import Trial as RayTrial
 from search import optuna_storage
 from search.ledger import Ledger
 from search.preflight import check_study
-from search.run_folder import TUNE_FOLDER, RunFolder, trial_folder_name
-from search.searcher import LedgerSearcher, Recorder, StopOnRequest, gives_up, trial_number
+from search.run_folder import TUNE_FOLDER, RunFolder, check_run_folder, trial_folder_name
+from search.searcher import LedgerSearcher, Recorder, StopOnRequest, trial_number
 from search.study import Study
 from search.trial_record import TrialRecord
 from spaces.errors import UserError
@@ -85,8 +85,8 @@ def run_search(
     what runs a trial. Raises UserError before anything is started where the study can't work.
     """
     data = open_data(study.data)
+    check_run_folder(study, data, resume=resume)
     check_study(study, data)
-    RunFolder.check(study.folder, resume=resume)
     with _ray(study) as num_workers:
         folder = (RunFolder.reopen if resume else RunFolder.create)(study, data)
         try:
@@ -114,9 +114,14 @@ class _Session:
         self._show = show
         self._stopper = StopOnRequest()
         self._searched_before = ledger.seconds_searched
-        self._started = self._written = self._shown = time.monotonic()
+        self._started = self._next_write = self._shown = time.monotonic()
 
     def run(self, trainable: type[Trial]) -> SearchResult:
+        # A driver that was killed may have left more than is kept.
+        for record in self._ledger.records.values():
+            if record.state.is_finished():
+                self._folder.keep_checkpoint(record)
+        self._show(self._progress())
         searcher = LedgerSearcher(
             self._ledger, may_begin=self._may_begin, config_of=self._config_of
         )
@@ -153,7 +158,7 @@ class _Session:
                 name=self._folder.new_session(),
                 storage_path=str(self._folder.path / TUNE_FOLDER),
                 stop=self._stopper,
-                callbacks=[Recorder(self._ledger, self._folder.path, after_step=self._after_step)],
+                callbacks=[Recorder(self._ledger, self._folder, after_step=self._after_step)],
                 # The trial says when to save, and the recorder removes old checkpoints: with
                 # num_to_keep, Ray would write all of its own state anew after every one.
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
@@ -163,7 +168,7 @@ class _Session:
 
     def _may_begin(self) -> bool:
         budget = self._study.budget
-        if gives_up(self._ledger):
+        if self._ledger.gives_up():
             return False
         if budget.trials is not None and len(self._ledger.records) >= budget.trials:
             return False
@@ -182,9 +187,11 @@ class _Session:
 
     def _after_step(self) -> None:
         now = time.monotonic()
-        if now - self._written > _WRITE_PERIOD_SECONDS:
-            self._written = now
+        if now > self._next_write:
             self._write()
+            ended = time.monotonic()
+            # With many trials a write takes long: at most a tenth of the time goes into it.
+            self._next_write = ended + max(_WRITE_PERIOD_SECONDS, 9 * (ended - now))
         if now - self._shown > _SHOW_PERIOD_SECONDS or self._stopper.requested:
             self._shown = now
             self._show(self._progress())
@@ -223,17 +230,19 @@ def _open_ledger(study: Study, folder: RunFolder, *, num_classes: int, resume: b
         seed=study.seed,
         measure=partial(recipe_cost, num_classes=num_classes),
     )
-    if not resume:
-        ledger.enqueue(study.space.enqueue)
+    ledger.enqueue(study.space.enqueue)
     return ledger
 
 
 @contextmanager
 def _ray(study: Study) -> Iterator[int]:
     """Have a Ray to run on; yields how many of the study's trials fit into it at once."""
-    os.environ.update({name: os.environ.get(name, value) for name, value in _RAY_SETTINGS.items()})
+    added = {name: value for name, value in _RAY_SETTINGS.items() if name not in os.environ}
+    os.environ.update(added)
     # Failed trials are in our table, and Ray's own result files, which it misses, are switched off.
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    tune_log = logging.getLogger("ray.tune")
+    level = tune_log.level
+    tune_log.setLevel(logging.CRITICAL)
     begun_here = not ray.is_initialized()
     if begun_here:
         ray.init(
@@ -247,6 +256,9 @@ def _ray(study: Study) -> Iterator[int]:
     finally:
         if begun_here:
             ray.shutdown()
+        tune_log.setLevel(level)
+        for name in added:
+            os.environ.pop(name, None)
 
 
 def _num_workers(study: Study, available: Mapping[str, float]) -> int:
@@ -261,9 +273,15 @@ def _num_workers(study: Study, available: Mapping[str, float]) -> int:
                 f"resources.{kind.lower()}s: a trial takes {amount:g}, and there are"
                 f" {available.get(kind, 0):g}"
             )
-    return min(
-        int(available[kind] / amount + 1e-9) for kind, amount in wanted.items() if amount > 0
-    )
+    by_cpus = int(available["CPU"] / wanted["CPU"])
+    if not wanted["GPU"]:
+        return by_cpus
+    # A part of a GPU is a part of one and the same GPU.
+    if wanted["GPU"] < 1:
+        by_gpus = int(available["GPU"]) * int(1 / wanted["GPU"] + 1e-9)
+    else:
+        by_gpus = int(available["GPU"] / wanted["GPU"])
+    return min(by_cpus, by_gpus)
 
 
 @contextmanager

@@ -32,6 +32,7 @@ def export_recipe(run: Path, rule: str, out: Path | None = None) -> tuple[Path, 
         "why": choice.reason,
         **{name: choice.row.get(name) for name in _NUMBER_COLUMNS},
         "params": int(choice.row["params"]),  # analysis reads every number as a float
+        "device": "cuda" if read.study["resources"]["gpus"] else "cpu",
         "threads": read.study["resources"]["cpus"],
         "data": read.study["data"]["path"],
         "data_digest": provenance.get("data_digest"),

@@ -10,12 +10,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 
-import numpy as np
 import optuna
 from optuna.samplers import BaseGASampler
 from optuna.trial import TrialState
 
-from analysis.front import pareto_front
+from analysis.columns import ACCURACY
 from search.samplers import build_sampler
 from search.trial_record import COST, ENQUEUED, OUTCOME, RECIPE, TrialRecord, read_record
 from spaces.errors import UserError
@@ -23,6 +22,8 @@ from spaces.recipe import Recipe, recipe_from
 from spaces.space import SearchSpace
 from trainables.cost import Cost
 
+# So many failures and nothing finished: the study is wrong, not a recipe.
+MAX_FAILURES_FROM_START = 8
 # So many proposals in a row that were all tried already: a small space is used up.
 _MAX_REPEATS = 200
 
@@ -57,17 +58,20 @@ class Ledger:
         self._finished: dict[str, TrialRecord] = {}
         self._running: dict[str, int] = {}
         self._followers: dict[int, list[int]] = defaultdict(list)
+        self._front: list[TrialRecord] = []
         for frozen in study.get_trials(deepcopy=False):
             self._take_up(frozen)
-        # Their files went when they were dominated; the storage still names them.
-        self.drop_dominated_checkpoints()
+        self._num_failed_before = len(self.in_state(TrialState.FAIL))
 
     def enqueue(self, recipes: Iterable[Recipe]) -> None:
-        """Have these recipes proposed before any that the sampler draws."""
+        """Have these recipes proposed before any that the sampler draws, each of them once."""
+        trials = self._study.get_trials(deepcopy=False)
+        known = [trial.user_attrs.get(ENQUEUED) for trial in trials]
         for recipe in recipes:
-            self._study.enqueue_trial(
-                self._space.params_of(recipe), user_attrs={ENQUEUED: recipe.to_dict()}
-            )
+            if recipe.to_dict() not in known:
+                self._study.enqueue_trial(
+                    self._space.params_of(recipe), user_attrs={ENQUEUED: recipe.to_dict()}
+                )
 
     def ask(self, *, may_begin: Callable[[], bool]) -> TrialRecord | None:
         """The next trial to run: one that was interrupted, or a new one.
@@ -97,7 +101,7 @@ class Ledger:
         if not math.isfinite(accuracy):
             self.fail(number, f"ended with an accuracy of {accuracy}")
             return
-        record.checkpoint = checkpoint
+        record.checkpoint = checkpoint  # kept as long as the trial is on the front
         record.accuracy = accuracy
         self._tell(record, TrialState.COMPLETE)
 
@@ -107,29 +111,21 @@ class Ledger:
         record.error = reason
         self._tell(record, TrialState.FAIL)
 
-    def drop_dominated_checkpoints(self) -> list[str]:
-        """Forget the checkpoints of finished trials that are off the front; returns them."""
-        on_front = {record.number for record in self.front()}
-        dropped = []
-        for record in self.records.values():
-            over = record.state.is_finished() and record.number not in on_front
-            if over and record.checkpoint is not None:
-                dropped.append(record.checkpoint)
-                record.checkpoint = None
-        return dropped
-
     def front(self) -> list[TrialRecord]:
         """Complete trials that none other dominates, the cheapest by the last objective first.
 
         Of trials with the same recipe, only the one that was trained.
         """
-        complete = [r for r in self.in_state(TrialState.COMPLETE) if r.reused is None]
-        losses = [self._losses(record) for record in complete]
-        if not losses:
-            return []
-        order = sorted(range(len(complete)), key=lambda row: losses[row][::-1])
-        kept = pareto_front(np.array(losses))
-        return [complete[row] for row in order if kept[row]]
+        return sorted(self._front, key=lambda record: self._losses(record)[::-1])
+
+    def gives_up(self) -> bool:
+        """Whether enough has failed since this ledger was opened, and nothing has come of any."""
+        num_failed = len(self.in_state(TrialState.FAIL)) - self._num_failed_before
+        return num_failed >= MAX_FAILURES_FROM_START and not any(
+            record.state == TrialState.COMPLETE
+            or (record.state == TrialState.RUNNING and record.epochs)
+            for record in self.records.values()
+        )
 
     def in_state(self, *states: TrialState) -> list[TrialRecord]:
         """Trials in one of the states, by number."""
@@ -220,14 +216,33 @@ class Ledger:
         record.state = state
         if state == TrialState.COMPLETE:
             self._study.tell(record.number, self._values(record))
-            self._finished.setdefault(record.key, record)
+            self._take_in(record)
         else:
             self._study.tell(record.number, state=state)
         self._running = {key: n for key, n in self._running.items() if n != record.number}
 
+    def _take_in(self, record: TrialRecord) -> None:
+        """Let a complete trial answer for its recipe, and stand on the front as long as it may."""
+        self._finished.setdefault(record.key, record)
+        record.checkpoint, kept = None, record.checkpoint
+        losses = self._losses(record)
+        if record.reused is not None or any(
+            _dominates(self._losses(other), losses) for other in self._front
+        ):
+            return
+        record.checkpoint = kept
+        for other in self._front:
+            if _dominates(losses, self._losses(other)):
+                other.checkpoint = None
+        self._front = [r for r in self._front if not _dominates(losses, self._losses(r))]
+        self._front.append(record)
+
     def _values(self, record: TrialRecord) -> list[float]:
-        numbers = {"accuracy": record.accuracy, **(asdict(record.cost) if record.cost else {})}
-        return [float(numbers[name]) for name in self._objectives]
+        values = []
+        for name in self._objectives:
+            of_cost = name != ACCURACY
+            values.append(float(getattr(record.cost if of_cost else record, name)))
+        return values
 
     def _losses(self, record: TrialRecord) -> list[float]:
         ways = self._objectives.values()
@@ -242,7 +257,7 @@ class Ledger:
         self.records[record.number] = record
         self._trials[record.number] = optuna.Trial(self._study, frozen._trial_id)
         if record.state == TrialState.COMPLETE:
-            self._finished.setdefault(record.key, record)
+            self._take_in(record)
         elif record.state.is_finished():
             return
         elif outcome is not None:
@@ -252,3 +267,8 @@ class Ledger:
         elif (record.cost or self._measure_cost(record)) and self._is_new(record):
             self._interrupted.append(record)
             self._running[record.key] = record.number
+
+
+def _dominates(losses: list[float], others: list[float]) -> bool:
+    """Whether the first are nowhere larger and somewhere smaller."""
+    return losses != others and all(a <= b for a, b in zip(losses, others, strict=True))

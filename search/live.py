@@ -24,7 +24,8 @@ class LiveTable:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._told: dict[int, TrialRecord] = {}
+        self._told: dict[int, TrialRecord] | None = None
+        self._stopping = False
         self._live: Live | None = None
         if console.is_terminal:
             # What is left to see at the end is printed by whoever ran the search.
@@ -46,12 +47,21 @@ class LiveTable:
             self._live.stop()
 
     def show(self, progress: Progress) -> None:
-        """Draw the table anew, or print what has finished since the last call."""
-        for record in progress.ledger.records.values():
-            if record.state.is_finished() and record.number not in self._told:
+        """Draw the table anew, or print what has finished since the last call.
+
+        The first call is before the search: what is finished by then is not news.
+        """
+        finished = [r for r in progress.ledger.records.values() if r.state.is_finished()]
+        if self._told is None:
+            self._told = {record.number: record for record in finished}
+        for record in finished:
+            if record.number not in self._told:
                 self._told[record.number] = record
                 if self._live is None:
                     self._console.print(_line(record), soft_wrap=True, markup=False)
+        if progress.stopping and not self._stopping and self._live is None:
+            self._console.print("stopping: what runs will be resumed; Ctrl-C again ends at once")
+        self._stopping = progress.stopping
         if self._live is not None:
             latest = list(self._told.values())[-_MAX_FINISHED_ROWS:]
             self._live.update(render(progress, latest), refresh=True)
@@ -72,12 +82,14 @@ def render(progress: Progress, latest: Sequence[TrialRecord]) -> Group:
         told = record.error or describe(record)
         finished.add_row(str(record.number), told, f"{record.seconds:.0f}", accuracy)
     front = _table("front", *(heading(name) for name in objectives))
-    for record in on_front[-_MAX_FRONT_ROWS:]:
-        values = [_value(record, name) for name in objectives]
+    points: dict[tuple[str, ...], TrialRecord] = {}
+    for record in on_front:
+        points.setdefault(tuple(_value(record, name) for name in objectives), record)
+    for values, record in list(points.items())[-_MAX_FRONT_ROWS:]:
         front.add_row(str(record.number), describe(record), *values)
     parts = [_headline(progress), running, finished, front]
-    if len(on_front) > _MAX_FRONT_ROWS:
-        parts.append(Text(f"and {len(on_front) - _MAX_FRONT_ROWS} cheaper ones"))
+    if len(points) > _MAX_FRONT_ROWS:
+        parts.append(Text(f"and {len(points) - _MAX_FRONT_ROWS} cheaper ones"))
     return Group(*parts)
 
 
@@ -137,7 +149,7 @@ def _headline(progress: Progress) -> Text:
     left = time_left(progress)
     line = f"{progress.study.name}: {len(records)}{of} trials ({told}), {clock(progress.seconds)}"
     if progress.stopping:
-        line += ", stopping: what runs will be resumed"
+        line += ", stopping: what runs will be resumed; Ctrl-C again ends at once"
     elif left is not None:
         line += f", about {clock(left)} left"
     return Text(line, style="bold")

@@ -6,6 +6,7 @@ never sees half of one. The layout is public; other tools read it.
 
 import os
 import platform
+import shutil
 import subprocess
 from collections.abc import Iterable
 from dataclasses import asdict, fields
@@ -15,8 +16,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
+from search.driver_lock import driver_lock, is_searched
 from search.study import Study
 from search.trial_record import TrialRecord
 from spaces.errors import UserError
@@ -24,6 +26,7 @@ from spaces.recipe import RECIPE_FIELDS, Recipe
 from spaces.yaml_files import read_yaml_mapping, write_yaml
 from trainables.cost import COST_COLUMNS
 from trainables.images import ImageData
+from trainables.splits import SPLITS
 from trainables.training import EpochMetrics
 
 STUDY_FILE = "study.yaml"
@@ -39,23 +42,13 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = FileLock(path / TUNE_FOLDER / "driver.lock")
-
-    @staticmethod
-    def check(path: Path, *, resume: bool) -> None:
-        """Raise UserError where a run is in the way, or where there is none to go on with."""
-        if resume and not (path / STUDY_FILE).exists():
-            raise UserError(f"{path}: no search was begun here; leave out --resume")
-        if not resume and path.exists():
-            raise UserError(
-                f"{path} exists; go on with it by --resume, or give the study another name"
-            )
+        self._lock = driver_lock(path)
 
     @classmethod
     def create(cls, study: Study, data: ImageData) -> "RunFolder":
         """Make the folder. Raises UserError where it exists: a run is never overwritten."""
         path = study.folder
-        cls.check(path, resume=False)
+        check_run_folder(study, data, resume=False)
         try:
             path.mkdir(parents=True)
             (path / TUNE_FOLDER).mkdir()
@@ -74,17 +67,16 @@ class RunFolder:
         Raises UserError where there is none, where another driver is at work in it, or where the
         data, the space or the objectives are not those that it began with.
         """
-        path = study.folder
-        cls.check(path, resume=True)
-        folder = cls(path)
+        check_run_folder(study, data, resume=True)
+        folder = cls(study.folder)
         folder._acquire()
-        now = {**study.resolved(), _PROVENANCE: _provenance(study, data)}
-        try:
-            _check_unchanged(path / STUDY_FILE, now)
-        except UserError:
-            folder.close()
-            raise
-        _replace(path / STUDY_FILE, write_yaml(now).encode())
+        now = _provenance(study, data)
+        provenance = dict(read_yaml_mapping(folder.path / STUDY_FILE)[_PROVENANCE])
+        resumed = {name: now[name] for name in ("versions", "git_commit", "machine")}
+        provenance["resumed"] = [*provenance.get("resumed", []), resumed]
+        provenance["overrides"] = study.overrides
+        content = {**study.resolved(), _PROVENANCE: provenance}
+        _replace(folder.path / STUDY_FILE, write_yaml(content).encode())
         return folder
 
     def write_tables(self, records: Iterable[TrialRecord]) -> None:
@@ -116,6 +108,13 @@ class RunFolder:
         found = [path for path in (self.path / TUNE_FOLDER).glob(pattern) if any(path.iterdir())]
         return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
 
+    def keep_checkpoint(self, record: TrialRecord) -> None:
+        """Remove what a trial that is over left behind in any session, but for what it keeps."""
+        kept = self.path / record.checkpoint if record.checkpoint else None
+        for path in self.checkpoints(record.number):
+            if path != kept:
+                shutil.rmtree(path, ignore_errors=True)
+
     def close(self) -> None:
         self._lock.release()
 
@@ -131,20 +130,44 @@ def trial_folder_name(number: int) -> str:
     return f"trial-{number:05d}"
 
 
-def _check_unchanged(path: Path, now: dict[str, Any]) -> None:
-    """Raise UserError where a study.yaml tells of other data, space or objectives than now."""
-    stored = read_yaml_mapping(path)
+def check_run_folder(study: Study, data: ImageData, *, resume: bool) -> None:
+    """Raise UserError where a study can't begin in its folder, or go on there."""
+    path = study.folder
+    begun = (path / STUDY_FILE).exists()
+    if path.exists() and not begun:
+        raise UserError(
+            f"{path} exists and holds no search; delete it, or give the study another name"
+        )
+    if begun and not resume:
+        raise UserError(f"{path} exists; go on with it by --resume, or give the study another name")
+    if resume and not begun:
+        raise UserError(f"{path}: no search was begun here; leave out --resume")
+    if begun:
+        _check_unchanged(study, data)
+        if is_searched(path):
+            raise UserError(f"{path}: another search is at work in this folder")
+
+
+def _check_unchanged(study: Study, data: ImageData) -> None:
+    path = study.folder / STUDY_FILE
+    stored, now = read_yaml_mapping(path), study.resolved()
     provenance = stored.get(_PROVENANCE)
     if not isinstance(provenance, dict):
         raise UserError(f"{path}: damaged, {_PROVENANCE} is missing; restore it")
     changed = [name for name in ("space", "objectives") if stored.get(name) != now[name]]
-    if provenance.get("data_digest") != now[_PROVENANCE]["data_digest"]:
+    if provenance.get("data_digest") != data.digest:
         changed.append("data")
-    if changed:
-        raise UserError(
-            f"{path.parent}: {' and '.join(changed)} changed since this search began; change back,"
-            " or give the study another name"
-        )
+    if not changed:
+        return
+    fields = {}
+    if "space" in changed and isinstance(stored.get("space"), dict):
+        old, new = stored["space"], now["space"]
+        fields = {name for name in {*old, *new} if old.get(name) != new.get(name)}
+    which = f" ({', '.join(sorted(fields))})" if fields else ""
+    raise UserError(
+        f"{study.folder}: {' and '.join(changed)}{which} changed since this search began; change"
+        " back, or give the study another name"
+    )
 
 
 def _trial_row(record: TrialRecord) -> dict[str, Any]:
@@ -209,6 +232,8 @@ def _provenance(study: Study, data: ImageData) -> dict[str, Any]:
         "data_name": data.name,
         "data_digest": data.digest,
         "num_classes": len(data.classes),
+        "num_images": {split: len(data.rows(split)) for split in SPLITS},
+        "overrides": study.overrides,
     }
 
 

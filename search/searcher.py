@@ -9,36 +9,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from optuna.trial import TrialState
 from ray.tune import Callback
 from ray.tune.experiment import Trial as RayTrial
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
 from search.ledger import Ledger, SpaceExhaustedError
+from search.run_folder import RunFolder
 from search.trial_record import TrialRecord
 from trainables.training import EpochMetrics
 from trainables.trial import EPOCHS, FAILURE
 
-# So many failures and nothing finished: the study is wrong, not a recipe.
-MAX_FAILURES_FROM_START = 8
 _NUMBER = "number"
 
 
 def trial_number(trial: RayTrial) -> int:
     """Optuna's number of the trial that Ray runs."""
     return trial.config[_NUMBER]
-
-
-def gives_up(ledger: Ledger) -> bool:
-    """Whether everything has failed so far, often enough to say that it always will."""
-    records = ledger.records.values()
-    num_failed = sum(record.state == TrialState.FAIL for record in records)
-    return num_failed >= MAX_FAILURES_FROM_START and not any(
-        record.state == TrialState.COMPLETE
-        or (record.state == TrialState.RUNNING and record.epochs)
-        for record in records
-    )
 
 
 class LedgerSearcher(Searcher):
@@ -87,7 +74,9 @@ class LedgerSearcher(Searcher):
 class Recorder(Callback):
     """Takes what Ray reports into the ledger, and the ledger into the run folder."""
 
-    def __init__(self, ledger: Ledger, folder: Path, *, after_step: Callable[[], None]) -> None:
+    def __init__(
+        self, ledger: Ledger, folder: RunFolder, *, after_step: Callable[[], None]
+    ) -> None:
         """after_step: called often, also when nothing happened; it decides what to do when."""
         self._ledger = ledger
         self._folder = folder
@@ -118,29 +107,30 @@ class Recorder(Callback):
         **info: Any,
     ) -> None:
         number = trial_number(trial)
-        self._remove(self._checkpoints.get(number))
+        before = self._checkpoints.get(number)
         path = Path(checkpoint.path).resolve()
-        self._checkpoints[number] = str(path.relative_to(self._folder.resolve()))
+        self._checkpoints[number] = str(path.relative_to(self._folder.path.resolve()))
+        if before is not None:
+            shutil.rmtree(self._folder.path / before, ignore_errors=True)
 
     def on_trial_complete(
         self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any
     ) -> None:
         number = trial_number(trial)
+        before = self._ledger.front()
         if number in self._failures:
             self._ledger.fail(number, self._failures[number])
         else:
             self._ledger.complete(number, checkpoint=self._checkpoints.get(number))
-        for dropped in self._ledger.drop_dominated_checkpoints():
-            self._remove(dropped)
+        for record in (*before, self._ledger.records[number]):
+            self._folder.keep_checkpoint(record)
 
     def on_trial_error(
         self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any
     ) -> None:
-        self._ledger.fail(trial_number(trial), _reason(trial))
-
-    def _remove(self, checkpoint: str | None) -> None:
-        if checkpoint is not None:
-            shutil.rmtree(self._folder / checkpoint, ignore_errors=True)
+        number = trial_number(trial)
+        self._ledger.fail(number, _reason(trial))
+        self._folder.keep_checkpoint(self._ledger.records[number])
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing, as in LedgerSearcher."""

@@ -18,7 +18,7 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass
 
-from analysis.columns import ACCURACY, COSTS
+from analysis.columns import ACCURACY, COSTS, DEFAULT_OBJECTIVES, Direction
 from spaces.errors import UserError
 from spaces.narrowing import narrow
 from spaces.recipe import Recipe, describe_mistakes, read_recipe
@@ -26,8 +26,7 @@ from spaces.space import SearchSpace
 from spaces.space_file import load_space, parse_space
 from spaces.yaml_files import did_you_mean, path_from, read_yaml_mapping, shorten
 
-Direction = Literal["max", "min"]
-DEFAULT_OBJECTIVES: dict[str, Direction] = {ACCURACY: "max", "effective_gflops": "min"}
+DEFAULT_TRIALS = 64
 _CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
@@ -80,6 +79,13 @@ class Resources:
     cpus: Annotated[int, Field(ge=1)] = 1
     gpus: Annotated[float, Field(ge=0)] = 0.0
 
+    @field_validator("gpus")
+    @classmethod
+    def _is_a_part_of_one_or_whole(cls, gpus: float) -> float:
+        if gpus > 1 and gpus != int(gpus):
+            raise ValueError(f"{gpus:g} is neither a part of one GPU nor a whole number of them")
+        return gpus
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
 class _StudyFile:
@@ -91,7 +97,7 @@ class _StudyFile:
     objectives: dict[str, Direction] = Field(default_factory=lambda: dict(DEFAULT_OBJECTIVES))
     sampler: SamplerSettings = Field(default_factory=SamplerSettings)
     early_stopping: EarlyStoppingSettings = Field(default_factory=EarlyStoppingSettings)
-    budget: Budget = Field(default_factory=lambda: Budget(trials=64))
+    budget: Budget = Field(default_factory=lambda: Budget(trials=DEFAULT_TRIALS))
     resources: Resources = Field(default_factory=Resources)
     storage: str = "runs"
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
@@ -103,7 +109,10 @@ class _StudyFile:
     @classmethod
     def _names_a_folder(cls, name: str) -> str:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-            raise ValueError(f"{name!r} names a folder: use letters, digits, dots, - and _")
+            raise ValueError(
+                f"{name!r} is to name a folder everywhere: use a-z, A-Z, 0-9, dots, - and _, and"
+                " begin with a letter or digit"
+            )
         return name
 
     @field_validator("space", mode="before")
@@ -150,6 +159,8 @@ class Study:
     resources: Resources
     storage: Path
     seed: int
+    overrides: dict[str, Any]
+    """What the command line said in place of the file; a resume says it again."""
 
     @property
     def folder(self) -> Path:
@@ -186,19 +197,41 @@ def load_study(
     trials: int | None = None,
     hours: float | None = None,
     seed: int | None = None,
+    resume: bool = False,
 ) -> Study:
     """Read a study file; the keyword arguments override what it says.
 
     fixes: recipe field -> dimension, as in a space file; see `spaces.narrowing.narrow`.
+    resume: what is not overridden now is overridden as when the search began.
     Relative paths start at the file. Raises UserError with a line for each mistake.
     """
+    given = {"fixes": dict(fixes or {}), "trials": trials, "hours": hours, "seed": seed}
+    given = {name: value for name, value in given.items() if value not in (None, {})}
+    study = _load(path, given)
+    if resume:
+        before = _overrides_before(study.folder)
+        if any(name not in given for name in before):
+            study = _load(path, {**before, **given})
+    return study
+
+
+def _overrides_before(folder: Path) -> dict[str, Any]:
+    """The overrides that the search in a run folder began or went on with."""
+    if not (folder / "study.yaml").exists():
+        return {}
+    provenance = read_yaml_mapping(folder / "study.yaml").get("provenance")
+    overrides = provenance.get("overrides") if isinstance(provenance, Mapping) else None
+    return dict(overrides) if isinstance(overrides, Mapping) else {}
+
+
+def _load(path: Path, overrides: dict[str, Any]) -> Study:
     content = read_yaml_mapping(path)
-    overrides = {"trials": trials, "hours": hours}
-    budget = {name: value for name, value in overrides.items() if value is not None}
-    if budget and isinstance(content.get("budget", {}), Mapping):
-        content["budget"] = {**content.get("budget", {}), **budget}
-    if seed is not None:
-        content["seed"] = seed
+    budget = {name: overrides[name] for name in ("trials", "hours") if name in overrides}
+    written = content.get("budget", {"trials": DEFAULT_TRIALS})
+    if budget and isinstance(written, Mapping):
+        content["budget"] = {**written, **budget}
+    if "seed" in overrides:
+        content["seed"] = overrides["seed"]
     try:
         # Through JSON, where strict types still let a mapping become a dataclass.
         written = json.dumps(content, default=str)
@@ -209,10 +242,10 @@ def load_study(
     except ValidationError as error:
         lines = describe_mistakes(error, _known_names())
         raise UserError("\n".join(f"{path}: {line}" for line in lines)) from None
-    return _resolve(file, path, fixes or {})
+    return _resolve(file, path, overrides)
 
 
-def _resolve(file: _StudyFile, path: Path, fixes: Mapping[str, Any]) -> Study:
+def _resolve(file: _StudyFile, path: Path, overrides: dict[str, Any]) -> Study:
     folder = path.parent.resolve()
     if isinstance(file.space, str):
         space = load_space(file.space, folder, seed=file.seed)
@@ -223,8 +256,8 @@ def _resolve(file: _StudyFile, path: Path, fixes: Mapping[str, Any]) -> Study:
         )
     enqueue = (*_read_enqueued(file.enqueue, folder, file.seed), *space.enqueue)
     space = replace(space, enqueue=tuple(dict.fromkeys(enqueue)))
-    if fixes:
-        space = narrow(space, fixes)
+    if "fixes" in overrides:
+        space = narrow(space, overrides["fixes"])
     return Study(
         name=file.name,
         data=path_from(file.data.path, folder),
@@ -236,6 +269,7 @@ def _resolve(file: _StudyFile, path: Path, fixes: Mapping[str, Any]) -> Study:
         resources=file.resources,
         storage=path_from(file.storage, folder),
         seed=file.seed,
+        overrides=overrides,
     )
 
 
@@ -245,7 +279,7 @@ def _read_enqueued(listed: list[str], folder: Path, seed: int) -> list[Recipe]:
     for entry in listed:
         path = path_from(entry, folder)
         if path.suffix in (".yaml", ".yml") and "enqueue" not in read_yaml_mapping(path):
-            recipes.append(read_recipe(path))
+            recipes.append(read_recipe(path, seed=seed))
             continue
         space = load_space(entry, folder, seed=seed)
         if not space.enqueue:

@@ -39,9 +39,6 @@ class Fixed:
     def extremes(self) -> tuple[Value, ...]:
         return (self.value,)
 
-    def describe(self) -> str:
-        return _show(self.value)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
@@ -58,9 +55,6 @@ class Choice:
     @property
     def extremes(self) -> tuple[Value, ...]:
         return self.values
-
-    def describe(self) -> str:
-        return "one of " + ", ".join(_show(value) for value in self.values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,10 +78,6 @@ class IntRange:
     def extremes(self) -> tuple[Value, ...]:
         return (self.low, self.high)
 
-    def describe(self) -> str:
-        step = f" in steps of {self.step}" if self.step != 1 else ""
-        return f"{self.low} to {self.high}{step}{', log' if self.log else ''}"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FloatRange:
@@ -109,10 +99,6 @@ class FloatRange:
     @property
     def extremes(self) -> tuple[Value, ...]:
         return (self.low, self.high)
-
-    def describe(self) -> str:
-        step = f" in steps of {self.step:g}" if self.step else ""
-        return f"{self.low:g} to {self.high:g}{step}{', log' if self.log else ''}"
 
 
 Dimension: TypeAlias = Fixed | Choice | IntRange | FloatRange
@@ -212,11 +198,3 @@ def _is_number(value: Any) -> bool:
 
 def _keys(written: Mapping[Any, Any]) -> str:
     return ", ".join(str(key) for key in written) or "nothing"
-
-
-def _show(value: Value) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -110,13 +110,16 @@ def recipe_from(values: Mapping[str, Any]) -> Recipe:
         raise UserError("\n".join(describe_mistakes(error, RECIPE_FIELDS))) from None
 
 
-def read_recipe(path: Path) -> Recipe:
+def read_recipe(path: Path, *, seed: int | None = None) -> Recipe:
     """Read a recipe file; a relative path of weights starts at the file.
 
+    seed: the recipe's where the file names none.
     Raises UserError with the file's name and a line for each mistake.
     """
     values = read_yaml_mapping(path)
     values.pop(NUMBERS, None)
+    if seed is not None:
+        values = {"seed": seed, **values}
     if isinstance(values.get("weights"), str):
         values["weights"] = resolve_weights(values["weights"], path.parent)
     try:

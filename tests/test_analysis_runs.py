@@ -76,6 +76,7 @@ def test_a_run_without_a_finished_trial_says_how_far_it_is(tmp_path):
 def test_a_run_that_has_recorded_nothing_yet_is_read_as_empty(tmp_path):
     path = write_run(tmp_path / "run", [])
     (path / "trials.parquet").unlink()
+    (path / "tune").mkdir()
     (path / "epochs.parquet").unlink()
     run = read_run(path)
     assert sum(run.counts().values()) == 0
@@ -195,7 +196,7 @@ def test_numbers_are_written_with_three_digits(number, written):
         ("batch_norm", np.bool_(True), "yes"),
         ("learning_rate", 0.00123456, "0.00123"),
         ("width", 1.0, "1"),
-        ("weights", "/data/mobilenet_v2.pth", "mobilenet_v2.pth"),
+        ("weights", "/data/mobilenet_v2.pth", "mobilenet_v2"),
         ("model", "resnet18", "resnet18"),
     ],
 )

@@ -45,7 +45,7 @@ def test_the_efficiency_of_a_model_without_flops_is_left_out(tmp_path):
 
 def test_the_table_shows_the_front_and_marks_its_knee(run):
     text = printed(front_table(run))
-    assert "3 of 7 trials (4 complete, 1 pruned, 1 failed, 1 running)" in text
+    assert "3 of 7 trials (4 complete, 1 pruned, 1 failed, 1 unfinished)" in text
     assert "1*" in text
     for words in ("mobilenet_v2", "90.0", "0.0500", "857k", "44.7", "1,200"):
         assert words in text
@@ -86,3 +86,12 @@ def test_every_objective_is_in_the_table(tmp_path):
     )
     headings = [str(column.header) for column in front_table(run).columns]
     assert {"latency (ms)", "GBOPs", "GFLOPs"} <= set(headings)
+
+
+def test_trials_with_the_same_numbers_are_one_row_that_counts_them(tmp_path):
+    rows = [trial_row(n, 0.5, 0.1, learning_rate=0.001 * (n + 1)) for n in range(4)]
+    run = read_run(write_run(tmp_path / "run", rows))
+    text = " ".join(printed(front_table(run)).split())
+    assert "(and 3 more with these numbers)" in text
+    assert "all with baseline_cnn, 112 px, batch 32, adam, 10 epochs" in text
+    assert len(front_records(run)) == 4

@@ -14,7 +14,7 @@ import pytest
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from search.ledger import Ledger, SpaceExhaustedError
+from search.ledger import MAX_FAILURES_FROM_START, Ledger, SpaceExhaustedError
 from search.optuna_storage import JOURNAL, create_study, load_study
 from search.trial_record import TrialRecord
 from spaces.errors import UserError
@@ -279,7 +279,6 @@ def test_a_trial_is_not_told_twice(tmp_path: Path):
 def test_what_was_recorded_comes_back_from_the_storage(tmp_path: Path):
     run = Run(tmp_path)
     run.search(trials=12)
-    run.ledger.drop_dominated_checkpoints()
     run.ledger.seconds_searched = 12.5
     before = [asdict(record) for record in run.ledger.records.values()]
     run.reopen()
@@ -528,13 +527,8 @@ def test_the_front_equals_a_brute_force_search_from_the_cheapest_on(seed: int, t
 
 def test_checkpoints_of_dominated_trials_are_dropped_for_good(tmp_path: Path):
     run = Run(tmp_path)
-    dropped: list[str] = []
-    for _ in range(20):
-        run.finish(run.ask())
-        dropped += run.ledger.drop_dominated_checkpoints()
+    run.search(trials=20)
     front = {record.number for record in run.ledger.front()}
-    finished = {record.number for record in run.ledger.in_state(TrialState.COMPLETE)}
-    assert sorted(dropped) == sorted(f"tune/trial-{number}" for number in finished - front)
     for _ in range(2):
         kept = {r.number for r in run.ledger.records.values() if r.checkpoint is not None}
         assert kept == front
@@ -547,3 +541,37 @@ def test_the_outcome_of_a_trial_can_be_read_by_optuna_alone(tmp_path: Path):
     run.search(trials=3)
     study = optuna.load_study(study_name="test", storage=run.study._storage)
     assert [Recipe(**trial.user_attrs["recipe"]) for trial in study.trials] == run.recipes
+
+
+def test_a_search_whose_first_trials_all_fail_is_given_up(tmp_path: Path):
+    run = Run(tmp_path)
+    for count in range(MAX_FAILURES_FROM_START):
+        assert not run.ledger.gives_up(), count
+        run.ledger.fail(run.ask().number, "out of memory")
+    assert run.ledger.gives_up()
+    # Whoever resumes has mended something: what failed before counts no more.
+    run.reopen()
+    assert not run.ledger.gives_up()
+
+
+def test_one_trial_that_trains_or_finished_keeps_a_search_going(tmp_path: Path):
+    run = Run(tmp_path)
+    record = run.ask()
+    for _ in range(2 * MAX_FAILURES_FROM_START):
+        run.ledger.fail(run.ask().number, "out of memory")
+    assert run.ledger.gives_up()
+    record.add_epochs([metrics(1, 0.5)])
+    assert not run.ledger.gives_up()
+    run.ledger.complete(record.number)
+    assert not run.ledger.gives_up()
+
+
+def test_recipes_are_enqueued_once_however_often_that_is_asked_for(tmp_path: Path):
+    run = Run(tmp_path)
+    recipes = [Recipe(input_size=64, learning_rate=1e-3), Recipe(epochs=7)]
+    run.ledger.enqueue(recipes[:1])  # and then the driver was killed
+    run.reopen()
+    run.ledger.enqueue(recipes)
+    assert [recipe_of(run.ask()) for _ in range(2)] == recipes
+    run.ledger.enqueue(recipes)
+    assert recipe_of(run.ask()) not in recipes

@@ -107,9 +107,27 @@ def test_clocks_read_as_clocks(seconds: float, told: str):
     assert clock(seconds) == told
 
 
-def test_without_a_terminal_every_finished_trial_is_one_line_once(study: Study, ledger: Ledger):
+def test_what_was_finished_before_a_resume_is_no_news(study: Study, ledger: Ledger):
     file = io.StringIO()
     with LiveTable(Console(file=file, width=200)) as live:
+        live.show(progress(study, ledger))
+    assert file.getvalue() == ""
+
+
+def test_without_a_terminal_every_finished_trial_is_one_line_once(
+    study: Study, ledger: Ledger, tmp_path: Path
+):
+    file = io.StringIO()
+    before = Ledger(
+        create_study(tmp_path, "before", study.directions),
+        space=study.space,
+        objectives=study.objectives,
+        sampler="random",
+        seed=0,
+        measure=lambda recipe: recipe_cost(recipe, 3),
+    )
+    with LiveTable(Console(file=file, width=200)) as live:
+        live.show(progress(study, before))
         live.show(progress(study, ledger))
         live.show(progress(study, ledger))
     lines = file.getvalue().splitlines()

@@ -7,12 +7,14 @@ import pytest
 from optuna.study import StudyDirection
 
 from analysis.columns import COSTS
+from search.run_folder import RunFolder
 from search.study import Study, load_study
 from spaces.errors import UserError
 from spaces.recipe import Recipe
 from spaces.space_file import load_space
 from spaces.yaml_files import write_yaml
 from trainables.cost import COST_COLUMNS
+from trainables.images import ImageData
 
 MINIMAL: dict[str, Any] = {"name": "tiny", "data": {"path": "data"}, "space": "quick"}
 # The example of the design, early stopping left out until it is built.
@@ -46,6 +48,12 @@ def mistakes_in(folder: Path, content: dict[str, Any]) -> list[str]:
     with pytest.raises(UserError) as caught:
         load_study(path)
     return [line.removeprefix(f"{path}: ") for line in str(caught.value).splitlines()]
+
+
+NAMES_A_FOLDER = (
+    "is to name a folder everywhere: use a-z, A-Z, 0-9, dots, - and _, and begin with a letter or"
+    " digit"
+)
 
 
 def test_the_costs_of_study_files_are_the_costs_that_are_measured():
@@ -127,8 +135,8 @@ def test_every_mistake_is_told_at_once_with_its_path(tmp_path: Path):
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"name": "a/b"}, "name: 'a/b' names a folder: use letters, digits, dots, - and _"),
-        ({"name": ".."}, "name: '..' names a folder: use letters, digits, dots, - and _"),
+        ({"name": "a/b"}, f"name: 'a/b' {NAMES_A_FOLDER}"),
+        ({"name": ".."}, f"name: '..' {NAMES_A_FOLDER}"),
         ({"name": 5}, "name: 5 should be a valid string"),
         ({"budget": {}}, "budget: give trials, hours or both, or the search would never end"),
         ({"budget": {"hours": True}}, "budget.hours: True should be a valid number"),
@@ -177,7 +185,7 @@ def test_arguments_override_the_file(tmp_path: Path):
     assert study.space.rules["batch_size"].dimension.extremes == (16,)
     assert load_study(path, hours=0.5).budget.hours == 0.5
     study = load_study(write(tmp_path, MINIMAL), hours=0.5)
-    assert (study.budget.trials, study.budget.hours) == (None, 0.5)
+    assert (study.budget.trials, study.budget.hours) == (64, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -302,3 +310,19 @@ def test_the_rest_of_yaml_gives_no_traceback_either(tmp_path: Path, text: str):
     path.write_text(f"name: x\nspace: quick\n{text}")
     with pytest.raises(UserError, match=r"study\.yaml: "):
         load_study(path)
+
+
+def test_a_resume_says_again_what_the_command_line_said_at_the_beginning(
+    tmp_path: Path, demo_data: ImageData
+):
+    path = write(tmp_path, {**MINIMAL, "data": {"path": str(demo_data.path)}})
+    begun = load_study(path, trials=3, seed=9, fixes={"batch_size": 16, "input_size": 48})
+    RunFolder.create(begun, demo_data).close()
+    resumed = load_study(path, resume=True)
+    assert resumed.resolved() == begun.resolved()
+    larger = load_study(path, trials=5, resume=True)
+    assert larger.budget.trials == 5
+    assert larger.space.to_dict() == begun.space.to_dict()
+    RunFolder.reopen(larger, demo_data).close()
+    assert load_study(path, resume=True).budget.trials == 5
+    assert load_study(path).overrides == {}

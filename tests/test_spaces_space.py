@@ -242,11 +242,3 @@ def test_the_values_of_a_field_are_its_extremes_its_default_and_those_to_be_trie
     assert space.values_of("input_size") == (224, 64, 96)
     assert space.values_of("width") == (1.0, 0.5, 0.25)
     assert space.values_of("epochs") == (10,)
-
-
-@pytest.mark.parametrize("name", shipped_spaces())
-def test_every_line_can_be_said_in_words(name: str):
-    for rule in load_space(name).rules.values():
-        assert rule.dimension.describe()
-    assert load_space("animals").rules["epochs"].dimension.describe() == "4 to 30"
-    assert load_space("quick").rules["batch_norm"].dimension.describe() == "one of false, true"

@@ -67,7 +67,7 @@ def check_enough(counts: Sequence[int], classes: Sequence[str]) -> None:
     """Raise UserError with a line for each class that has too few different images to split."""
     lines = [
         f"{name}: {count} different image{'s' * (count != 1)}; a class needs at least"
-        f" {len(SPLITS)}, one for each split"
+        f" {len(SPLITS)}, one for each split; add images or take its folder out"
         for name, count in zip(classes, counts, strict=True)
         if count < len(SPLITS)
     ]

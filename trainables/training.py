@@ -50,7 +50,7 @@ class EpochMetrics:
     """Of training and validation, on the wall."""
 
 
-class TrainingFailedError(RuntimeError):
+class TrainingFailedError(UserError):
     """The recipe can't be trained to an end: its loss is no longer a number."""
 
 
@@ -248,5 +248,5 @@ def save_model(training: Training, path: Path) -> None:
     """
     try:
         torch.save(training.model.state_dict(), path)
-    except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError for a lost folder
+    except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError too
         raise UserError(f"can't write {path}: {error}") from None

@@ -2,7 +2,6 @@
 
 import pickle
 import time
-import traceback
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,17 +10,19 @@ import torch
 from ray import tune
 from ray.tune.result import DONE, SHOULD_CHECKPOINT
 
-from spaces.errors import UserError
 from spaces.recipe import recipe_from
+from trainables.failures import describe_failure
 from trainables.images import ImageData, open_data
-from trainables.training import Training, TrainingFailedError
+from trainables.training import Training
 
 CHECKPOINT_FILE = "training.pt"
 # The driver reads these keys of a result.
 EPOCHS = "epochs"
 FAILURE = "failure"
-# An interrupted trial loses at most about this much work; its last epoch is always kept.
-CHECKPOINT_PERIOD_SECONDS = 30.0
+# A trial saves itself after its last epoch, and meanwhile as often as that takes a twentieth of its
+# time, but not more often than this: what an interruption loses is as little as it may cost.
+_MIN_CHECKPOINT_PERIOD_SECONDS = 2.0
+_MAX_CHECKPOINT_SHARE = 0.05
 
 
 class Trial(tune.Trainable):
@@ -41,9 +42,12 @@ class Trial(tune.Trainable):
 
     def _begin(self, config: dict[str, Any]) -> None:
         self._config = config
-        # The last recipe's model goes before the next one's comes.
+        # The last recipe's model goes before the next one's comes, also for those beside us.
         self._training: Training | None = None
-        self._checkpointed = time.monotonic()
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+        self._saved = time.monotonic()
+        self._save_seconds = 0.0
         torch.set_num_threads(config["threads"])
 
     def step(self) -> dict[str, Any]:
@@ -55,7 +59,8 @@ class Trial(tune.Trainable):
             self._training = None
             return {EPOCHS: [], FAILURE: describe_failure(error), DONE: True}
         done = self._training is not None and self._training.done
-        due = time.monotonic() - self._checkpointed > CHECKPOINT_PERIOD_SECONDS
+        period = max(_MIN_CHECKPOINT_PERIOD_SECONDS, self._save_seconds / _MAX_CHECKPOINT_SHARE)
+        due = time.monotonic() - self._saved > period
         return {EPOCHS: epochs, FAILURE: None, DONE: done, SHOULD_CHECKPOINT: done or due}
 
     def _run_epoch(self) -> list[dict[str, Any]]:
@@ -77,8 +82,11 @@ class Trial(tune.Trainable):
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         assert self._training is not None
+        started = time.monotonic()
         torch.save(self._training.state_dict(), Path(checkpoint_dir) / CHECKPOINT_FILE)
-        self._checkpointed = time.monotonic()
+        self._saved = time.monotonic()
+        # Ray copies what was written into the run folder: count it twice.
+        self._save_seconds = 2 * (self._saved - started)
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Ray's way of going on after it moved a trial; ours is config["resume_from"]."""
@@ -89,25 +97,12 @@ class Trial(tune.Trainable):
 def _load(training: Training, file: Path) -> bool:
     """Go on from a checkpoint, if it is whole: one is not that was being written in a crash."""
     try:
-        state = torch.load(file, map_location=training.device, weights_only=True)
+        # load_state_dict moves what belongs on the GPU; the optimiser's step counts do not.
+        state = torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError):
         return False
     training.load_state_dict(state)
     return True
-
-
-def describe_failure(error: BaseException) -> str:
-    """One line for the run's table: what went wrong, and where when it is not the user's error."""
-    text = " ".join(str(error).split()) or "no message"
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return f"out of memory: {text}"
-    if "can't allocate memory" in text:  # torch's CPU allocator raises a bare RuntimeError
-        return f"out of memory: {text}"
-    if isinstance(error, UserError | TrainingFailedError):
-        return text
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {text}{where}"
 
 
 def _breaks_the_process(error: Exception) -> bool:

@@ -12,7 +12,9 @@ app = typer.Typer(
 )
 
 Out = Annotated[Path, typer.Argument(help="The folder to make; it must not exist.")]
-Size = Annotated[int, typer.Option(help="Height and width of the stored images, in pixels.")]
+Size = Annotated[
+    int, typer.Option(min=8, max=2048, help="Height and width of the stored images, in pixels.")
+]
 Seed = Annotated[int, typer.Option(help="Of the split, and of generated images.")]
 
 

@@ -22,7 +22,7 @@ def list_all(as_json: AsJson = False) -> None:
     if as_json:
         print_json([asdict(model) for model in models])
         return
-    table = Table(box=None, caption="at 1,000 classes", caption_justify="left")
+    table = Table(box=None, caption="counted with a head for 1,000 classes", caption_justify="left")
     table.add_column("model")
     for heading in ("input px", "GFLOPs", "parameters", "ImageNet %"):
         table.add_column(heading, justify="right")
@@ -41,8 +41,8 @@ def list_all(as_json: AsJson = False) -> None:
 @app.command()
 def show(
     name: Annotated[str, typer.Argument(help="A model, as `flopwise models list` names it.")],
-    input_size: Annotated[int, typer.Option(help="In pixels.")] = 224,
-    classes: Annotated[int, typer.Option(help="Number of classes.")] = 1000,
+    input_size: Annotated[int, typer.Option(min=8, max=2048, help="In pixels.")] = 224,
+    classes: Annotated[int, typer.Option(min=2, help="Number of classes.")] = 1000,
     as_json: AsJson = False,
 ) -> None:
     """List a model's blocks: the units that `unfrozen` counts, from the end."""

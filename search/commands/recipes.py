@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from search.commands.printing import console, print_json
+from search.commands.printing import console, near, print_json
 
 RecipeFile = Annotated[Path, typer.Argument(help="A recipe file; fields left out take defaults.")]
 
@@ -17,43 +17,42 @@ def train(
     data: Annotated[Path, typer.Option(help="Prepared data.")],
     threads: Annotated[
         int | None,
-        typer.Option(help="CPU threads; those of the exported trial, else all cores."),
+        typer.Option(min=1, help="CPU threads; those of the exported trial, else all cores."),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu or cuda; that of the exported trial, else a GPU.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the trained state dict here.")] = None,
 ) -> None:
     """Train one recipe, such as an exported one, and validate it after every epoch."""
-    from search.export import recorded_numbers
-    from spaces.recipe import read_recipe
-    from trainables.images import open_data
-    from trainables.training import save_model, train, use_threads
+    from search.retrain import retrain
 
-    read, recorded = read_recipe(recipe), recorded_numbers(recipe)
-    opened = open_data(data)
-    use_threads(threads or recorded.get("threads"))
     screen = console()
-    screen.print("epoch  train loss  train acc  val loss  accuracy  learning rate  seconds")
-    trained = train(
-        read,
-        opened,
-        lambda epoch: screen.print(
+    heading = "epoch  train loss  train acc  val loss  accuracy  learning rate  seconds"
+    told: list[int] = []
+
+    def report(epoch) -> None:
+        if not told:
+            screen.print(heading)
+        told.append(epoch.epoch)
+        screen.print(
             f"{epoch.epoch:5}  {epoch.train_loss:10.4f}  {epoch.train_accuracy:9.1%}"
             f"  {epoch.val_loss:8.4f}  {epoch.accuracy:8.2%}  {epoch.learning_rate:13.2e}"
             f"  {epoch.seconds:7.1f}"
-        ),
-    )
-    accuracy = trained.history[-1].accuracy
-    told = f"validation accuracy {accuracy:.2%}"
-    if recorded.get("accuracy") is not None:
-        told += f"; the search recorded {recorded['accuracy']:.2%}"
-    screen.print(told)
+        )
+
+    result = retrain(recipe, data, report, threads=threads, device=device, out=out)
+    line = f"validation accuracy {result.accuracy:.2%}"
+    if result.recorded is not None:
+        line += f"; the search recorded {result.recorded:.2%}"
+    screen.print(line)
     if out is not None:
-        save_model(trained, out)
-        screen.print(f"weights: {out}", markup=False, soft_wrap=True)
+        screen.print(f"weights: {near(out)}", markup=False, soft_wrap=True)
 
 
 def cost(
     recipe: RecipeFile,
-    classes: Annotated[int, typer.Option(help="Number of classes.")] = 1000,
+    classes: Annotated[int, typer.Option(min=2, help="Number of classes.")] = 1000,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Print what a recipe's model takes to run, without training it."""
@@ -84,7 +83,7 @@ def cost(
     ):
         table.add_row(name, value, unit)
     screen = console()
-    screen.print(f"{read.model} at {read.input_size} px, {classes} classes", markup=False)
+    screen.print(f"{read.model} at {read.input_size} px, {classes:,} classes", markup=False)
     screen.print(table)
     if found.uncounted:
         screen.print(f"not counted: {', '.join(found.uncounted)}", markup=False, soft_wrap=True)

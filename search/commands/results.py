@@ -16,12 +16,14 @@ def status(run: RunFolder, as_json: AsJson = False) -> None:
     """Say how far a search has come."""
     from analysis.runs import read_run
     from analysis.status import run_status, status_table
+    from search.driver_lock import is_searched
 
     read = read_run(run)
+    searched = is_searched(run)
     if as_json:
-        print_json(run_status(read))
+        print_json(run_status(read, searched=searched))
     else:
-        console().print(status_table(read))
+        console().print(status_table(read, searched=searched))
 
 
 def front(
@@ -75,6 +77,6 @@ def print_front(screen: Console, run: Path, picture: Path | None = None) -> None
     screen.print(front_table(read, width=screen.width))
     plot = front_text(read, width=min(screen.width, 100), colour=screen.is_terminal)
     screen.print(Text.from_ansi(plot))
+    (run / "export").mkdir(exist_ok=True)
     path = picture or run / "export" / "front.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
     screen.print(f"picture: {near(front_picture(read, path))}", markup=False, soft_wrap=True)

@@ -1,5 +1,6 @@
 """`flopwise search`: run a study file, or go on with it."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -11,11 +12,13 @@ from search.commands.printing import console, near, program
 
 def search(
     study: Annotated[Path, typer.Argument(help="The study file.")],
-    trials: Annotated[int | None, typer.Option(help="Override budget.trials.")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Override budget.trials.")] = None,
     hours: Annotated[float | None, typer.Option(help="Override budget.hours.")] = None,
     fix: Annotated[
         list[str] | None,
-        typer.Option(help="field=value: fix or narrow a dimension, as a space file would."),
+        typer.Option(
+            metavar="FIELD=VALUE", help="Fix or narrow a dimension, as a space file would."
+        ),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Override the study's seed.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an earlier run.")] = False,
@@ -33,10 +36,9 @@ def search(
     from search.live import LiveTable
 
     screen = console()
+    of = f" ({loaded.space.name})" if loaded.space.name != loaded.name else ""
     screen.print(
-        f"searching {loaded.space.name} on {near(loaded.data)}\nresults: {near(loaded.folder)}",
-        markup=False,
-        soft_wrap=True,
+        f"{loaded.name}: searching{of} on {near(loaded.data)}", markup=False, soft_wrap=True
     )
     with LiveTable(screen) as live:
         result = run_search(loaded, resume=resume, show=live.show)
@@ -49,12 +51,13 @@ def _tell_end(screen: Console, study: Path, result) -> None:
 
     errors = [record.error for record in result.ledger.records.values() if record.error]
     folder, flopwise = result.folder, program()
+    run = shlex.quote(near(folder))
     if result.ledger.front():
         print_front(screen, folder)
     if result.ending == "interrupted":
         screen.print(
             f"interrupted after {clock(result.seconds)}; go on with:"
-            f" {flopwise} search {study} --resume",
+            f" {flopwise} search {shlex.quote(str(study))} --resume",
             markup=False,
             soft_wrap=True,
         )
@@ -68,9 +71,9 @@ def _tell_end(screen: Console, study: Path, result) -> None:
     if result.ending == "exhausted":
         screen.print("the space holds no more recipes that were not tried")
     screen.print(
-        f"searched for {clock(result.seconds)}; next:\n"
-        f"  {flopwise} front {near(folder)}\n"
-        f"  {flopwise} export {near(folder)} --pick knee",
+        f"searched for {clock(result.seconds)}; results: {near(folder)}; next:\n"
+        f"  {flopwise} front {run}\n"
+        f"  {flopwise} export {run} --pick knee",
         markup=False,
         soft_wrap=True,
     )

@@ -1,0 +1,21 @@
+"""The lock that the one driver of a run folder holds while it is at work."""
+
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+
+def driver_lock(run: Path) -> FileLock:
+    """The lock of a run folder, not yet acquired; the system frees it when its holder dies."""
+    return FileLock(run / "tune" / "driver.lock")
+
+
+def is_searched(run: Path) -> bool:
+    """Whether a driver is at work in a run folder."""
+    try:
+        with driver_lock(run).acquire(blocking=False):
+            return False
+    except Timeout:
+        return True
+    except OSError:  # no such folder, or one that nobody can write to
+        return False
