@@ -5,8 +5,10 @@
 Every way runs in a process of its own, one after the other, on a Ray of its own with so many
 cores. Each trial is one epoch that takes no time; two objectives, the same four dimensions, TPE.
 
-    flopwise              this repo as it is: journal storage, run folder, checkpoints
-    ray tune, reuse       OptunaSearch, class Trainable, reuse_actors=True, a checkpoint at the end
+    flopwise              this repo as it is but for the epoch: costs, journal storage, run folder,
+                          a small CNN built and its checkpoint written in every trial
+    ray tune, reuse       OptunaSearch, class Trainable, reuse_actors=True; no model, an empty
+                          checkpoint at the end
     ray tune              the same without reuse_actors: a process for each trial
 
 Seconds a trial: wall time from the first proposal to the last result / trials. The start of the
@@ -69,16 +71,22 @@ def run_flopwise(trials: int, workers: int) -> dict[str, float]:
 
     from search.engine import Progress, run_search
     from search.study import load_study
+    from spaces.recipe import recipe_from
     from trainables.demo_images import make_demo
+    from trainables.images import open_data
+    from trainables.training import EpochMetrics, Training
     from trainables.trial import Trial
 
     class Idle(Trial):
-        """The whole of our trainable but for the training."""
+        """Our trainable with all of a trial but the epoch: the model is built and checkpointed."""
 
         def _run_epoch(self) -> list[dict[str, Any]]:
-            rate = self._config["recipe"]["learning_rate"]
-            self._training = _Nothing()  # pyright: ignore[reportAttributeAccessIssue]
-            return [_epoch(accuracy=rate)]
+            data = self._data = self._data or open_data(Path(self._config["data"]))
+            training = Training(recipe_from(self._config["recipe"]), data)
+            epoch = _epoch(accuracy=training.recipe.learning_rate)
+            training.history.append(EpochMetrics(**epoch))
+            self._training = training
+            return [epoch]
 
     folder = Path(tempfile.mkdtemp())
     make_demo(folder / "data", classes=3, size=64)
@@ -100,15 +108,6 @@ def run_flopwise(trials: int, workers: int) -> dict[str, float]:
     result = run_search(load_study(folder / "study.yaml"), show=note, trainable=Idle)
     assert len(ends) == trials, f"{result.ending}: {len(ends)} of {trials} trials"
     return _rates(started, list(ends.values()), workers)
-
-
-class _Nothing:
-    """Stands for a finished training."""
-
-    done = True
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
 
 
 def _epoch(accuracy: float) -> dict[str, Any]:

@@ -229,7 +229,9 @@ def wait_until(happens, process: subprocess.Popen[str]) -> None:
 def test_a_search_that_was_interrupted_goes_on_with_every_finished_trial_once(
     demo_data: ImageData, tmp_path: Path
 ):
-    path = write_study(tmp_path, demo_data, space={**SPACE, "epochs": 3}, budget={"trials": 8})
+    # Long enough that the search is under way when the table first shows two finished trials.
+    space = {**SPACE, "epochs": 20, "batch_size": 8}
+    path = write_study(tmp_path, demo_data, space=space, budget={"trials": 8})
     folder = tmp_path / "runs" / "tiny"
     command = [FLOPWISE, "search", path]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
