@@ -66,7 +66,7 @@ def save_picture(figure: Figure, path: Path) -> Path:
 def picture_title(run: Run) -> str:
     """Name, data and number of trials: what a reader of a lone picture needs to know."""
     source = run.study.get("provenance", {}).get("data_name")
-    on = f" on {source}" if source else ""
+    on = f" on {source}" if source and source != run.name else ""
     number = f"{len(run.trials):,} trial" + ("s" if len(run.trials) != 1 else "")
     return f"{run.name}{on}: {number}, {len(run.front())} on the front"
 
