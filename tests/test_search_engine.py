@@ -234,7 +234,13 @@ def test_a_search_that_was_interrupted_goes_on_with_every_finished_trial_once(
     path = write_study(tmp_path, demo_data, space=space, budget={"trials": 8})
     folder = tmp_path / "runs" / "tiny"
     command = [FLOPWISE, "search", path]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    # What is said here holds for the resume too, which does not say it again.
+    process = subprocess.Popen(
+        [*command, "--fix", "width=0.11", "--seed", "5"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
     def some_are_finished() -> bool:
         table = folder / "trials.parquet"
@@ -252,6 +258,8 @@ def test_a_search_that_was_interrupted_goes_on_with_every_finished_trial_once(
     trials = trials_of(folder)
     assert column(trials, "trial") == list(range(8))
     assert set(column(trials, "state")) == {"COMPLETE"}
+    assert set(column(trials, "width")) == {0.11}
+    assert set(column(trials, "seed")) == {5}
     kept = ("trial", "accuracy", "seconds", "learning_rate")
     again = [only(trials[row["trial"]], *kept) for row in finished]
     assert again == [only(row, *kept) for row in finished]

@@ -122,7 +122,8 @@ def _load(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
     ]
     if any(mistakes):
         kind = type(model).__name__
-        raise UserError(f"{source} does not fit {kind}: {'; '.join(filter(None, mistakes))}")
+        told = "; ".join(filter(None, mistakes))
+        raise UserError(f"{source} does not fit {kind} (is it of another model?): {told}")
     # Filled up from the model, so that torch is told of a complete state, with its versions.
     for key, value in state.items():
         own[key] = value

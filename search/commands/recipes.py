@@ -57,9 +57,11 @@ def cost(
 ) -> None:
     """Print what a recipe's model takes to run, without training it."""
     from spaces.recipe import read_recipe
-    from trainables.cost import recipe_cost
 
     read = read_recipe(recipe)
+    # After the file is read: a mistake in it need not wait for torch to be imported.
+    from trainables.cost import recipe_cost
+
     found = recipe_cost(read, classes)
     if as_json:
         print_json(asdict(found))

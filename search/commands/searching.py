@@ -2,7 +2,7 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -30,7 +30,14 @@ def search(
     from search.study import load_study
     from spaces.narrowing import parse_fixes
 
-    loaded = load_study(study, fixes=parse_fixes(fix or []), trials=trials, hours=hours, seed=seed)
+    loaded = load_study(
+        study,
+        fixes=parse_fixes(fix or []),
+        trials=trials,
+        hours=hours,
+        seed=seed,
+        resume=resume,
+    )
     # After the file is read: a mistake in it need not wait for Ray to be imported.
     from search.engine import run_search
     from search.live import LiveTable
@@ -40,9 +47,19 @@ def search(
     screen.print(
         f"{loaded.name}: searching{of} on {near(loaded.data)}", markup=False, soft_wrap=True
     )
-    with LiveTable(screen) as live:
-        result = run_search(loaded, resume=resume, show=live.show)
-    _tell_end(screen, study, result)
+    try:
+        with LiveTable(screen) as live:
+            result = run_search(loaded, resume=resume, show=live.show)
+    except KeyboardInterrupt:  # the second Ctrl-C
+        _tell_resume(screen, study, "ended at once")
+    else:
+        _tell_end(screen, study, result)
+
+
+def _tell_resume(screen: Console, study: Path, how: str) -> NoReturn:
+    command = f"{program()} search {shlex.quote(str(study))} --resume"
+    screen.print(f"{how}; go on with: {command}", markup=False, soft_wrap=True)
+    raise typer.Exit(130)
 
 
 def _tell_end(screen: Console, study: Path, result) -> None:
@@ -55,13 +72,7 @@ def _tell_end(screen: Console, study: Path, result) -> None:
     if result.ledger.front():
         print_front(screen, folder)
     if result.ending == "interrupted":
-        screen.print(
-            f"interrupted after {clock(result.seconds)}; go on with:"
-            f" {flopwise} search {shlex.quote(str(study))} --resume",
-            markup=False,
-            soft_wrap=True,
-        )
-        raise typer.Exit(130)
+        _tell_resume(screen, study, f"interrupted after {clock(result.seconds)}")
     if not result.ledger.front():
         first = f"; the first: {errors[0]}" if errors else ""
         screen.print(
