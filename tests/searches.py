@@ -9,6 +9,7 @@ import yaml
 from ray import cloudpickle
 
 from trainables.images import ImageData
+from trainables.training import EpochMetrics
 from trainables.trial import Trial
 
 # Workers don't have tests/ to import from.
@@ -35,6 +36,19 @@ def write_study(folder: Path, data: ImageData, **changes: Any) -> Path:
     path = folder / "study.yaml"
     path.write_text(yaml.safe_dump(content))
     return path
+
+
+def metrics(epoch: int, accuracy: float, *, seconds: float = 0.5) -> EpochMetrics:
+    """What an epoch came to, made up."""
+    return EpochMetrics(
+        epoch=epoch,
+        train_loss=1.0,
+        train_accuracy=accuracy,
+        val_loss=1.0,
+        accuracy=accuracy,
+        learning_rate=0.1,
+        seconds=seconds,
+    )
 
 
 class DyingTrial(Trial):

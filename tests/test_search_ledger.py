@@ -13,6 +13,7 @@ import optuna
 import pytest
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
+from searches import metrics
 
 from search.ledger import MAX_FAILURES_FROM_START, Ledger, SpaceExhaustedError
 from search.optuna_storage import JOURNAL, create_study, load_study
@@ -21,7 +22,6 @@ from spaces.errors import UserError
 from spaces.recipe import Recipe
 from spaces.space_file import parse_space
 from trainables.cost import Cost
-from trainables.training import EpochMetrics
 
 SAMPLERS = ("tpe", "nsga2", "nsga3", "gp", "random", "qmc")
 CONDITIONAL = {
@@ -59,18 +59,6 @@ def made_up_cost(recipe: Recipe) -> Cost:
         gbops=512 * gflops,
         params=1000,
         size_mb=0.004,
-    )
-
-
-def metrics(epoch: int, accuracy: float) -> EpochMetrics:
-    return EpochMetrics(
-        epoch=epoch,
-        train_loss=1.0,
-        train_accuracy=accuracy,
-        val_loss=1.0,
-        accuracy=accuracy,
-        learning_rate=0.1,
-        seconds=0.5,
     )
 
 

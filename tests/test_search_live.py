@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 from rich.console import Console
-from searches import write_study
+from searches import metrics, write_study
 
 from search.engine import Progress
 from search.ledger import Ledger
@@ -15,19 +15,6 @@ from search.study import Study, load_study
 from search.trial_record import TrialRecord
 from trainables.cost import recipe_cost
 from trainables.images import ImageData
-from trainables.training import EpochMetrics
-
-
-def metrics(epoch: int, accuracy: float, seconds: float = 10.0) -> EpochMetrics:
-    return EpochMetrics(
-        epoch=epoch,
-        train_loss=1.0,
-        train_accuracy=accuracy,
-        val_loss=1.0,
-        accuracy=accuracy,
-        learning_rate=0.1,
-        seconds=seconds,
-    )
 
 
 @pytest.fixture
@@ -39,21 +26,27 @@ def study(demo_data: ImageData, tmp_path: Path) -> Study:
 @pytest.fixture
 def ledger(study: Study, tmp_path: Path) -> Ledger:
     """Two trials complete, one failed, one running at its first epoch."""
-    ledger = Ledger(
-        create_study(tmp_path, "live", study.directions),
+    ledger = empty_ledger(study, tmp_path, "live")
+    records = [asked(ledger) for _ in range(4)]
+    for number, accuracy in ((0, 0.5), (1, 0.75)):
+        records[number].add_epochs(
+            [metrics(1, 0.1, seconds=10.0), metrics(2, accuracy, seconds=10.0)]
+        )
+        ledger.complete(number)
+    ledger.fail(2, "out of memory: 12 GB")
+    records[3].add_epochs([metrics(1, 0.33)])
+    return ledger
+
+
+def empty_ledger(study: Study, folder: Path, name: str) -> Ledger:
+    return Ledger(
+        create_study(folder, name, study.directions),
         space=study.space,
         objectives=study.objectives,
         sampler="random",
         seed=0,
         measure=lambda recipe: recipe_cost(recipe, 3),
     )
-    records = [asked(ledger) for _ in range(4)]
-    for number, accuracy in ((0, 0.5), (1, 0.75)):
-        records[number].add_epochs([metrics(1, 0.1), metrics(2, accuracy)])
-        ledger.complete(number)
-    ledger.fail(2, "out of memory: 12 GB")
-    records[3].add_epochs([metrics(1, 0.33)])
-    return ledger
 
 
 def asked(ledger: Ledger) -> TrialRecord:
@@ -118,14 +111,7 @@ def test_without_a_terminal_every_finished_trial_is_one_line_once(
     study: Study, ledger: Ledger, tmp_path: Path
 ):
     file = io.StringIO()
-    before = Ledger(
-        create_study(tmp_path, "before", study.directions),
-        space=study.space,
-        objectives=study.objectives,
-        sampler="random",
-        seed=0,
-        measure=lambda recipe: recipe_cost(recipe, 3),
-    )
+    before = empty_ledger(study, tmp_path, "before")
     with LiveTable(Console(file=file, width=200)) as live:
         live.show(progress(study, before))
         live.show(progress(study, ledger))
