@@ -180,7 +180,7 @@ class _Session:
         return {
             "recipe": record.recipe.to_dict(),
             "data": str(self._study.data),
-            "device": "cuda" if resources.gpus else "cpu",
+            "device": resources.device,
             "threads": resources.cpus,
             "resume_from": [str(path) for path in self._folder.checkpoints(record.number)],
         }

@@ -5,6 +5,7 @@ from typing import Any
 
 from analysis.choose import choose
 from analysis.runs import read_run
+from search.study import Resources
 from spaces.errors import UserError
 from spaces.recipe import NUMBERS
 from spaces.yaml_files import read_yaml_mapping, write_yaml
@@ -25,6 +26,7 @@ def export_recipe(run: Path, rule: str, out: Path | None = None) -> tuple[Path, 
     read = read_run(run)
     choice = choose(read, rule)
     provenance = read.study.get("provenance", {})
+    resources = Resources(**read.study["resources"])
     numbers = {
         "run": str(read.path.resolve()),
         "trial": choice.trial,
@@ -32,8 +34,8 @@ def export_recipe(run: Path, rule: str, out: Path | None = None) -> tuple[Path, 
         "why": choice.reason,
         **{name: choice.row.get(name) for name in _NUMBER_COLUMNS},
         "params": int(choice.row["params"]),  # analysis reads every number as a float
-        "device": "cuda" if read.study["resources"]["gpus"] else "cpu",
-        "threads": read.study["resources"]["cpus"],
+        "device": resources.device,
+        "threads": resources.cpus,
         "data": read.study["data"]["path"],
         "data_digest": provenance.get("data_digest"),
         "num_classes": provenance.get("num_classes"),

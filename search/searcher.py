@@ -122,7 +122,8 @@ class Recorder(Callback):
             self._ledger.fail(number, self._failures[number])
         else:
             self._ledger.complete(number, checkpoint=self._checkpoints.get(number))
-        for record in (*before, self._ledger.records[number]):
+        overtaken = [record for record in before if record.checkpoint is None]
+        for record in (*overtaken, self._ledger.records[number]):
             self._folder.keep_checkpoint(record)
 
     def on_trial_error(

@@ -79,6 +79,11 @@ class Resources:
     cpus: Annotated[int, Field(ge=1)] = 1
     gpus: Annotated[float, Field(ge=0)] = 0.0
 
+    @property
+    def device(self) -> str:
+        """Torch's word for what a trial runs on."""
+        return "cuda" if self.gpus else "cpu"
+
     @field_validator("gpus")
     @classmethod
     def _is_a_part_of_one_or_whole(cls, gpus: float) -> float:

@@ -92,7 +92,7 @@ class Training:
             _quicken_batch_norm(self.model)
         trained = [weight for weight in self.model.parameters() if weight.requires_grad]
         self._optimizer = build_optimizer(recipe, trained)
-        num_batches = len(_cut(self._train_rows, recipe.batch_size))
+        num_batches = len(_cut_for_training(self._train_rows, recipe.batch_size))
         self._schedule = Schedule(recipe, self._optimizer, num_batches)
         self._augment = build_augmentation(recipe)
         self._class_weights: torch.Tensor | None = None
@@ -157,7 +157,7 @@ class Training:
         set_training(self.model)
         loss_sum = torch.zeros((), device=self.device)
         num_correct = torch.zeros((), device=self.device)
-        batches = _cut(_shuffled(self._train_rows), self.recipe.batch_size)
+        batches = _cut_for_training(_shuffled(self._train_rows), self.recipe.batch_size)
         for images_NCHW, labels_N in self._load(batches):
             if self._augment is not None:
                 images_NCHW = self._augment(images_NCHW)
@@ -184,11 +184,7 @@ class Training:
         loss_sum = torch.zeros((), device=self.device)
         num_correct = torch.zeros((), device=self.device)
         rows = self._validation_rows
-        batches = [
-            rows[start : start + _EVALUATION_BATCH]
-            for start in range(0, len(rows), _EVALUATION_BATCH)
-        ]
-        for images_NCHW, labels_N in self._load(batches):
+        for images_NCHW, labels_N in self._load(_cut(rows, _EVALUATION_BATCH)):
             logits_NK = self.model(normalize(images_NCHW))
             loss_sum += F.cross_entropy(logits_NK, labels_N, reduction="sum")
             num_correct += (logits_NK.argmax(1) == labels_N).sum()
@@ -225,8 +221,12 @@ def _shuffled(rows: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _cut(rows: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
+    return [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+
+
+def _cut_for_training(rows: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
     """Cut rows into batches; a last one of a single image is left out, for batch norm needs two."""
-    batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    batches = _cut(rows, batch_size)
     if len(batches) > 1 and len(batches[-1]) == 1 and batch_size > 1:
         batches.pop()
     return batches
