@@ -11,21 +11,20 @@ from analysis.columns import (
     ACCURACY,
     COSTS,
     FAIL,
-    NUMBERS,
     PRUNED,
     RUNNING,
     amount,
     is_missing,
     plain_row,
 )
-from analysis.front import FloatArray, knee
+from analysis.constraints import Constraint, read_constraint
+from analysis.front import knee
 from analysis.runs import Run, run_recipe
 from spaces.errors import UserError
 from spaces.recipe import Recipe
 from spaces.yaml_files import did_you_mean
 
 RULES = ("knee", "most-accurate", "cheapest")
-_CONSTRAINT = re.compile(r"(?P<column>\w+)\s*(?P<sign>>=|<=|>|<|==|=)\s*(?P<bound>[^\s<>=]+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,23 +41,6 @@ class Choice:
     def recipe(self) -> Recipe:
         """The recipe that this trial trained."""
         return run_recipe(self.row)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Constraint:
-    column: str
-    sign: str
-    bound: float
-
-    def __str__(self) -> str:
-        return f"{self.column}{self.sign}{self.bound:g}"
-
-    def excess(self, values: FloatArray) -> FloatArray:
-        """How far each value is beyond the bound, relative to it; at most 0 where it holds."""
-        over = values - self.bound if self.sign.startswith("<") else self.bound - values
-        if len(self.sign) == 1:  # < and >: the bound itself does not hold
-            over = np.where(over == 0, np.finfo(float).tiny, over)
-        return np.where(np.isnan(over), np.inf, over / (abs(self.bound) or 1.0))
 
 
 def choose(run: Run, rule: str) -> Choice:
@@ -108,7 +90,7 @@ def _best(run: Run, rows: pd.DataFrame, rule: str) -> pd.Series:
     return rows.sort_values(list(by), ascending=list(by.values()), kind="stable").iloc[0]
 
 
-def _constrained(run: Run, finished: pd.DataFrame, constraints: list[_Constraint]) -> Choice:
+def _constrained(run: Run, finished: pd.DataFrame, constraints: list[Constraint]) -> Choice:
     for constraint in constraints:
         if np.isnan(finished[constraint.column].to_numpy(dtype=float)).all():
             raise UserError(f"{constraint}: {run.path} has no {constraint.column} measured")
@@ -132,36 +114,17 @@ def _constrained(run: Run, finished: pd.DataFrame, constraints: list[_Constraint
     return _choice(run, _best(run, holds, rule), among)
 
 
-def _read_constraints(rule: str) -> list[_Constraint]:
+def _read_constraints(rule: str) -> list[Constraint]:
     constraints = []
     for part in re.split(r"\s*,\s*|\s+and\s+", rule):
-        match = _CONSTRAINT.fullmatch(part)
-        if match is None:
+        constraint = read_constraint(part)
+        if constraint is None:
             raise UserError(
                 f"{part!r} is no rule: use {', '.join(RULES)}, a constraint such as"
                 f" accuracy>=0.9, or a trial's number{did_you_mean(part, RULES)}"
             )
-        column, sign, bound = match.group("column", "sign", "bound")
-        if column not in NUMBERS:
-            near = did_you_mean(column, NUMBERS)
-            raise UserError(f"{column}: no number of a trial; there are {', '.join(NUMBERS)}{near}")
-        if "<" not in sign and ">" not in sign:
-            raise UserError(f"{part}: use >= or <=; trained numbers are hardly ever equal")
-        constraints.append(_Constraint(column=column, sign=sign, bound=_bound(part, column, bound)))
+        constraints.append(constraint)
     return constraints
-
-
-def _bound(part: str, column: str, written: str) -> float:
-    try:
-        percent = written.endswith("%") and column == ACCURACY
-        bound = float(written[:-1]) / 100 if percent else float(written)
-    except ValueError:
-        raise UserError(f"{part}: {written} is not a number") from None
-    if not np.isfinite(bound):
-        raise UserError(f"{part}: {written} is not a finite number")
-    if column == ACCURACY and bound > 1:
-        raise UserError(f"{part}: accuracy is a fraction from 0 to 1; write {bound / 100:g}")
-    return bound
 
 
 def _numbered(run: Run, number: int) -> Choice:

@@ -4,6 +4,7 @@ Sorting and hypervolume are moocore's (https://multi-objective.github.io/moocore
 """
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 import moocore
 import numpy as np
@@ -54,6 +55,46 @@ def hypervolume(losses: FloatArray, reference: Sequence[float] | FloatArray) -> 
     return float(moocore.hypervolume(losses, ref=point)) if len(losses) else 0.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Box:
+    """The range of losses in which fronts are compared: one for all of them."""
+
+    low: FloatArray
+    """(objectives,), the best of each; of log columns the magnitude."""
+    high: FloatArray
+    """(objectives,), the worst of each."""
+    log_columns: tuple[int, ...]
+
+    @classmethod
+    def around(cls, losses: FloatArray, log_columns: Collection[int] = ()) -> "Box":
+        """The box of all rows.
+
+        losses: (trials, objectives), all minimised, at least one row. Columns in log_columns count
+        in magnitudes (costs often span several), where all of their values are above zero.
+        Raises ValueError on NaN or infinity.
+        """
+        losses = _checked(losses)
+        logs = tuple(column for column in log_columns if (losses[:, column] > 0).all())
+        magnitudes = _magnitudes(losses, logs)
+        return cls(low=magnitudes.min(axis=0), high=magnitudes.max(axis=0), log_columns=logs)
+
+    def scale(self, losses: FloatArray) -> FloatArray:
+        """Losses from 0 (the best of the box) to 1; 0 where the box has no extent."""
+        span = self.high - self.low
+        return (_magnitudes(losses, self.log_columns) - self.low) / np.where(span > 0, span, 1.0)
+
+    def share(self, losses: FloatArray) -> float:
+        """The share of the box that the rows dominate, from 0 to 1.
+
+        The hypervolume of the scaled losses, with a tenth of the range added behind the worst, so
+        that the ends of a front count too.
+        """
+        if not len(losses):
+            return 0.0
+        reference = np.full(losses.shape[1], 1.1)
+        return hypervolume(self.scale(losses), reference) / float(reference.prod())
+
+
 def knee(losses: FloatArray, log_columns: Collection[int] = ()) -> int:
     """Position of the row where the front bends most: where more of one objective costs most.
 
@@ -70,7 +111,7 @@ def knee(losses: FloatArray, log_columns: Collection[int] = ()) -> int:
     if not len(losses):
         raise ValueError("there is no knee without a row")
     order = front_order(losses)
-    scaled = _unit_square(losses[order], log_columns)
+    scaled = Box.around(losses[order], log_columns).scale(losses[order])
     # On the unit square the line between two extremes is x + y = 1.
     power = 1 if losses.shape[1] == 2 else 2
     distance = (scaled**power).sum(axis=1)
@@ -78,14 +119,11 @@ def knee(losses: FloatArray, log_columns: Collection[int] = ()) -> int:
     return int(order[np.argmin(distance.round(9))])
 
 
-def _unit_square(losses: FloatArray, log_columns: Collection[int]) -> FloatArray:
-    scaled = losses.copy()
+def _magnitudes(losses: FloatArray, log_columns: Collection[int]) -> FloatArray:
+    scaled = np.array(losses, dtype=np.float64)
     for column in log_columns:
-        if (losses[:, column] > 0).all():
-            scaled[:, column] = np.log10(losses[:, column])
-    low = scaled.min(axis=0)
-    span = scaled.max(axis=0) - low
-    return (scaled - low) / np.where(span > 0, span, 1.0)
+        scaled[:, column] = np.log10(scaled[:, column])
+    return scaled
 
 
 def _checked(losses: FloatArray) -> FloatArray:

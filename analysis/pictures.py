@@ -13,7 +13,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 from matplotlib.transforms import Bbox
 
-from analysis.columns import ACCURACY, COSTS, PRUNED, write_number
+from analysis.columns import ACCURACY, COSTS, write_number
 from analysis.front import FloatArray
 from analysis.runs import Run
 from spaces.errors import UserError
@@ -32,8 +32,9 @@ def front_picture(run: Run, path: Path) -> Path:
     """Draw accuracy (%) against the first cost of the run as a PNG at path, and return path.
 
     The front is a step line through large labelled marks, a shape and a colour for each model;
-    dominated trials are faint marks, pruned ones crosses. Labels that would cover another label
-    or a mark of the front are left out. Raises UserError where no trial is finished.
+    dominated trials are faint marks, those that were stopped early crosses at the accuracy that
+    they had come to. Labels that would cover another label or a mark of the front are left out.
+    Raises UserError where no trial is finished.
     """
     front = run.front()
     figure = Figure(figsize=(9, 5.6), dpi=150, layout="constrained")
@@ -75,11 +76,11 @@ def draw_front(axes: Axes, run: Run, front: pd.DataFrame) -> None:
     """Draw the marks and the step line of a run's front on axes, with a legend."""
     cost = run.costs[0]
     finished = run.finished
-    pruned = run.trials.loc[run.trials["state"] == PRUNED].dropna(subset=[ACCURACY, cost])
+    pruned = run.stopped.dropna(subset=[cost])
     _set_scale(axes, np.concatenate([finished[cost].to_numpy(), pruned[cost].to_numpy()]))
     axes.scatter(
         pruned[cost], 100 * pruned[ACCURACY], marker="x", s=22, lw=0.9, c=GREY, alpha=0.6,
-        label="pruned" if len(pruned) else None, zorder=1,
+        label="stopped early" if len(pruned) else None, zorder=1,
     )  # fmt: skip
     # A cost that is no objective leaves the front in any order; the line goes up the accuracies.
     steps = front.sort_values([cost, ACCURACY])

@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 
 from analysis.columns import (
+    ACCURACY,
     COMPLETE,
     DEFAULT_OBJECTIVES,
     FAIL,
@@ -71,6 +72,16 @@ class Run:
         finite = np.isfinite(self.trials[list(self.objectives)].to_numpy(dtype=float)).all(axis=1)
         wanted = (self.trials["state"] == COMPLETE).to_numpy() & finite
         return self.trials.loc[wanted].reset_index(drop=True)
+
+    @property
+    def stopped(self) -> pd.DataFrame:
+        """Rows that are PRUNED after an epoch or more, with the accuracy that they had come to.
+
+        It is that of fewer epochs than a finished trial's: not to be compared with those.
+        """
+        pruned = self.trials.loc[self.trials["state"] == PRUNED].drop(columns=ACCURACY)
+        last = self.epochs.sort_values("epoch").drop_duplicates("trial", keep="last")
+        return pruned.merge(last[["trial", ACCURACY]], on="trial", how="inner")
 
     def counts(self) -> dict[str, int]:
         """Number of trials in each of STATES, in that order."""

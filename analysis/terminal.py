@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import plotext
 
-from analysis.columns import ACCURACY, COSTS, PRUNED
+from analysis.columns import ACCURACY, COSTS
 from analysis.front import FloatArray
 from analysis.pictures import GREY, model_styles, picture_title, spans_magnitudes, write_tick
 from analysis.runs import Run
@@ -23,13 +23,13 @@ def front_text(run: Run, *, width: int = 80, height: int = 20, colour: bool = Tr
     Raises UserError where no trial is finished.
     """
     front, finished, cost = run.front(), run.finished, run.costs[0]
-    pruned = run.trials.loc[run.trials["state"] == PRUNED].dropna(subset=[ACCURACY, cost])
+    pruned = run.stopped.dropna(subset=[cost])
     behind = finished.loc[~finished["trial"].isin(front["trial"])]
     styles = model_styles(front)
     letters = {model: _LETTERS[place % len(_LETTERS)] for place, model in enumerate(styles)}
     legend = [f"{letter} {model}" for model, letter in letters.items()]
     legend += [f"{_DOMINATED} dominated"] if len(behind) else []
-    legend += [f"{_PRUNED} pruned"] if len(pruned) else []
+    legend += [f"{_PRUNED} stopped early"] if len(pruned) else []
     below = _folded(legend, width)
     # What is drawn later covers what lies under it.
     groups = [_group(pruned, cost, _PRUNED, GREY), _group(behind, cost, _DOMINATED, GREY)]

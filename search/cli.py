@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from search.commands import data, models, recipes, results, searching
+from search.commands import data, models, recipes, replaying, results, searching
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -47,6 +47,7 @@ app.command("front")(results.front)
 app.command("export")(results.export)
 app.command("train")(recipes.train)
 app.command("cost")(recipes.cost)
+app.command("replay")(replaying.replay)
 
 
 def main() -> None:

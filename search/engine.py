@@ -13,20 +13,28 @@ from pathlib import Path
 from typing import Any, Literal
 
 import ray
-from optuna.trial import TrialState
 from ray import tune
 from ray.tune.experiment import Trial as RayTrial
 
 from search import optuna_storage
+from search.budget import BudgetMeter, Spent
+from search.early_stopping import build_early_stopping
 from search.ledger import Ledger
 from search.preflight import check_study
 from search.run_folder import TUNE_FOLDER, RunFolder, check_run_folder, trial_folder_name
+from search.samplers import build_sampler
+from search.scheduler import LedgerScheduler
 from search.searcher import LedgerSearcher, Recorder, StopOnRequest, trial_number
 from search.study import Study
 from search.trial_record import TrialRecord
+from search.warm_start import (
+    read_earlier_trials,
+    store_earlier_trials,
+    stored_earlier_trials,
+)
 from spaces.errors import UserError
 from trainables.cost import recipe_cost
-from trainables.images import open_data
+from trainables.images import ImageData, open_data
 from trainables.trial import Trial
 
 _log = logging.getLogger("flopwise")
@@ -45,7 +53,7 @@ _RAY_SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",
 }
 
-Ending = Literal["budget", "exhausted", "failures", "interrupted"]
+Ending = Spent | Literal["exhausted", "interrupted"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +98,7 @@ def run_search(
     with _ray(study) as num_workers:
         folder = (RunFolder.reopen if resume else RunFolder.create)(study, data)
         try:
-            ledger = _open_ledger(study, folder, num_classes=len(data.classes), resume=resume)
+            ledger = _open_ledger(study, folder, data, resume=resume)
             return _Session(study, folder, ledger, num_workers, show).run(trainable)
         finally:
             folder.close()
@@ -115,6 +123,12 @@ class _Session:
         self._stopper = StopOnRequest()
         self._searched_before = ledger.seconds_searched
         self._started = self._next_write = self._shown = time.monotonic()
+        self._meter = BudgetMeter(
+            study.budget,
+            ledger,
+            seconds=lambda: self._seconds,
+            log_columns=study.log_columns,
+        )
 
     def run(self, trainable: type[Trial]) -> SearchResult:
         # A driver that was killed may have left more than is kept.
@@ -123,7 +137,7 @@ class _Session:
                 self._folder.keep_checkpoint(record)
         self._show(self._progress())
         searcher = LedgerSearcher(
-            self._ledger, may_begin=self._may_begin, config_of=self._config_of
+            self._ledger, may_begin=self._meter.allows_another, config_of=self._config_of
         )
         try:
             with _interruption(self._stopper):
@@ -148,6 +162,7 @@ class _Session:
             tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
+                scheduler=LedgerScheduler(self._ledger),
                 num_samples=-1,  # the searcher says when the budget is used up
                 max_concurrent_trials=self._num_workers,
                 reuse_actors=True,
@@ -165,14 +180,6 @@ class _Session:
                 verbose=0,
             ),
         )
-
-    def _may_begin(self) -> bool:
-        budget = self._study.budget
-        if self._ledger.gives_up():
-            return False
-        if budget.trials is not None and len(self._ledger.records) >= budget.trials:
-            return False
-        return budget.hours is None or self._seconds < budget.hours * 3600
 
     def _config_of(self, record: TrialRecord) -> dict[str, Any]:
         assert record.recipe is not None
@@ -212,23 +219,31 @@ class _Session:
     def _ending(self, searcher: LedgerSearcher) -> Ending:
         if self._stopper.requested:
             return "interrupted"
-        if not self._ledger.in_state(TrialState.COMPLETE):
-            return "failures"
-        return "exhausted" if searcher.exhausted else "budget"
+        if searcher.exhausted:
+            return "exhausted"
+        return self._meter.spent() or "trials"
 
 
-def _open_ledger(study: Study, folder: RunFolder, *, num_classes: int, resume: bool) -> Ledger:
+def _open_ledger(study: Study, folder: RunFolder, data: ImageData, *, resume: bool) -> Ledger:
     if resume:
         optuna_study = optuna_storage.load_study(folder.path, study.name)
+        earlier = stored_earlier_trials(optuna_study)
     else:
         optuna_study = optuna_storage.create_study(folder.path, study.name, study.directions)
+        earlier = read_earlier_trials(study, data.digest)
+        store_earlier_trials(optuna_study, earlier)
     ledger = Ledger(
         optuna_study,
         space=study.space,
         objectives=study.objectives,
         sampler=study.sampler.name,
-        seed=study.seed,
-        measure=partial(recipe_cost, num_classes=num_classes),
+        sampler_of=lambda number: build_sampler(
+            study.sampler.name, seed=study.seed, trial_number=number
+        ),
+        measure=partial(recipe_cost, num_classes=len(data.classes)),
+        constraints=study.constraints,
+        stopping=build_early_stopping(study.early_stopping, list(study.objectives)),
+        earlier=earlier,
     )
     ledger.enqueue(study.space.enqueue)
     return ledger

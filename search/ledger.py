@@ -7,29 +7,42 @@ driver dies at, the next one knows what was finished and what has to go on. No R
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 
 import optuna
-from optuna.samplers import BaseGASampler
+from optuna.samplers import BaseGASampler, BaseSampler
 from optuna.trial import TrialState
 
-from analysis.columns import ACCURACY
-from search.samplers import build_sampler
-from search.trial_record import COST, ENQUEUED, OUTCOME, RECIPE, TrialRecord, read_record
+from analysis.constraints import Constraint
+from search.early_stopping import EarlyStopping
+from search.knowledge import SamplerStudy
+from search.standing import Standing
+from search.trial_record import (
+    COST,
+    ENQUEUED,
+    OUTCOME,
+    RECIPE,
+    RUNGS,
+    TrialRecord,
+    read_record,
+)
+from search.warm_start import as_optuna_trial
 from spaces.errors import UserError
 from spaces.recipe import Recipe, recipe_from
 from spaces.space import SearchSpace
 from trainables.cost import Cost
+from trainables.training import EpochMetrics
 
 # So many failures and nothing finished: the study is wrong, not a recipe.
 MAX_FAILURES_FROM_START = 8
-# So many proposals in a row that were all tried already: a small space is used up.
+# So many proposals in a row of which none could begin: a small space is used up, or its constraints
+# leave nothing of it.
 _MAX_REPEATS = 200
 
 
 class SpaceExhaustedError(Exception):
-    """The sampler proposes nothing but recipes that are finished."""
+    """The sampler proposes nothing but recipes that were tried, or that may not begin."""
 
 
 class Ledger:
@@ -42,26 +55,47 @@ class Ledger:
         space: SearchSpace,
         objectives: Mapping[str, str],
         sampler: str,
-        seed: int,
+        sampler_of: Callable[[int], BaseSampler],
         measure: Callable[[Recipe], Cost],
+        constraints: Sequence[Constraint] = (),
+        stopping: EarlyStopping | None = None,
+        earlier: Sequence[TrialRecord] = (),
     ) -> None:
-        """measure: the cost of a recipe's model, before any training."""
+        """measure: the cost of a recipe's model, before any training.
+
+        sampler: its name, for what it is shown of the trials. sampler_of: what proposes the trial
+        of a number, as made by `samplers.build_sampler`.
+        constraints: on costs; a trial that breaks one never begins. stopping: compares trials at
+        rungs; None: each runs all of its epochs. earlier: complete trials of earlier runs, with
+        numbers below 0: their recipes are not trained again, and rungs compare with them.
+        """
         self.records: dict[int, TrialRecord] = {}
-        self._study = study
+        self.standing = Standing(objectives)
         self._space = space
-        self._objectives = dict(objectives)
-        self._sampler = sampler
-        self._seed = seed
+        self._sampler_of = sampler_of
         self._measure = measure
+        self._constraints = tuple(constraints)
+        self._stopping = stopping
         self._trials: dict[int, optuna.Trial] = {}
         self._interrupted: list[TrialRecord] = []
-        self._finished: dict[str, TrialRecord] = {}
+        # By recipe: the complete or stopped trial whose result another one would take over.
+        self._results: dict[str, TrialRecord] = {}
         self._running: dict[str, int] = {}
         self._followers: dict[int, list[int]] = defaultdict(list)
-        self._front: list[TrialRecord] = []
-        for frozen in study.get_trials(deepcopy=False):
+        for record in earlier:
+            self._results.setdefault(record.key, record)
+            self._enter_rungs(record)
+        self._study = SamplerStudy(
+            study,
+            sampler=sampler,
+            objectives=list(objectives),
+            warm=[self._as_known(record) for record in earlier],
+        )
+        trials = study.get_trials(deepcopy=False)
+        for frozen in sorted(trials, key=_when_told):
             self._take_up(frozen)
-        self._num_failed_before = len(self.in_state(TrialState.FAIL))
+        self.records = dict(sorted(self.records.items()))
+        self._num_failed_before = self.standing.counts[TrialState.FAIL]
 
     def enqueue(self, recipes: Iterable[Recipe]) -> None:
         """Have these recipes proposed before any that the sampler draws, each of them once."""
@@ -76,10 +110,10 @@ class Ledger:
     def ask(self, *, may_begin: Callable[[], bool]) -> TrialRecord | None:
         """The next trial to run: one that was interrupted, or a new one.
 
-        may_begin: whether the budget has room for another trial. A proposal that is finished
-        already takes its result over at once, one that is being trained waits for that trial, and
-        one without a cost fails; each counts as a trial, and the next is asked for. None when the
-        budget is used up. Raises SpaceExhaustedError after 200 repetitions in a row.
+        may_begin: whether the budget has room for another trial. A proposal whose recipe has a
+        result takes that over at once, one that is being trained waits for that trial, one without
+        a cost fails, and one that may not begin is pruned; then the next is asked for. None when
+        the budget is used up. Raises SpaceExhaustedError after 200 of these in a row.
         """
         if self._interrupted:
             record = self._interrupted.pop(0)
@@ -93,6 +127,29 @@ class Ledger:
                 self._running[record.key] = record.number
                 return record
         raise SpaceExhaustedError
+
+    def report(self, number: int, epochs: Iterable[EpochMetrics]) -> bool:
+        """Take up epochs of a running trial; whether it goes on, if there is more for it to do.
+
+        A trial that early stopping ends here is told as pruned at once. Epochs that are known
+        already change nothing, so a trial that went on from a checkpoint reports all of its own.
+        """
+        record = self.records[number]
+        if record.state != TrialState.RUNNING:
+            return False
+        record.add_epochs(epochs)
+        ended = record.recipe is not None and len(record.epochs) == record.recipe.epochs
+        for rung in self._new_rungs(record):
+            accuracy = record.epochs[rung - 1].accuracy
+            assert self._stopping is not None
+            self._stopping.enter(rung, number, self.standing.losses(record, accuracy))
+            if not ended and not self._stopping.goes_on(rung, number):
+                self._tell(record, TrialState.PRUNED)
+                return False
+            record.rungs[rung] = accuracy
+            # What the others are compared with has to survive this driver.
+            self._trials[number].set_user_attr(RUNGS, record.rungs)
+        return True
 
     def complete(self, number: int, *, checkpoint: str | None = None) -> None:
         """Tell a trial that ran all its epochs; one without a finite accuracy fails."""
@@ -112,24 +169,32 @@ class Ledger:
         self._tell(record, TrialState.FAIL)
 
     def front(self) -> list[TrialRecord]:
-        """Complete trials that none other dominates, the cheapest by the last objective first.
-
-        Of trials with the same recipe, only the one that was trained.
-        """
-        return sorted(self._front, key=lambda record: self._losses(record)[::-1])
+        """Complete trials that none other dominates; see `Standing.front`."""
+        return self.standing.front()
 
     def gives_up(self) -> bool:
         """Whether enough has failed since this ledger was opened, and nothing has come of any."""
-        num_failed = len(self.in_state(TrialState.FAIL)) - self._num_failed_before
-        return num_failed >= MAX_FAILURES_FROM_START and not any(
-            record.state == TrialState.COMPLETE
-            or (record.state == TrialState.RUNNING and record.epochs)
-            for record in self.records.values()
+        num_failed = self.standing.counts[TrialState.FAIL] - self._num_failed_before
+        if num_failed < MAX_FAILURES_FROM_START or self.standing.counts[TrialState.COMPLETE]:
+            return False
+        return not any(
+            record.epochs and record.state != TrialState.FAIL for record in self.records.values()
         )
 
     def in_state(self, *states: TrialState) -> list[TrialRecord]:
         """Trials in one of the states, by number."""
         return [record for record in self.records.values() if record.state in states]
+
+    @property
+    def num_begun(self) -> int:
+        """Trials that count in the budget: all but those that were never allowed to begin."""
+        return len(self.records) - self.standing.num_refused
+
+    @property
+    def worker_seconds(self) -> float:
+        """Time in epochs, over all trials and sessions."""
+        running = (self.records[number] for number in self._running.values())
+        return self.standing.seconds + sum(record.seconds for record in running)
 
     @property
     def seconds_searched(self) -> float:
@@ -141,22 +206,31 @@ class Ledger:
         self._study.set_user_attr("seconds_searched", seconds)
 
     def _propose(self) -> TrialRecord | None:
-        """Ask Optuna and store what it proposed; None where the trial has failed already."""
-        self._study.sampler = build_sampler(
-            self._sampler, seed=self._seed, trial_number=len(self.records)
-        )
+        """Ask Optuna and store what it proposed; None where the trial is over already."""
+        self._study.sampler = self._sampler_of(len(self.records))
         trial = self._study.ask()
-        self._trials[trial.number] = trial
         record = TrialRecord(number=trial.number)
         self.records[trial.number] = record
+        self._trials[trial.number] = trial
+        return record if self._draw(record) and self._is_admitted(record) else None
+
+    def _draw(self, record: TrialRecord) -> bool:
+        """Draw a trial's recipe, or what a driver that died left of it undrawn, and store it."""
+        trial = self._trials[record.number]
         try:
             record.recipe = self._recipe_of(trial)
         except UserError as error:
             # Fields that fit each other so seldom badly that reading the space did not find it.
             self.fail(record.number, f"drawn fields do not fit each other: {error}")
-            return None
+            return False
         trial.set_user_attr(RECIPE, record.recipe.to_dict())
-        return record if self._measure_cost(record) else None
+        return True
+
+    def _is_admitted(self, record: TrialRecord) -> bool:
+        """Whether a trial may begin: its cost is known, and neither too high nor in vain."""
+        return (record.cost is not None or self._measure_cost(record)) and not self._is_refused(
+            record
+        )
 
     def _recipe_of(self, trial: optuna.Trial) -> Recipe:
         enqueued = trial.user_attrs.get(ENQUEUED)
@@ -183,10 +257,48 @@ class Ledger:
         self._trials[record.number].set_user_attr(COST, asdict(record.cost))
         return True
 
+    def _as_known(self, record: TrialRecord) -> optuna.trial.FrozenTrial:
+        constraints = {
+            constraint.column: constraint.violation(getattr(record.cost, constraint.column))
+            for constraint in self._constraints
+        }
+        values = self.standing.values(record)
+        return as_optuna_trial(record, self._space, values=values, constraints=constraints)
+
+    def _is_refused(self, record: TrialRecord) -> bool:
+        """Prune a trial that may not begin, with the reason."""
+        trial = self._trials[record.number]
+        broken = []
+        for constraint in self._constraints:
+            value = getattr(record.cost, constraint.column)
+            violation = constraint.violation(value)
+            if constraint.column not in trial.constraints:
+                # Samplers that know constraints learn from those that hold too.
+                trial.set_constraint(constraint.column, violation)
+            if violation > 0:
+                broken.append(f"{constraint.column} is {value:.4g}, which breaks {constraint}")
+        if not broken and not self.standing.could_reach_front(record):
+            broken.append("others have an accuracy of 1 at a lower cost")
+        if not broken:
+            return False
+        record.error = "; ".join(broken)
+        self._tell(record, TrialState.PRUNED)
+        return True
+
+    def _new_rungs(self, record: TrialRecord) -> list[int]:
+        """Rungs that a trial has come to and was not compared at, the last epoch left out."""
+        if self._stopping is None or record.recipe is None:
+            return []
+        return [
+            rung
+            for rung in self._stopping.rungs(record.recipe.epochs)
+            if rung <= len(record.epochs) and rung not in record.rungs
+        ]
+
     def _is_new(self, record: TrialRecord) -> bool:
         key = record.key
-        if key in self._finished:
-            self._reuse(record, self._finished[key])
+        if key in self._results:
+            self._reuse(record, self._results[key])
             return False
         if key in self._running:
             self._followers[self._running[key]].append(record.number)
@@ -196,7 +308,7 @@ class Ledger:
     def _reuse(self, record: TrialRecord, source: TrialRecord) -> None:
         record.reused = source.number
         record.accuracy = source.accuracy
-        self._tell(record, TrialState.COMPLETE)
+        self._tell(record, source.state)
 
     def _tell(self, record: TrialRecord, state: TrialState) -> None:
         assert record.state == TrialState.RUNNING, f"trial {record.number} is told twice"
@@ -206,48 +318,34 @@ class Ledger:
             self._settle(self.records[follower], record)
 
     def _settle(self, follower: TrialRecord, leader: TrialRecord) -> None:
-        if leader.state == TrialState.COMPLETE:
-            self._reuse(follower, leader)
-        else:
+        if leader.state == TrialState.FAIL:
             self.fail(follower.number, f"as trial {leader.number}: {leader.error}")
+        else:
+            self._reuse(follower, leader)
 
     def _close(self, record: TrialRecord, state: TrialState) -> None:
         """Set the trial's last state, in Optuna and here."""
         record.state = state
-        if state == TrialState.COMPLETE:
-            self._study.tell(record.number, self._values(record))
-            self._take_in(record)
-        else:
-            self._study.tell(record.number, state=state)
-        self._running = {key: n for key, n in self._running.items() if n != record.number}
+        values = self.standing.values(record) if state == TrialState.COMPLETE else None
+        self._study.tell(record.number, values, state=state)
+        if record.recipe is not None and self._running.get(record.key) == record.number:
+            del self._running[record.key]
+        self._take_in(record)
 
     def _take_in(self, record: TrialRecord) -> None:
-        """Let a complete trial answer for its recipe, and stand on the front as long as it may."""
-        self._finished.setdefault(record.key, record)
-        record.checkpoint, kept = None, record.checkpoint
-        losses = self._losses(record)
-        if record.reused is not None or any(
-            _dominates(self._losses(other), losses) for other in self._front
-        ):
+        self.standing.take_in(record)
+        if record.state != TrialState.FAIL and not record.refused:
+            self._results.setdefault(record.key, record)
+
+    def _enter_rungs(self, record: TrialRecord) -> None:
+        """Have a trial of an earlier session compared with, at every rung that it came to."""
+        if self._stopping is None or record.recipe is None or record.cost is None:
             return
-        record.checkpoint = kept
-        for other in self._front:
-            if _dominates(losses, self._losses(other)):
-                other.checkpoint = None
-        self._front = [r for r in self._front if not _dominates(losses, self._losses(r))]
-        self._front.append(record)
-
-    def _values(self, record: TrialRecord) -> list[float]:
-        values = []
-        for name in self._objectives:
-            of_cost = name != ACCURACY
-            values.append(float(getattr(record.cost if of_cost else record, name)))
-        return values
-
-    def _losses(self, record: TrialRecord) -> list[float]:
-        ways = self._objectives.values()
-        values = zip(self._values(record), ways, strict=True)
-        return [-value if way == "max" else value for value, way in values]
+        reached = {metrics.epoch: metrics.accuracy for metrics in record.epochs} | record.rungs
+        for rung in self._stopping.rungs(record.recipe.epochs):
+            if rung in reached:
+                losses = self.standing.losses(record, reached[rung])
+                self._stopping.enter(rung, record.number, losses)
 
     def _take_up(self, frozen: optuna.trial.FrozenTrial) -> None:
         """Read a trial back from the storage, and finish telling it where that was cut off."""
@@ -255,20 +353,24 @@ class Ledger:
             return
         record, outcome = read_record(frozen)
         self.records[record.number] = record
-        self._trials[record.number] = optuna.Trial(self._study, frozen._trial_id)
-        if record.state == TrialState.COMPLETE:
+        self._enter_rungs(record)
+        if record.state.is_finished():
             self._take_in(record)
-        elif record.state.is_finished():
             return
-        elif outcome is not None:
+        self._study.sampler = self._sampler_of(record.number)
+        self._trials[record.number] = optuna.Trial(self._study, frozen._trial_id)
+        if outcome is not None:
             self._close(record, outcome)
-        elif record.recipe is None:
-            self.fail(record.number, "the search was stopped before the recipe was drawn")
-        elif (record.cost or self._measure_cost(record)) and self._is_new(record):
+        elif (
+            (RECIPE in frozen.user_attrs or self._draw(record))
+            and self._is_admitted(record)
+            and self._is_new(record)
+        ):
             self._interrupted.append(record)
             self._running[record.key] = record.number
 
 
-def _dominates(losses: list[float], others: list[float]) -> bool:
-    """Whether the first are nowhere larger and somewhere smaller."""
-    return losses != others and all(a <= b for a, b in zip(losses, others, strict=True))
+def _when_told(frozen: optuna.trial.FrozenTrial) -> tuple[float, int]:
+    """Trials that were told come in the order in which they were, those that were not last."""
+    told = frozen.datetime_complete
+    return (told.timestamp() if told else math.inf, frozen.number)

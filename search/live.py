@@ -78,9 +78,8 @@ def render(progress: Progress, latest: Sequence[TrialRecord]) -> Group:
         running.add_row(str(record.number), describe(record), epoch, accuracy)
     finished = _table("finished last", "seconds", "accuracy")
     for record in reversed(latest):
-        accuracy = "failed" if record.accuracy is None else f"{record.accuracy:.1%}"
         told = record.error or describe(record)
-        finished.add_row(str(record.number), told, f"{record.seconds:.0f}", accuracy)
+        finished.add_row(str(record.number), told, f"{record.seconds:.0f}", _came_to(record))
     front = _table("front", *(heading(name) for name in objectives))
     points: dict[tuple[str, ...], TrialRecord] = {}
     for record in on_front:
@@ -110,6 +109,14 @@ def describe(record: TrialRecord) -> str:
     return describe_recipe(record.recipe.to_dict(), shown)
 
 
+def _came_to(record: TrialRecord) -> str:
+    if record.state == TrialState.FAIL:
+        return "failed"
+    if record.state == TrialState.PRUNED:
+        return "not begun" if record.refused else f"stopped at {len(record.epochs)}"
+    return write_percent(record.accuracy) + "%"
+
+
 def time_left(progress: Progress) -> float | None:
     """Seconds until the budget is used up, from what trials took so far; None: too early to say."""
     budget = progress.study.budget
@@ -121,9 +128,8 @@ def time_left(progress: Progress) -> float | None:
     ]
     if budget.trials is None or not trained:
         return by_clock
-    open_trials = budget.trials - sum(
-        record.state.is_finished() for record in progress.ledger.records.values()
-    )
+    running = len(progress.ledger.in_state(TrialState.RUNNING))
+    open_trials = budget.trials - progress.ledger.num_begun + running
     each = sum(record.seconds for record in trained) / len(trained)
     by_trials = open_trials * each / progress.num_workers
     return by_trials if by_clock is None else min(by_trials, by_clock)
@@ -138,9 +144,12 @@ def clock(seconds: float) -> str:
 
 def _headline(progress: Progress) -> Text:
     records = progress.ledger.records.values()
+    standing = progress.ledger.standing
     counts = {
-        "complete": sum(record.state == TrialState.COMPLETE for record in records),
-        "failed": sum(record.state == TrialState.FAIL for record in records),
+        "complete": standing.counts[TrialState.COMPLETE],
+        "stopped early": standing.counts[TrialState.PRUNED] - standing.num_refused,
+        "not begun": standing.num_refused,
+        "failed": standing.counts[TrialState.FAIL],
         "running": sum(record.state == TrialState.RUNNING for record in records),
     }
     budget = progress.study.budget.trials
@@ -160,11 +169,19 @@ def _line(record: TrialRecord) -> str:
     head = f"{stamp} trial {record.number}: {describe(record)}"
     if record.state == TrialState.FAIL:
         return f"{head}: failed: {record.error}"
+    if record.refused:
+        return f"{head}: not begun: {record.error}"
+    if record.state == TrialState.PRUNED:
+        if record.reused is not None:
+            return f"{head}: stopped early, as trial {record.reused}, which had the same recipe"
+        trained = f"{len(record.epochs)} of {record.recipe.epochs if record.recipe else 0} epochs"
+        return f"{head}: stopped early after {trained}, {record.seconds:.0f} s"
     told = f"{head}: {record.accuracy:.1%}" if record.accuracy is not None else head
     if record.cost is not None:
         told += f" at {record.cost.gflops:.3g} GFLOPs"
     if record.reused is not None:
-        return f"{told}, the result of trial {record.reused}, which had the same recipe"
+        whose = f"trial {record.reused}" if record.reused >= 0 else "an earlier run"
+        return f"{told}, the result of {whose}, which had the same recipe"
     return f"{told}, {record.seconds:.0f} s"
 
 

@@ -11,6 +11,7 @@ import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial
 
 from spaces.errors import UserError
 
@@ -37,6 +38,23 @@ def load_study(folder: Path, name: str) -> optuna.Study:
         raise UserError(
             f"{journal}: no study was begun here; delete {folder} and search again"
         ) from None
+    except ValueError as error:
+        raise UserError(f"{journal}: damaged ({error})") from None
+
+
+def read_trials(folder: Path) -> list[FrozenTrial]:
+    """The trials of any run folder, also of one that is being searched: nothing is written.
+
+    Raises UserError where there is no study, or the journal is damaged.
+    """
+    _quieten()
+    journal = folder / JOURNAL
+    if not journal.exists():
+        raise UserError(f"{journal}: there is no such file, so {folder} has no trials to read")
+    storage = _open(folder)
+    try:
+        studies = storage.get_all_studies()
+        return storage.get_all_trials(studies[0]._study_id) if studies else []
     except ValueError as error:
         raise UserError(f"{journal}: damaged ({error})") from None
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from optuna.trial import TrialState
 from ray.tune import Callback
 from ray.tune.experiment import Trial as RayTrial
 from ray.tune.search import Searcher
@@ -93,8 +94,8 @@ class Recorder(Callback):
         **info: Any,
     ) -> None:
         number = trial_number(trial)
-        record = self._ledger.records[number]
-        record.add_epochs(EpochMetrics(**metrics) for metrics in result[EPOCHS])
+        # The scheduler has seen all results but a trial's last one.
+        self._ledger.report(number, [EpochMetrics(**metrics) for metrics in result[EPOCHS]])
         if result[FAILURE] is not None:
             self._failures[number] = result[FAILURE]
 
@@ -118,7 +119,9 @@ class Recorder(Callback):
     ) -> None:
         number = trial_number(trial)
         before = self._ledger.front()
-        if number in self._failures:
+        if self._ledger.records[number].state == TrialState.PRUNED:
+            pass  # told when the scheduler stopped it
+        elif number in self._failures:
             self._ledger.fail(number, self._failures[number])
         else:
             self._ledger.complete(number, checkpoint=self._checkpoints.get(number))

@@ -19,6 +19,7 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 
 from analysis.columns import ACCURACY, COSTS, DEFAULT_OBJECTIVES, Direction
+from analysis.constraints import Constraint, read_cost_constraint
 from spaces.errors import UserError
 from spaces.narrowing import narrow
 from spaces.recipe import Recipe, describe_mistakes, read_recipe
@@ -46,16 +47,34 @@ class SamplerSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
 class EarlyStoppingSettings:
-    """Which rule stops trials before their last epoch."""
+    """Which rule stops trials before their last epoch; see `search.early_stopping`."""
 
-    name: Literal["none", "pareto"] = "none"
+    name: Literal["pareto", "asha", "none"] = "pareto"
+    min_epochs: Annotated[int, Field(ge=1)] = 1
+    """The first rung."""
+    max_epochs: Annotated[int, Field(ge=1)] | None = None
+    """No rung after this epoch; None: rungs up to each trial's last epoch."""
+    reduction: Annotated[float, Field(gt=1)] = 3
+    """Of the trials that reach a rung, one in so many goes on; rungs are as far apart."""
 
-    @field_validator("name")
-    @classmethod
-    def _built(cls, name: str) -> str:
-        if name == "pareto":
-            raise ValueError("pareto early stopping is not built yet; use none")
-        return name
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.max_epochs is not None and self.max_epochs < self.min_epochs:
+            raise ValueError(
+                f"max_epochs {self.max_epochs} is below min_epochs {self.min_epochs}, so that"
+                " nothing would be stopped; use {name: none} for that"
+            )
+        return self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
+class PlateauSettings:
+    """A front that does not grow: the search ends."""
+
+    percent: Annotated[float, Field(gt=0)]
+    """The least growth of the front's hypervolume that is worth going on for."""
+    trials: Annotated[int, Field(ge=1)]
+    """The finished trials over which it has to grow so much."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
@@ -64,11 +83,15 @@ class Budget:
 
     trials: Annotated[int, Field(ge=1)] | None = None
     hours: Annotated[float, Field(gt=0)] | None = None
+    """On the wall, over all sessions of the search."""
+    worker_hours: Annotated[float, Field(gt=0)] | None = None
+    """Spent in trials, by all workers together."""
+    plateau: PlateauSettings | None = None
 
     @model_validator(mode="after")
     def _ends(self) -> Self:
-        if self.trials is None and self.hours is None:
-            raise ValueError("give trials, hours or both, or the search would never end")
+        if all(limit is None for limit in (self.trials, self.hours, self.worker_hours)):
+            raise ValueError("give trials, hours or worker_hours, or the search might never end")
         return self
 
 
@@ -107,6 +130,8 @@ class _StudyFile:
     storage: str = "runs"
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     enqueue: list[str] = Field(default_factory=list)
+    constraints: dict[str, str] = Field(default_factory=dict)
+    warm_start: list[str] = Field(default_factory=list)
     provenance: dict[str, Any] | None = None
     """In the study.yaml of a run folder, which is a study file again."""
 
@@ -149,6 +174,15 @@ class _StudyFile:
                 raise ValueError("latency_ms is not measured yet; use gflops or effective_gflops")
         return objectives
 
+    @field_validator("constraints")
+    @classmethod
+    def _bound_costs(cls, constraints: dict[str, str]) -> dict[str, str]:
+        for column, bound in constraints.items():
+            read_cost_constraint(column, bound)
+            if column == "latency_ms":
+                raise ValueError("latency_ms is not measured yet; bound gflops or effective_gflops")
+        return constraints
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(arbitrary_types_allowed=True))
 class Study:
@@ -164,6 +198,9 @@ class Study:
     resources: Resources
     storage: Path
     seed: int
+    constraints: tuple[Constraint, ...]
+    warm_start: tuple[Path, ...]
+    """Run folders of earlier searches."""
     overrides: dict[str, Any]
     """What the command line said in place of the file; a resume says it again."""
 
@@ -174,10 +211,12 @@ class Study:
     @property
     def directions(self) -> list[StudyDirection]:
         """The objectives' directions in Optuna's words."""
-        return [
-            StudyDirection.MAXIMIZE if way == "max" else StudyDirection.MINIMIZE
-            for way in self.objectives.values()
-        ]
+        return directions_of(self.objectives)
+
+    @property
+    def log_columns(self) -> tuple[int, ...]:
+        """Positions of the objectives that count in magnitudes where fronts are compared."""
+        return tuple(place for place, name in enumerate(self.objectives) if name in COSTS)
 
     def resolved(self) -> dict[str, Any]:
         """The study as plain data: what study.yaml in the run folder begins with."""
@@ -192,7 +231,20 @@ class Study:
             "resources": asdict(self.resources),
             "storage": str(self.storage),
             "seed": self.seed,
+            "constraints": {
+                constraint.column: f"{constraint.sign} {constraint.bound!r}"
+                for constraint in self.constraints
+            },
+            "warm_start": [str(path) for path in self.warm_start],
         }
+
+
+def directions_of(objectives: Mapping[str, str]) -> list[StudyDirection]:
+    """Objectives' directions in Optuna's words."""
+    return [
+        StudyDirection.MAXIMIZE if way == "max" else StudyDirection.MINIMIZE
+        for way in objectives.values()
+    ]
 
 
 def load_study(
@@ -274,6 +326,8 @@ def _resolve(file: _StudyFile, path: Path, overrides: dict[str, Any]) -> Study:
         resources=file.resources,
         storage=path_from(file.storage, folder),
         seed=file.seed,
+        constraints=tuple(read_cost_constraint(*item) for item in file.constraints.items()),
+        warm_start=tuple(path_from(run, folder) for run in file.warm_start),
         overrides=overrides,
     )
 
@@ -295,5 +349,8 @@ def _read_enqueued(listed: list[str], folder: Path, seed: int) -> list[Recipe]:
 
 def _known_names() -> tuple[str, ...]:
     """Every word that a study file may use as a key."""
-    parts = (_StudyFile, DataSettings, SamplerSettings, Budget, Resources)
+    parts = (
+        *(_StudyFile, DataSettings, SamplerSettings, EarlyStoppingSettings),
+        *(Budget, PlateauSettings, Resources),
+    )
     return tuple(name for part in parts for name in part.__dataclass_fields__)

@@ -12,7 +12,7 @@ from trainables.cost import Cost
 from trainables.training import EpochMetrics
 
 # Keys of Optuna's user attributes, in the order in which they are written.
-ENQUEUED, RECIPE, COST, OUTCOME = "enqueued", "recipe", "cost", "outcome"
+ENQUEUED, RECIPE, COST, RUNGS, OUTCOME = "enqueued", "recipe", "cost", "rungs", "outcome"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -28,14 +28,22 @@ class TrialRecord:
     accuracy: float | None = None
     """Of the last epoch on the validation split; None until the trial is complete."""
     error: str | None = None
+    """Why it failed, or never began."""
     checkpoint: str | None = None
     """Of the last epoch saved: a path, relative to the run folder where it lies in it."""
     reused: int | None = None
-    """The finished trial of the same recipe whose result this one took over."""
+    """The trial of the same recipe whose result this one took over; below 0: an earlier run's."""
+    rungs: dict[int, float] = field(default_factory=dict)
+    """Accuracy at the rungs past which it went on: kept in the storage while it runs."""
 
     @property
     def seconds(self) -> float:
         return sum(metrics.seconds for metrics in self.epochs)
+
+    @property
+    def refused(self) -> bool:
+        """Whether it was never allowed to begin."""
+        return self.state == TrialState.PRUNED and self.reused is None and not self.epochs
 
     @property
     def key(self) -> str:
@@ -75,6 +83,7 @@ def read_record(frozen: optuna.trial.FrozenTrial) -> tuple[TrialRecord, TrialSta
         cost = attributes[COST]
         record.cost = Cost(**{**cost, "uncounted": tuple(cost["uncounted"])})
     outcome = attributes.get(OUTCOME)
+    record.rungs = {int(rung): value for rung, value in attributes.get(RUNGS, {}).items()}
     if outcome is None:
         return record, None
     record.accuracy = outcome["accuracy"]

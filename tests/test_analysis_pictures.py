@@ -89,7 +89,7 @@ def test_the_front_of_any_run_becomes_text_of_the_size_asked_for(tmp_path, name)
 def test_the_text_names_every_model_of_the_front_by_a_letter(tmp_path):
     text = front_text(run_of(tmp_path, "four"), colour=False)
     legend = text.splitlines()[-1]
-    assert legend == "A baseline_cnn   B mobilenet_v2   C resnet18   · dominated   × pruned"
+    assert legend == "A baseline_cnn   B mobilenet_v2   C resnet18   · dominated   × stopped early"
     plot = [line.split("│", 1)[1] for line in text.splitlines() if line.count("│") > 1]
     plot += [line.split("┤", 1)[1] for line in text.splitlines() if "┤" in line]
     assert [sum(line.count(mark) for line in plot) for mark in "ABC·×"] == [1, 1, 1, 1, 1]

@@ -58,7 +58,7 @@ def test_a_search_ends_with_every_trial_recorded_once(
     study = load_study(write_study(tmp_path, demo_data, budget={"trials": 6}))
     result = run_search(study, show=listen)
     trials = trials_of(result.folder)
-    assert result.ending == "budget"
+    assert result.ending == "trials"
     assert tuple(trials[0]) == TRIAL_COLUMNS
     assert column(trials, "trial") == list(range(6))
     assert set(column(trials, "state")) == {"COMPLETE"}

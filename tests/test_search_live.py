@@ -11,6 +11,7 @@ from search.engine import Progress
 from search.ledger import Ledger
 from search.live import LiveTable, clock, render, time_left
 from search.optuna_storage import create_study
+from search.samplers import build_sampler
 from search.study import Study, load_study
 from search.trial_record import TrialRecord
 from trainables.cost import recipe_cost
@@ -44,7 +45,7 @@ def empty_ledger(study: Study, folder: Path, name: str) -> Ledger:
         space=study.space,
         objectives=study.objectives,
         sampler="random",
-        seed=0,
+        sampler_of=lambda number: build_sampler("random", seed=0, trial_number=number),
         measure=lambda recipe: recipe_cost(recipe, 3),
     )
 

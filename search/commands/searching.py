@@ -56,6 +56,14 @@ def search(
         _tell_end(screen, study, result)
 
 
+_ENDINGS = {
+    "exhausted": "the space holds no more recipes that were not tried and keep the constraints",
+    "plateau": "the front does not grow any more: budget.plateau",
+    "hours": "the hours of the budget are used up",
+    "worker_hours": "the worker hours of the budget are used up",
+}
+
+
 def _tell_resume(screen: Console, study: Path, how: str) -> NoReturn:
     command = f"{program()} search {shlex.quote(str(study))} --resume"
     screen.print(f"{how}; go on with: {command}", markup=False, soft_wrap=True)
@@ -79,8 +87,9 @@ def _tell_end(screen: Console, study: Path, result) -> None:
             f"no trial finished: {len(errors)} failed{first}", markup=False, soft_wrap=True
         )
         raise typer.Exit(1)
-    if result.ending == "exhausted":
-        screen.print("the space holds no more recipes that were not tried")
+    ended_by = _ENDINGS.get(result.ending)
+    if ended_by:
+        screen.print(ended_by)
     screen.print(
         f"searched for {clock(result.seconds)}; results: {near(folder)}; next:\n"
         f"  {flopwise} front {run}\n"

@@ -1,0 +1,80 @@
+"""Bounds on the numbers of a trial: read from text such as `gflops <= 0.5`, and checked."""
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.columns import ACCURACY, COSTS, NUMBERS
+from analysis.front import FloatArray
+from spaces.errors import UserError
+from spaces.yaml_files import did_you_mean
+
+_CONSTRAINT = re.compile(r"(?P<column>\w+)\s*(?P<sign>>=|<=|>|<|==|=)\s*(?P<bound>[^\s<>=]+)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constraint:
+    """A number of a trial, and the bound that it has to keep."""
+
+    column: str
+    sign: str
+    bound: float
+
+    def __str__(self) -> str:
+        return f"{self.column}{self.sign}{self.bound:g}"
+
+    def excess(self, values: FloatArray) -> FloatArray:
+        """How far each value is beyond the bound, relative to it; at most 0 where it holds.
+
+        Infinite where there is no value.
+        """
+        over = values - self.bound if self.sign.startswith("<") else self.bound - values
+        if len(self.sign) == 1:  # < and >: the bound itself does not hold
+            over = np.where(over == 0, np.finfo(float).tiny, over)
+        return np.where(np.isnan(over), np.inf, over / (abs(self.bound) or 1.0))
+
+    def violation(self, value: float | None) -> float:
+        """`excess` of one number; None is no value."""
+        return float(self.excess(np.array([np.nan if value is None else value]))[0])
+
+
+def read_constraint(text: str) -> Constraint | None:
+    """Read `accuracy>=0.9`, `accuracy>=90%` or `size_mb < 20`; None where it is no comparison.
+
+    Raises UserError where the column or the bound is wrong.
+    """
+    match = _CONSTRAINT.fullmatch(text.strip())
+    if match is None:
+        return None
+    column, sign, bound = match.group("column", "sign", "bound")
+    if column not in NUMBERS:
+        near = did_you_mean(column, NUMBERS)
+        raise UserError(f"{column}: no number of a trial; there are {', '.join(NUMBERS)}{near}")
+    if "<" not in sign and ">" not in sign:
+        raise UserError(f"{text}: use >= or <=; trained numbers are hardly ever equal")
+    return Constraint(column=column, sign=sign, bound=_bound(text, column, bound))
+
+
+def read_cost_constraint(column: str, text: str) -> Constraint:
+    """Read what a study file says of a cost column, such as `<= 0.5`. Raises UserError."""
+    if column not in COSTS:
+        near = did_you_mean(column, tuple(COSTS))
+        raise UserError(f"{column} is not a cost; there are {', '.join(COSTS)}{near}")
+    constraint = read_constraint(f"{column} {text}")
+    if constraint is None:
+        raise UserError(f"{column}: {text!r} is no bound; write one such as '<= 0.5'")
+    return constraint
+
+
+def _bound(part: str, column: str, written: str) -> float:
+    try:
+        percent = written.endswith("%") and column == ACCURACY
+        bound = float(written[:-1]) / 100 if percent else float(written)
+    except ValueError:
+        raise UserError(f"{part}: {written} is not a number") from None
+    if not np.isfinite(bound):
+        raise UserError(f"{part}: {written} is not a finite number")
+    if column == ACCURACY and bound > 1:
+        raise UserError(f"{part}: accuracy is a fraction from 0 to 1; write {bound / 100:g}")
+    return bound

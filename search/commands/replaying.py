@@ -1,0 +1,94 @@
+"""`flopwise replay`: search a recorded run again in simulated time."""
+
+import itertools
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_type_hints
+
+import typer
+from rich.progress import Progress
+
+from search.commands.printing import console, near
+from spaces.errors import UserError
+from spaces.yaml_files import did_you_mean
+
+_SHARES = (0.8, 0.9, 0.95)
+
+
+def replay(
+    table: Annotated[
+        Path, typer.Argument(help="A run without early stopping: its folder or trials.parquet.")
+    ],
+    sampler: Annotated[
+        list[str] | None, typer.Option(help="tpe, nsga2, nsga3, gp, random, qmc; may be repeated.")
+    ] = None,
+    early_stopping: Annotated[
+        list[str] | None, typer.Option(help="pareto, asha, none; may be repeated.")
+    ] = None,
+    reduction: Annotated[float, typer.Option(help="Of early stopping.")] = 3,
+    workers: Annotated[int, typer.Option(min=1, help="Trials at once.")] = 4,
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Budget; twice the recorded trials unless given.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="How often, with seeds from 0 on.")] = 5,
+    picture: Annotated[Path | None, typer.Option(help="Where to draw it, a .png.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Every replay, for programs.")] = False,
+) -> None:
+    """Search a recorded table again, with every sampler and early stopping that is named.
+
+    Time is simulated: an epoch takes as long as when it was recorded, a replay takes seconds.
+    """
+    from analysis.growth import growth_picture, growth_table
+    from search.recorded import read_recorded
+    from search.replay import ReplaySettings, growth_of
+    from search.replay import replay as replay_once
+    from search.study import Budget, EarlyStoppingSettings, SamplerSettings
+
+    samplers = _known(sampler or ["tpe"], SamplerSettings, "--sampler")
+    stoppings = _known(
+        early_stopping or ["pareto", "none"], EarlyStoppingSettings, "--early-stopping"
+    )
+    if reduction <= 1:
+        raise UserError(f"--reduction: {reduction:g} is not above 1")
+    recorded = read_recorded(table)
+    budget = Budget(trials=trials or 2 * len(recorded.trials))
+    ways = [
+        ReplaySettings(
+            sampler=name,
+            early_stopping=EarlyStoppingSettings(name=stopping, reduction=reduction),
+            workers=workers,
+            budget=budget,
+        )
+        for stopping, name in itertools.product(stoppings, samplers)
+    ]
+    screen = console()
+    replays = {way.name: [] for way in ways}
+    with Progress(console=screen, transient=True) as progress:
+        task = progress.add_task("replaying", total=len(ways) * seeds)
+        for way, seed in itertools.product(ways, range(seeds)):
+            replays[way.name].append(replay_once(recorded, replace(way, seed=seed)))
+            progress.advance(task)
+    if as_json:
+        typer.echo(
+            json.dumps({name: [asdict(one) for one in done] for name, done in replays.items()})
+        )
+        return
+    growths = [growth_of(name, done) for name, done in replays.items()]
+    of = f"{recorded.name}: {len(recorded.trials)} recorded trials, {workers} workers"
+    shown = growth_table(growths, _SHARES)
+    shown.title = f"{of}: simulated seconds to a share of the front's hypervolume"
+    screen.print(shown)
+    screen.print(f"median (quartiles) over {seeds} seeds; budget {budget.trials} trials each")
+    path = growth_picture(growths, picture or Path(f"{recorded.name}-replay.png"), title=of)
+    screen.print(f"picture: {near(path)}", markup=False, soft_wrap=True)
+
+
+def _known(names: list[str], settings: type, option: str) -> list[Any]:
+    """Raise UserError for a name that a study file would not take either."""
+    allowed = get_args(get_type_hints(settings)["name"])
+    for name in names:
+        if name not in allowed:
+            near_miss = did_you_mean(name, allowed)
+            raise UserError(f"{option}: {name} is not one of {', '.join(allowed)}{near_miss}")
+    return list(dict.fromkeys(names))

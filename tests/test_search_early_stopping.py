@@ -1,0 +1,134 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from analysis.front import FloatArray
+from search.early_stopping import (
+    EarlyStopping,
+    build_early_stopping,
+    num_ahead_on_fronts,
+    num_more_accurate,
+    rungs,
+    spread_order,
+)
+from search.study import EarlyStoppingSettings
+
+OBJECTIVES = ["accuracy", "gflops"]
+
+
+def stopping(name: str = "pareto", **settings) -> EarlyStopping:
+    built = build_early_stopping(EarlyStoppingSettings(name=name, **settings), OBJECTIVES)
+    assert built is not None
+    return built
+
+
+def front_by_front(losses: FloatArray) -> list[int]:
+    """Non-dominated sorting by its definition: the front of each row, from 0."""
+    left = set(range(len(losses)))
+    ranks = [0] * len(losses)
+    for rank in itertools.count():
+        if not left:
+            return ranks
+        front = {
+            i
+            for i in left
+            if not any(
+                (losses[j] <= losses[i]).all() and (losses[j] < losses[i]).any() for j in left
+            )
+        }
+        for i in front:
+            ranks[i] = rank
+        left -= front
+    return ranks
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "reduction", "expected"),
+    [
+        (1, 26, 3, [1, 3, 9]),
+        (1, 27, 3, [1, 3, 9, 27]),
+        (2, 100, 4, [2, 8, 32]),
+        (1, 6, 1.5, [1, 2, 3, 5]),
+        (1, 4, 1.1, [1, 2, 3, 4]),
+        (5, 4, 3, []),
+    ],
+)
+def test_rungs_are_a_factor_apart(first: int, last: int, reduction: float, expected: list[int]):
+    assert rungs(first, last, reduction) == expected
+
+
+def test_no_rung_is_a_trials_last_epoch_or_after_max_epochs():
+    assert stopping().rungs(27) == [1, 3, 9]
+    assert stopping().rungs(28) == [1, 3, 9, 27]
+    assert stopping().rungs(1) == []
+    assert stopping(min_epochs=2, max_epochs=6).rungs(100) == [2, 6]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_who_is_ahead_is_decided_by_fronts_then_by_spread(seed: int):
+    rng = np.random.default_rng(seed)
+    losses = np.c_[-rng.integers(0, 8, 25) / 8, rng.choice([0.1, 0.2, 0.4], 25)]
+    ranks = front_by_front(losses)
+    ahead = num_ahead_on_fronts(losses, [1])
+    on_its_front = ranks.count(ranks[-1])
+    better = sum(rank < ranks[-1] for rank in ranks)
+    assert better <= ahead < better + on_its_front
+
+
+def test_the_order_on_a_front_keeps_its_ends_and_then_fills_the_gaps():
+    # Accuracies of 0.9 to 0.5 at ten times less compute each; the fourth is close to the third.
+    losses = np.array([[-0.9, 1.0], [-0.8, 0.1], [-0.7, 0.01], [-0.69, 0.0099], [-0.5, 0.0001]])
+    order = spread_order(losses, [1]).tolist()
+    assert order[:2] == [0, 4]
+    assert order[2] == 2
+    assert order[-1] == 3
+    assert sorted(order) == [0, 1, 2, 3, 4]
+
+
+def test_of_equal_rows_one_is_early_and_the_others_last():
+    losses = np.array([[-0.9, 1.0], [-0.9, 1.0], [-0.5, 0.1]])
+    assert spread_order(losses).tolist() in ([0, 2, 1], [1, 2, 0])
+
+
+def test_cheap_and_dear_trials_survive_side_by_side():
+    """A third goes on; by accuracy alone that is the dear ones, on fronts it is both."""
+    for name, survivors in (("pareto", {"cheap", "dear"}), ("asha", {"dear"})):
+        rule = stopping(name)
+        went_on = set()
+        for number in range(60):
+            kind, cost, best = [("cheap", 0.01, 0.2), ("dear", 1.0, 0.8)][number % 2]
+            accuracy = best * (number % 30 + 1) / 30
+            rule.enter(1, number, [-accuracy, cost])
+            if number >= 30 and rule.goes_on(1, number):
+                went_on.add(kind)
+        assert went_on == survivors
+
+
+def test_the_first_at_a_rung_goes_on_and_of_three_one():
+    rule = stopping("asha")
+    decided = []
+    for number, accuracy in enumerate([0.5, 0.4, 0.3]):
+        rule.enter(1, number, [-accuracy, 1.0])
+        decided.append(rule.goes_on(1, number))
+    assert decided == [True, False, False]
+
+
+@pytest.mark.parametrize("name", ["pareto", "asha"])
+def test_one_in_so_many_goes_on_in_the_long_run(name: str):
+    rng = np.random.default_rng(0)
+    rule = stopping(name, reduction=4)
+    went_on = 0
+    for number in range(800):
+        rule.enter(1, number, [-rng.random(), rng.choice([0.1, 0.2])])
+        went_on += rule.goes_on(1, number)
+    assert 0.2 < went_on / 800 < 0.32
+
+
+def test_more_accurate_is_counted_in_its_own_column():
+    assert num_more_accurate(np.array([[1.0, -0.9], [2.0, -0.5], [0.5, -0.6]]), accuracy=1) == 1
+
+
+def test_none_stops_nothing_and_neither_does_a_study_without_accuracy():
+    assert build_early_stopping(EarlyStoppingSettings(name="none"), OBJECTIVES) is None
+    assert build_early_stopping(EarlyStoppingSettings(), ["gflops", "params"]) is None

@@ -1,0 +1,191 @@
+"""Trials that are stopped at a rung or never begin: told once, kept, and never scored."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ledger_runs import CONDITIONAL, TWO, Run, made_up_cost, recipe_of, told_states
+from optuna.trial import TrialState
+from searches import metrics
+
+from analysis.constraints import read_cost_constraint
+from search.early_stopping import EarlyStopping, build_early_stopping
+from search.ledger import SpaceExhaustedError
+from search.study import EarlyStoppingSettings
+from search.trial_record import TrialRecord
+
+LONG = {**CONDITIONAL, "epochs": 27}
+
+
+def stopping(name: str = "asha", **settings: Any) -> EarlyStopping | None:
+    return build_early_stopping(EarlyStoppingSettings(name=name, **settings), list(TWO))
+
+
+def long_run(folder: Path, **settings: Any) -> Run:
+    return Run(folder, content=LONG, stopping=stopping(), **settings)
+
+
+def train(run: Run, record: TrialRecord, accuracy: float, *, until: int = 27) -> bool:
+    """Report epoch after epoch as a worker would; whether the trial still goes on."""
+    for epoch in range(len(record.epochs) + 1, until + 1):
+        if not run.ledger.report(record.number, [metrics(epoch, accuracy)]):
+            return False
+    if until == recipe_of(record).epochs:
+        run.ledger.complete(record.number)
+    return True
+
+
+def test_a_trial_that_loses_at_a_rung_is_told_as_pruned_once_and_has_no_score(tmp_path: Path):
+    run = long_run(tmp_path)
+    best, worse = run.ask(), run.ask()
+    assert train(run, best, 0.9)
+    assert not train(run, worse, 0.1)
+    assert (best.state, worse.state) == (TrialState.COMPLETE, TrialState.PRUNED)
+    assert (worse.accuracy, worse.error, len(worse.epochs)) == (None, None, 1)
+    stored = run.study.get_trials()[worse.number]
+    assert (stored.state, stored.values) == (TrialState.PRUNED, None)
+    assert not stored.intermediate_values
+    assert told_states(run.journal)[stored._trial_id] == [TrialState.PRUNED.value]
+    assert run.ledger.front() == [best]
+
+
+def test_what_a_stopped_trial_still_reports_changes_nothing(tmp_path: Path):
+    run = long_run(tmp_path)
+    best, worse = run.ask(), run.ask()
+    train(run, best, 0.9)
+    train(run, worse, 0.1)
+    assert not run.ledger.report(worse.number, [metrics(2, 0.99)])
+    assert len(worse.epochs) == 1
+
+
+def test_a_trial_is_compared_at_each_rung_once(tmp_path: Path):
+    run = long_run(tmp_path)
+    first = run.ask()
+    train(run, first, 0.5, until=5)
+    better = run.ask()
+    train(run, better, 0.9, until=5)
+    # The first was ahead when it passed rungs 1 and 3; that others are better now is no matter.
+    assert run.ledger.report(first.number, first.epochs)
+    assert train(run, first, 0.5, until=8)
+    train(run, better, 0.9, until=9)
+    assert not train(run, first, 0.5, until=9)
+
+
+def test_a_trial_that_has_run_all_of_its_epochs_is_complete_however_it_compares(tmp_path: Path):
+    run = long_run(tmp_path)
+    train(run, run.ask(), 0.9)
+    late = run.ask()
+    # All in one report, as after a resume from its last checkpoint.
+    assert run.ledger.report(late.number, [metrics(epoch, 0.1) for epoch in range(1, 28)])
+    run.ledger.complete(late.number)
+    assert late.state == TrialState.COMPLETE
+
+
+@pytest.mark.parametrize("reopened", [False, True])
+def test_rungs_survive_the_driver(tmp_path: Path, reopened: bool):
+    """Who goes on after a crash is whom it would have been without one."""
+    run = long_run(tmp_path)
+    running = [run.ask() for _ in range(4)]
+    for record, accuracy in zip(running[:3], [0.3, 0.6, 0.9], strict=True):
+        assert train(run, record, accuracy, until=4)
+    if reopened:
+        run.reopen()
+        again = [run.ask() for _ in range(4)]
+        assert [record.number for record in again] == [0, 1, 2, 3]
+        assert again[2].rungs == {1: 0.9, 3: 0.9}
+        running = again
+    # Two of four go on: not the third, who would if nothing were known of those ahead.
+    assert not train(run, running[3], 0.5, until=1)
+
+
+def test_stopped_trials_stay_in_the_comparison_after_a_crash(tmp_path: Path):
+    run = long_run(tmp_path)
+    for accuracy in (0.9, 0.2, 0.2, 0.2):
+        train(run, run.ask(), accuracy)
+    run.reopen()
+    # Second of five: two may go on.
+    assert train(run, run.ask(), 0.5, until=2)
+    # Third of six, two may go on: it would go on if those that were stopped had been forgotten.
+    assert not train(run, run.ask(), 0.4, until=2)
+
+
+def test_a_recipe_that_was_stopped_is_not_trained_again(tmp_path: Path):
+    run = Run(
+        tmp_path,
+        content={"width": [0.25, 0.5], "epochs": 27},
+        stopping=stopping(),
+        sampler="random",
+    )
+    best, worse = run.ask(), run.ask()
+    train(run, best, 0.9)
+    train(run, worse, 0.1)
+    with pytest.raises(SpaceExhaustedError):
+        run.ask()
+    followers = [r for r in run.ledger.records.values() if r.reused == worse.number]
+    assert followers
+    assert {record.state for record in followers} == {TrialState.PRUNED}
+
+
+def test_a_trial_that_waits_for_one_that_is_stopped_is_stopped_with_it(tmp_path: Path):
+    run = Run(tmp_path, content={"width": [0.25, 0.5], "epochs": 27}, stopping=stopping())
+    best, worse = run.ask(), run.ask()
+    run.ledger.ask(may_begin=lambda: len(run.ledger.records) < 10)
+    train(run, best, 0.9)
+    train(run, worse, 0.1)
+    states = {record.number: record.state for record in run.ledger.records.values()}
+    assert set(states.values()) == {TrialState.COMPLETE, TrialState.PRUNED}
+    assert list(states) == list(range(10))
+
+
+def bounded(folder: Path, **settings: Any) -> Run:
+    # made_up_cost: 0.25 to 2.2 GFLOPs.
+    return Run(folder, constraints=[read_cost_constraint("gflops", "<= 1.5")], **settings)
+
+
+def test_a_trial_whose_cost_breaks_a_constraint_never_begins(tmp_path: Path):
+    run = bounded(tmp_path)
+    handed_out = [run.ask() for _ in range(20)]
+    assert all(made_up_cost(recipe_of(record)).gflops <= 1.5 for record in handed_out)
+    refused = [r for r in run.ledger.records.values() if r.state == TrialState.PRUNED]
+    assert refused
+    for record in refused:
+        assert record.cost is not None
+        assert record.cost.gflops > 1.5
+        assert record.error is not None
+        assert "breaks gflops<=1.5" in record.error
+        assert not record.epochs
+        assert run.study.get_trials()[record.number].constraints["gflops"] > 0
+    held = run.study.get_trials()[handed_out[0].number].constraints["gflops"]
+    assert held <= 0
+    # Those that never began take nothing of the budget.
+    assert run.ledger.num_begun == 20
+
+
+def test_refused_trials_stay_refused_after_a_crash(tmp_path: Path):
+    run = bounded(tmp_path)
+    for _ in range(5):
+        run.ask()
+    before = {n: (r.state, r.error) for n, r in run.ledger.records.items()}
+    run.reopen()
+    assert {n: (r.state, r.error) for n, r in run.ledger.records.items()} == before
+    assert run.ledger.num_begun == 5
+
+
+def test_constraints_that_nothing_keeps_end_the_search(tmp_path: Path):
+    run = Run(tmp_path, constraints=[read_cost_constraint("gflops", "<= 0.0001")])
+    with pytest.raises(SpaceExhaustedError):
+        run.ask()
+
+
+def test_a_trial_that_could_not_reach_the_front_even_if_it_were_perfect_never_begins(
+    tmp_path: Path,
+):
+    run = Run(tmp_path, content={"width": {"float": [0.1, 1.0]}, "epochs": 2})
+    perfect = run.ask()
+    run.finish(perfect, accuracy=1.0)
+    assert perfect.cost is not None
+    later = [run.ask() for _ in range(5)]
+    assert all(r.cost is not None and r.cost.gflops < perfect.cost.gflops for r in later)
+    refused = [r for r in run.ledger.records.values() if r.refused]
+    assert refused
+    assert {r.error for r in refused} == {"others have an accuracy of 1 at a lower cost"}
