@@ -34,28 +34,37 @@ class EarlyStopping:
         max_epochs: int | None,
         reduction: float,
         num_ahead: Callable[[FloatArray], int],
+        outlook: bool = False,
     ) -> None:
-        """num_ahead: of (trials, objectives) losses, how many trials are ahead of the last one."""
+        """num_ahead: of (trials, objectives) losses, how many trials are ahead of the last one.
+
+        outlook: whether trials are also held against the front; see `search.outlook`.
+        """
+        self.outlook = outlook
         self._min_epochs = min_epochs
         self._max_epochs = max_epochs or math.inf
         self._reduction = reduction
         self._num_ahead = num_ahead
-        self._reached: dict[int, dict[int, list[float]]] = {}
+        self._reached: dict[tuple[int, str], dict[int, list[float]]] = {}
 
     def rungs(self, epochs: int) -> list[int]:
         """The epochs at which a trial of so many epochs is compared; never its last."""
         return rungs(self._min_epochs, min(self._max_epochs, epochs - 1), self._reduction)
 
-    def enter(self, rung: int, number: int, losses: list[float]) -> None:
-        """Note what a trial showed at a rung, every objective minimised."""
-        reached = self._reached.setdefault(rung, {})
+    def enter(self, rung: int, schedule: str, number: int, losses: list[float]) -> None:
+        """Note what a trial showed at a rung, every objective minimised.
+
+        schedule: the recipe's. Accuracies that were come to at different points of different
+        learning rates tell nothing about each other, so each schedule has rungs of its own.
+        """
+        reached = self._reached.setdefault((rung, schedule), {})
         reached[number] = losses
         if len(reached) > _MAX_COMPARED:
             del reached[next(iter(reached))]
 
-    def goes_on(self, rung: int, number: int) -> bool:
+    def goes_on(self, rung: int, schedule: str, number: int) -> bool:
         """Whether a trial that entered a rung is among those that go on from there so far."""
-        reached = self._reached[rung]
+        reached = self._reached[rung, schedule]
         mine = reached[number]
         others = [losses for other, losses in reached.items() if other != number]
         seats = math.ceil((len(others) + 1) / self._reduction)
@@ -82,6 +91,7 @@ def build_early_stopping(
         max_epochs=settings.max_epochs,
         reduction=settings.reduction,
         num_ahead=num_ahead,
+        outlook=settings.outlook and settings.name == "pareto",
     )
 
 

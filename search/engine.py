@@ -95,10 +95,11 @@ def run_search(
     data = open_data(study.data)
     check_run_folder(study, data, resume=resume)
     check_study(study, data)
+    earlier = [] if resume else read_earlier_trials(study, data.digest)
     with _ray(study) as num_workers:
         folder = (RunFolder.reopen if resume else RunFolder.create)(study, data)
         try:
-            ledger = _open_ledger(study, folder, data, resume=resume)
+            ledger = _open_ledger(study, folder, data, earlier, resume=resume)
             return _Session(study, folder, ledger, num_workers, show).run(trainable)
         finally:
             folder.close()
@@ -224,13 +225,19 @@ class _Session:
         return self._meter.spent() or "trials"
 
 
-def _open_ledger(study: Study, folder: RunFolder, data: ImageData, *, resume: bool) -> Ledger:
+def _open_ledger(
+    study: Study,
+    folder: RunFolder,
+    data: ImageData,
+    earlier: list[TrialRecord],
+    *,
+    resume: bool,
+) -> Ledger:
     if resume:
         optuna_study = optuna_storage.load_study(folder.path, study.name)
         earlier = stored_earlier_trials(optuna_study)
     else:
         optuna_study = optuna_storage.create_study(folder.path, study.name, study.directions)
-        earlier = read_earlier_trials(study, data.digest)
         store_earlier_trials(optuna_study, earlier)
     ledger = Ledger(
         optuna_study,

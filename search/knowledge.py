@@ -107,9 +107,8 @@ class SamplerStudy(optuna.Study):
         super().__init__(study.study_name, study._storage)
         self._name = sampler
         self._objectives = tuple(objectives)
-        self._signs = np.array(
-            [-1.0 if d == StudyDirection.MAXIMIZE else 1.0 for d in self.directions]
-        )
+        ways = [-1.0 if way == StudyDirection.MAXIMIZE else 1.0 for way in self.directions]
+        self._signs = np.array(ways)
         # Of finished trials that did not fail, by number, as the sampler is shown them.
         self._known: dict[int, FrozenTrial] = {}
         self._numbers: list[int] = []
@@ -285,7 +284,8 @@ class _Best:
         self._numbers = np.empty(0, dtype=np.intp)
         self._losses = np.empty((0, 0))
         self._num_better = np.empty(0, dtype=np.intp)
-        self._top: list[int] | None = None
+        self._top: list[int] = []
+        self._is_current = True
 
     def add(self, number: int, losses: np.ndarray) -> None:
         """losses: (objectives,), all minimised."""
@@ -299,12 +299,13 @@ class _Best:
         self._numbers = np.append(self._numbers, number)[kept]
         self._losses = np.vstack([before, losses])[kept]
         self._num_better = num_better[kept]
-        self._top = None
+        self._is_current = False
 
     def top(self) -> list[int]:
         """Numbers of the best trials, front by front, and evenly along the last front."""
-        if self._top is None:
+        if not self._is_current:
             self._top = self._numbers[self._choose()].tolist()
+            self._is_current = True
         return self._top
 
     def _choose(self) -> np.ndarray:
@@ -321,16 +322,17 @@ class _Best:
 
 
 def _shortfall(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> float:
-    """How early a trial ended: 1 before its first epoch, towards 0 later, below 0 at its end.
+    """How early a trial ended: 2 before its first epoch, towards 1 later, -1 at its end.
 
     trials: where the one is whose result this one took over. A trial that breaks a constraint has
-    1 and its violation besides, which is worse than all others.
+    2 and its violation besides, which is worse than all others. The gap between 1 and -1 is for GP:
+    without one it takes the trials that were stopped last for all but complete, and seeks them.
     """
     if any(value > 0 for value in trial.constraints.values()):
-        return 1.0
+        return 2.0
     if trial.state == TrialState.COMPLETE:
         return -1.0
     outcome = trial.user_attrs[OUTCOME]
     if outcome["reused"] is not None:
         return _shortfall(trials[outcome["reused"]], trials)
-    return 1 - len(outcome["epochs"]) / (trial.user_attrs[RECIPE]["epochs"] + 1)
+    return 2 - len(outcome["epochs"]) / (trial.user_attrs[RECIPE]["epochs"] + 1)

@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 from analysis.constraints import Constraint
 from search.early_stopping import EarlyStopping
 from search.knowledge import SamplerStudy
+from search.outlook import Outlook
 from search.standing import Standing
 from search.trial_record import (
     COST,
@@ -76,6 +77,7 @@ class Ledger:
         self._measure = measure
         self._constraints = tuple(constraints)
         self._stopping = stopping
+        self._outlook = Outlook()
         self._trials: dict[int, optuna.Trial] = {}
         self._interrupted: list[TrialRecord] = []
         # By recipe: the complete or stopped trial whose result another one would take over.
@@ -142,13 +144,17 @@ class Ledger:
         for rung in self._new_rungs(record):
             accuracy = record.epochs[rung - 1].accuracy
             assert self._stopping is not None
-            self._stopping.enter(rung, number, self.standing.losses(record, accuracy))
-            if not ended and not self._stopping.goes_on(rung, number):
+            schedule = record.schedule
+            self._stopping.enter(rung, schedule, number, self.standing.losses(record, accuracy))
+            if not ended and not self._stopping.goes_on(rung, schedule, number):
                 self._tell(record, TrialState.PRUNED)
                 return False
             record.rungs[rung] = accuracy
             # What the others are compared with has to survive this driver.
             self._trials[number].set_user_attr(RUNGS, record.rungs)
+        if record.rungs and not ended and not self._may_reach_front(record):
+            self._tell(record, TrialState.PRUNED)
+            return False
         return True
 
     def complete(self, number: int, *, checkpoint: str | None = None) -> None:
@@ -241,7 +247,8 @@ class Ledger:
         if isinstance(sampler, BaseGASampler):
             # Optuna gives a generation only to trials that it drew; without one, no child of NSGA's
             # would ever have this recipe for a parent.
-            sampler.get_trial_generation(self._study, self._study.trials[trial.number])
+            frozen = self._study.get_trials(deepcopy=False)[trial.number]
+            sampler.get_trial_generation(self._study, frozen)
         # Drawing what was fixed tells the sampler which parameters the recipe has.
         for name in self._space.params_of(recipe):
             self._space.rules[name].dimension.suggest(trial, name)
@@ -284,6 +291,14 @@ class Ledger:
         record.error = "; ".join(broken)
         self._tell(record, TrialState.PRUNED)
         return True
+
+    def _may_reach_front(self, record: TrialRecord) -> bool:
+        """Whether the front leaves room for what a running trial may still become."""
+        assert self._stopping is not None
+        if not self._stopping.outlook:
+            return True
+        accuracy = self._outlook.best_accuracy(record)
+        return self.standing.could_reach_front(record, accuracy)
 
     def _new_rungs(self, record: TrialRecord) -> list[int]:
         """Rungs that a trial has come to and was not compared at, the last epoch left out."""
@@ -334,6 +349,8 @@ class Ledger:
 
     def _take_in(self, record: TrialRecord) -> None:
         self.standing.take_in(record)
+        if record.state == TrialState.COMPLETE:
+            self._outlook.learn(record)
         if record.state != TrialState.FAIL and not record.refused:
             self._results.setdefault(record.key, record)
 
@@ -345,7 +362,7 @@ class Ledger:
         for rung in self._stopping.rungs(record.recipe.epochs):
             if rung in reached:
                 losses = self.standing.losses(record, reached[rung])
-                self._stopping.enter(rung, record.number, losses)
+                self._stopping.enter(rung, record.schedule, record.number, losses)
 
     def _take_up(self, frozen: optuna.trial.FrozenTrial) -> None:
         """Read a trial back from the storage, and finish telling it where that was cut off."""

@@ -4,8 +4,12 @@ A journal appends; measured against SQLite with 300 bi-objective TPE trials on 2
 fifth of the time (benchmarks/overhead.py --storages). optuna-dashboard reads either.
 """
 
+import json
 import logging
+import os
+import time
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.storages import JournalStorage
@@ -16,6 +20,7 @@ from optuna.trial import FrozenTrial
 from spaces.errors import UserError
 
 JOURNAL = "study.journal"
+_SYNC_PERIOD_SECONDS = 1.0
 
 
 def create_study(folder: Path, name: str, directions: list[StudyDirection]) -> optuna.Study:
@@ -59,8 +64,31 @@ def read_trials(folder: Path) -> list[FrozenTrial]:
         raise UserError(f"{journal}: damaged ({error})") from None
 
 
+class _Journal(JournalFileBackend):
+    """Optuna's journal file, which waits for the disk once a second and not at every line.
+
+    A process that is killed loses nothing of what it wrote; a machine that loses its power may lose
+    the last second. Waiting each time was 60 % of the driver's time (3 ms a line, 14 lines a
+    trial). Optuna's lock is left out with it: `driver_lock` sees to it that there is one writer.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self._path = path
+        self._next_sync = 0.0
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+        with self._path.open("ab") as file:
+            file.write(lines.encode())
+            file.flush()
+            if time.monotonic() >= self._next_sync:
+                os.fsync(file.fileno())
+                self._next_sync = time.monotonic() + _SYNC_PERIOD_SECONDS
+
+
 def _open(folder: Path) -> JournalStorage:
-    return JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
+    return JournalStorage(_Journal(folder / JOURNAL))
 
 
 def _mend(journal: Path) -> None:

@@ -204,7 +204,7 @@ def read_recorded(path: Path) -> RecordedTable:
     written = run.study.get("space")
     if not isinstance(written, dict):
         raise UserError(f"{folder}/study.yaml: holds no space, so recipes can't be proposed")
-    stopped = int((run.trials["state"] == PRUNED).sum())
+    stopped = run.counts()[PRUNED]
     if stopped:
         raise UserError(
             f"{folder}: {stopped} trials were stopped early; a replay needs full curves: record"

@@ -2,7 +2,8 @@
 
 A sampler whose seed follows from the study's seed and the trial's number proposes the same after a
 resume as without one: nothing about it has to be saved. What a sampler remembers beyond that
-(NSGA's generations, QMC's place in its sequence) Optuna keeps in the study's storage.
+(NSGA's generations, QMC's place in its sequence) Optuna keeps in the study's storage. What it gets
+to know of the trials is in search.knowledge.
 """
 
 import warnings

@@ -50,12 +50,12 @@ class Standing:
         """(complete trials, objectives), all minimised, in the order in which they were told."""
         return self._losses_of(self._complete)
 
-    def could_reach_front(self, record: TrialRecord) -> bool:
-        """Whether no complete trial would dominate this one even if it were always right."""
+    def could_reach_front(self, record: TrialRecord, accuracy: float = 1.0) -> bool:
+        """Whether no complete trial would dominate this one if it came to this accuracy."""
         if ACCURACY not in self._objectives:
             return True
-        perfect = self.losses(record, accuracy=1.0)
-        return not any(_dominates(self.losses(other), perfect) for other in self._front)
+        losses = self.losses(record, accuracy)
+        return not any(_dominates(self.losses(other), losses) for other in self._front)
 
     def values(self, record: TrialRecord) -> list[float]:
         """A complete trial's objectives."""

@@ -54,8 +54,10 @@ class EarlyStoppingSettings:
     """The first rung."""
     max_epochs: Annotated[int, Field(ge=1)] | None = None
     """No rung after this epoch; None: rungs up to each trial's last epoch."""
-    reduction: Annotated[float, Field(gt=1)] = 3
+    reduction: Annotated[float, Field(gt=1)] = 1.5
     """Of the trials that reach a rung, one in so many goes on; rungs are as far apart."""
+    outlook: bool = True
+    """Of pareto: also stop a trial that falls short of the front even at the best rate seen."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:

@@ -51,6 +51,12 @@ class TrialRecord:
         assert self.recipe is not None, f"trial {self.number} has no recipe"
         return self.recipe.key
 
+    @property
+    def schedule(self) -> str:
+        """How its learning rate goes; trials with the same one compare after as many epochs."""
+        assert self.recipe is not None, f"trial {self.number} has no recipe"
+        return self.recipe.scheduler
+
     def add_epochs(self, epochs: Iterable[EpochMetrics]) -> None:
         """Take up epochs, of which a resumed trial may repeat some."""
         known = {metrics.epoch: metrics for metrics in self.epochs}

@@ -118,8 +118,8 @@ def _check_same(study: Study, run: Path, data_digest: str) -> None:
     differing = _differing_fields(space if isinstance(space, dict) else {}, study.space.to_dict())
     if differing:
         raise UserError(
-            f"warm_start: {run}: searched another space ({', '.join(differing)} differ); leave it"
-            " out, or use its space"
+            f"warm_start: {run}: searched another space: it differs in {', '.join(differing)};"
+            " leave it out, or search its space"
         )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from optuna.study import StudyDirection
 from searches import metrics
 
+from search.early_stopping import EarlyStopping
 from search.ledger import Ledger
 from search.optuna_storage import JOURNAL, create_study, load_study
 from search.samplers import build_sampler
@@ -90,6 +91,11 @@ class Run:
     def reopen(self) -> None:
         self.study = load_study(self.folder, "test")
         self.ledger = Ledger(self.study, **self._settings)
+
+    def stopping_again(self, stopping: EarlyStopping | None) -> None:
+        """Reopen with early stopping that remembers nothing."""
+        self._settings["stopping"] = stopping
+        self.reopen()
 
     def ask(self, budget: int = 10**6) -> TrialRecord:
         record = self.ledger.ask(may_begin=lambda: len(self.ledger.records) < budget)

@@ -1,4 +1,5 @@
 import itertools
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from search.study import EarlyStoppingSettings
 OBJECTIVES = ["accuracy", "gflops"]
 
 
-def stopping(name: str = "pareto", **settings) -> EarlyStopping:
+def stopping(name: Literal["pareto", "asha"] = "pareto", **settings) -> EarlyStopping:
     built = build_early_stopping(EarlyStoppingSettings(name=name, **settings), OBJECTIVES)
     assert built is not None
     return built
@@ -59,10 +60,10 @@ def test_rungs_are_a_factor_apart(first: int, last: int, reduction: float, expec
 
 
 def test_no_rung_is_a_trials_last_epoch_or_after_max_epochs():
-    assert stopping().rungs(27) == [1, 3, 9]
-    assert stopping().rungs(28) == [1, 3, 9, 27]
+    assert stopping(reduction=3).rungs(27) == [1, 3, 9]
+    assert stopping(reduction=3).rungs(28) == [1, 3, 9, 27]
     assert stopping().rungs(1) == []
-    assert stopping(min_epochs=2, max_epochs=6).rungs(100) == [2, 6]
+    assert stopping(min_epochs=2, max_epochs=6, reduction=3).rungs(100) == [2, 6]
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -91,37 +92,39 @@ def test_of_equal_rows_one_is_early_and_the_others_last():
     assert spread_order(losses).tolist() in ([0, 2, 1], [1, 2, 0])
 
 
-def test_cheap_and_dear_trials_survive_side_by_side():
+@pytest.mark.parametrize(("name", "survivors"), [("pareto", {"cheap", "dear"}), ("asha", {"dear"})])
+def test_cheap_and_dear_trials_survive_side_by_side(
+    name: Literal["pareto", "asha"], survivors: set[str]
+):
     """A third goes on; by accuracy alone that is the dear ones, on fronts it is both."""
-    for name, survivors in (("pareto", {"cheap", "dear"}), ("asha", {"dear"})):
-        rule = stopping(name)
-        went_on = set()
-        for number in range(60):
-            kind, cost, best = [("cheap", 0.01, 0.2), ("dear", 1.0, 0.8)][number % 2]
-            accuracy = best * (number % 30 + 1) / 30
-            rule.enter(1, number, [-accuracy, cost])
-            if number >= 30 and rule.goes_on(1, number):
-                went_on.add(kind)
-        assert went_on == survivors
+    rule = stopping(name, reduction=3)
+    went_on = set()
+    for number in range(60):
+        kind, cost, best = [("cheap", 0.01, 0.2), ("dear", 1.0, 0.8)][number % 2]
+        accuracy = best * (number % 30 + 1) / 30
+        rule.enter(1, "constant", number, [-accuracy, cost])
+        if number >= 30 and rule.goes_on(1, "constant", number):
+            went_on.add(kind)
+    assert went_on == survivors
 
 
 def test_the_first_at_a_rung_goes_on_and_of_three_one():
-    rule = stopping("asha")
+    rule = stopping("asha", reduction=3)
     decided = []
     for number, accuracy in enumerate([0.5, 0.4, 0.3]):
-        rule.enter(1, number, [-accuracy, 1.0])
-        decided.append(rule.goes_on(1, number))
+        rule.enter(1, "constant", number, [-accuracy, 1.0])
+        decided.append(rule.goes_on(1, "constant", number))
     assert decided == [True, False, False]
 
 
 @pytest.mark.parametrize("name", ["pareto", "asha"])
-def test_one_in_so_many_goes_on_in_the_long_run(name: str):
+def test_one_in_so_many_goes_on_in_the_long_run(name: Literal["pareto", "asha"]):
     rng = np.random.default_rng(0)
     rule = stopping(name, reduction=4)
     went_on = 0
     for number in range(800):
-        rule.enter(1, number, [-rng.random(), rng.choice([0.1, 0.2])])
-        went_on += rule.goes_on(1, number)
+        rule.enter(1, "constant", number, [-rng.random(), rng.choice([0.1, 0.2])])
+        went_on += rule.goes_on(1, "constant", number)
     assert 0.2 < went_on / 800 < 0.32
 
 
@@ -132,3 +135,13 @@ def test_more_accurate_is_counted_in_its_own_column():
 def test_none_stops_nothing_and_neither_does_a_study_without_accuracy():
     assert build_early_stopping(EarlyStoppingSettings(name="none"), OBJECTIVES) is None
     assert build_early_stopping(EarlyStoppingSettings(), ["gflops", "params"]) is None
+
+
+def test_each_schedule_has_rungs_of_its_own():
+    rule = stopping("asha", reduction=3)
+    for number in range(9):
+        rule.enter(1, "constant", number, [-0.9, 1.0])
+    rule.enter(1, "onecycle", 9, [-0.1, 1.0])
+    assert rule.goes_on(1, "onecycle", 9)
+    rule.enter(1, "constant", 10, [-0.1, 1.0])
+    assert not rule.goes_on(1, "constant", 10)

@@ -266,3 +266,43 @@ def test_a_search_that_was_interrupted_goes_on_with_every_finished_trial_once(
     assert [trial.state for trial in optuna_trials(folder)] == [TrialState.COMPLETE] * 8
     keys = [(row["trial"], row["epoch"]) for row in epochs_of(folder)]
     assert len(keys) == len(set(keys)) == sum(column(trials, "epochs_trained"))
+
+
+def test_early_stopping_ends_trials_on_ray_as_the_ledger_decides(
+    two_workers: None, demo_data: ImageData, tmp_path: Path
+):
+    space = {**SPACE, "learning_rate": {"log": [1.0e-5, 1.0e-2]}, "epochs": 9}
+    path = write_study(
+        tmp_path,
+        demo_data,
+        space=space,
+        sampler={"name": "random"},
+        early_stopping={"name": "pareto", "reduction": 3},
+        constraints={"gflops": "<= 0.004"},
+        budget={"trials": 14},
+    )
+    result = run_search(load_study(path))
+    trials = trials_of(result.folder)
+    by_state = {
+        state: [row for row in trials if row["state"] == state] for state in ("COMPLETE", "PRUNED")
+    }
+    assert len(by_state["COMPLETE"]) + len(by_state["PRUNED"]) == len(trials)
+    stopped = [row for row in by_state["PRUNED"] if row["epochs_trained"]]
+    refused = [row for row in by_state["PRUNED"] if not row["epochs_trained"]]
+    assert stopped
+    assert {row["epochs_trained"] for row in stopped} <= {1, 3}
+    assert {row["accuracy"] for row in stopped} == {None}
+    assert {row["epochs_trained"] for row in by_state["COMPLETE"]} == {9}
+    # Refused ones take nothing of the budget.
+    assert len(trials) - len(refused) == 14
+    assert refused
+    assert all("breaks gflops<=0.004" in row["error"] for row in refused)
+    assert all(row["gflops"] > 0.004 for row in refused)
+    assert all(row["gflops"] <= 0.004 for row in trials if row not in refused)
+    stored = optuna_trials(result.folder)
+    assert [trial.state.name for trial in stored] == column(trials, "state")
+    assert all(trial.values is None for trial in stored if trial.state == TrialState.PRUNED)
+    keys = [(row["trial"], row["epoch"]) for row in epochs_of(result.folder)]
+    assert len(keys) == len(set(keys)) == sum(column(trials, "epochs_trained"))
+    kept = {path.parent for path in result.folder.glob("tune/*/*/*/training.pt")}
+    assert kept == {result.folder / row["checkpoint"] for row in trials if row["checkpoint"]}

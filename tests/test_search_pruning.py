@@ -1,7 +1,7 @@
 """Trials that are stopped at a rung or never begin: told once, kept, and never scored."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from ledger_runs import CONDITIONAL, TWO, Run, made_up_cost, recipe_of, told_states
@@ -13,11 +13,13 @@ from search.early_stopping import EarlyStopping, build_early_stopping
 from search.ledger import SpaceExhaustedError
 from search.study import EarlyStoppingSettings
 from search.trial_record import TrialRecord
+from trainables.training import EpochMetrics
 
-LONG = {**CONDITIONAL, "epochs": 27}
+LONG = {**CONDITIONAL, "epochs": 27, "scheduler": "constant"}
 
 
-def stopping(name: str = "asha", **settings: Any) -> EarlyStopping | None:
+def stopping(name: Literal["pareto", "asha"] = "asha", **settings: Any) -> EarlyStopping | None:
+    settings = {"reduction": 3, **settings}
     return build_early_stopping(EarlyStoppingSettings(name=name, **settings), list(TWO))
 
 
@@ -89,7 +91,7 @@ def test_rungs_survive_the_driver(tmp_path: Path, reopened: bool):
     for record, accuracy in zip(running[:3], [0.3, 0.6, 0.9], strict=True):
         assert train(run, record, accuracy, until=4)
     if reopened:
-        run.reopen()
+        run.stopping_again(stopping())
         again = [run.ask() for _ in range(4)]
         assert [record.number for record in again] == [0, 1, 2, 3]
         assert again[2].rungs == {1: 0.9, 3: 0.9}
@@ -102,7 +104,7 @@ def test_stopped_trials_stay_in_the_comparison_after_a_crash(tmp_path: Path):
     run = long_run(tmp_path)
     for accuracy in (0.9, 0.2, 0.2, 0.2):
         train(run, run.ask(), accuracy)
-    run.reopen()
+    run.stopping_again(stopping())
     # Second of five: two may go on.
     assert train(run, run.ask(), 0.5, until=2)
     # Third of six, two may go on: it would go on if those that were stopped had been forgotten.
@@ -189,3 +191,38 @@ def test_a_trial_that_could_not_reach_the_front_even_if_it_were_perfect_never_be
     refused = [r for r in run.ledger.records.values() if r.refused]
     assert refused
     assert {r.error for r in refused} == {"others have an accuracy of 1 at a lower cost"}
+
+
+def curve(*accuracies: float) -> list[EpochMetrics]:
+    return [metrics(epoch, accuracy) for epoch, accuracy in enumerate(accuracies, 1)]
+
+
+@pytest.mark.parametrize("reopened", [False, True])
+def test_a_trial_that_falls_short_of_the_front_at_the_best_rate_seen_is_stopped(
+    tmp_path: Path, reopened: bool
+):
+    """Complete trials halved their errors after the second epoch, at best."""
+    content = {"learning_rate": {"log": [1e-4, 1e-1]}, "epochs": 4}
+    rule = stopping("pareto", reduction=1.01)  # at rungs almost everyone goes on
+    run = Run(tmp_path, content=content, stopping=rule)
+    for end in (0.8, 0.7, 0.6):
+        record = run.ask()
+        assert run.ledger.report(record.number, curve(0.3, 0.6, 0.6, end))
+        run.ledger.complete(record.number)
+    if reopened:
+        run.stopping_again(stopping("pareto", reduction=1.01))
+    short, hopeful = run.ask(), run.ask()
+    # Of errors of 0.42 half is left: 0.79 at best, where the front has 0.8 at the same cost.
+    assert not run.ledger.report(short.number, curve(0.3, 0.58))
+    assert short.state == TrialState.PRUNED
+    assert run.ledger.report(hopeful.number, curve(0.3, 0.65))
+
+
+def test_nothing_falls_short_before_three_curves_are_known(tmp_path: Path):
+    content = {"learning_rate": {"log": [1e-4, 1e-1]}, "epochs": 4}
+    run = Run(tmp_path, content=content, stopping=stopping("pareto", reduction=1.01))
+    for _ in range(2):
+        record = run.ask()
+        run.ledger.report(record.number, curve(0.9, 0.9, 0.9, 0.9))
+        run.ledger.complete(record.number)
+    assert run.ledger.report(run.ask().number, curve(0.1, 0.1))

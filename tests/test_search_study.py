@@ -66,7 +66,7 @@ def test_three_lines_are_a_study(tmp_path: Path):
     assert study.folder == tmp_path / "runs" / "tiny"
     assert study.objectives == {"accuracy": "max", "effective_gflops": "min"}
     assert study.directions == [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE]
-    assert (study.sampler.name, study.early_stopping.name) == ("tpe", "none")
+    assert (study.sampler.name, study.early_stopping.name) == ("tpe", "pareto")
     assert (study.budget.trials, study.budget.hours) == (64, None)
     assert (study.resources.cpus, study.resources.gpus) == (1, 0.0)
     assert (study.seed, study.space.enqueue) == (0, ())
@@ -121,7 +121,7 @@ def test_every_mistake_is_told_at_once_with_its_path(tmp_path: Path):
             "objectives.accuracy: up is not one of max or min",
             "sampler.name: tpee is not one of tpe, nsga2, nsga3, gp, random or qmc;"
             " did you mean tpe?",
-            "early_stopping.name: pareto early stopping is not built yet; use none",
+            "early_stopping.name: paretto is not one of pareto, asha or none; did you mean pareto?",
             "budget.hours: 0 should be greater than 0",
             "budget.trails: unknown; did you mean trials?",
             "resources.cpus: 0.5 should be a valid integer",
@@ -138,7 +138,10 @@ def test_every_mistake_is_told_at_once_with_its_path(tmp_path: Path):
         ({"name": "a/b"}, f"name: 'a/b' {NAMES_A_FOLDER}"),
         ({"name": ".."}, f"name: '..' {NAMES_A_FOLDER}"),
         ({"name": 5}, "name: 5 should be a valid string"),
-        ({"budget": {}}, "budget: give trials, hours or both, or the search would never end"),
+        (
+            {"budget": {}},
+            "budget: give trials, hours or worker_hours, or the search might never end",
+        ),
         ({"budget": {"hours": True}}, "budget.hours: True should be a valid number"),
         ({"budget": {"hours": "8"}}, "budget.hours: '8' should be a valid number"),
         ({"budget": {"hours": math.inf}}, "budget.hours: inf should be a finite number"),
@@ -161,6 +164,20 @@ def test_every_mistake_is_told_at_once_with_its_path(tmp_path: Path):
         ),
         ({"space": 5}, "space: 5 should be a name, a space file's path, or its lines"),
         ({"space": None}, "space: None should be a name, a space file's path, or its lines"),
+        (
+            {"constraints": {"gflop": "<= 1"}},
+            "constraints: gflop is not a cost; there are gmacs, gflops, effective_gflops, gbops,"
+            " params, size_mb, latency_ms; did you mean gflops?",
+        ),
+        (
+            {"constraints": {"gflops": "0.5"}},
+            "constraints: gflops: '0.5' is no bound; write one such as '<= 0.5'",
+        ),
+        (
+            {"early_stopping": {"min_epochs": 5, "max_epochs": 3}},
+            "early_stopping: max_epochs 3 is below min_epochs 5, so that nothing would be stopped;"
+            " use {name: none} for that",
+        ),
         ({"enqueue": [5]}, "enqueue.0: 5 should be a valid string"),
         ({"seed": 2**32}, "seed: 4294967296 should be less than 4294967296"),
     ],

@@ -10,8 +10,6 @@ import typer
 from rich.progress import Progress
 
 from search.commands.printing import console, near
-from spaces.errors import UserError
-from spaces.yaml_files import did_you_mean
 
 _SHARES = (0.8, 0.9, 0.95)
 
@@ -26,7 +24,7 @@ def replay(
     early_stopping: Annotated[
         list[str] | None, typer.Option(help="pareto, asha, none; may be repeated.")
     ] = None,
-    reduction: Annotated[float, typer.Option(help="Of early stopping.")] = 3,
+    reduction: Annotated[float, typer.Option(help="Of early stopping.")] = 1.5,
     workers: Annotated[int, typer.Option(min=1, help="Trials at once.")] = 4,
     trials: Annotated[
         int | None, typer.Option(min=1, help="Budget; twice the recorded trials unless given.")
@@ -44,6 +42,7 @@ def replay(
     from search.replay import ReplaySettings, growth_of
     from search.replay import replay as replay_once
     from search.study import Budget, EarlyStoppingSettings, SamplerSettings
+    from spaces.errors import UserError
 
     samplers = _known(sampler or ["tpe"], SamplerSettings, "--sampler")
     stoppings = _known(
@@ -86,6 +85,9 @@ def replay(
 
 def _known(names: list[str], settings: type, option: str) -> list[Any]:
     """Raise UserError for a name that a study file would not take either."""
+    from spaces.errors import UserError
+    from spaces.yaml_files import did_you_mean
+
     allowed = get_args(get_type_hints(settings)["name"])
     for name in names:
         if name not in allowed:

@@ -2,12 +2,15 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
 
 from search.commands.printing import console, near, program
+
+if TYPE_CHECKING:
+    from search.study import Study
 
 
 def search(
@@ -22,6 +25,9 @@ def search(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Override the study's seed.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an earlier run.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only estimate what it takes, from short probes.")
+    ] = False,
 ) -> None:
     """Search for the front of a study: accuracy against compute.
 
@@ -38,6 +44,9 @@ def search(
         seed=seed,
         resume=resume,
     )
+    if dry_run:
+        _tell_estimate(console(), loaded)
+        return
     # After the file is read: a mistake in it need not wait for Ray to be imported.
     from search.engine import run_search
     from search.live import LiveTable
@@ -54,6 +63,15 @@ def search(
         _tell_resume(screen, study, "ended at once")
     else:
         _tell_end(screen, study, result)
+
+
+def _tell_estimate(screen: Console, study: "Study") -> None:
+    from search.dry_run import estimate_study
+    from search.estimate import estimate_table
+
+    with screen.status("probing") as status:
+        estimate = estimate_study(study, tell=status.update)
+    screen.print(estimate_table(estimate))
 
 
 _ENDINGS = {

@@ -1,0 +1,133 @@
+"""The arithmetic of a dry run: epochs that are left, times fitted to probes, trials to workers."""
+
+import heapq
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import nnls
+
+FloatArray = NDArray[np.float64]
+_MANY = 10_000  # as good as endlessly many
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Range:
+    """A number that is not certain: its 10th, 50th and 90th percentile."""
+
+    low: float
+    middle: float
+    high: float
+
+
+def range_of(values: Sequence[float] | FloatArray) -> Range:
+    """The 10th, 50th and 90th percentile of at least one value."""
+    low, middle, high = np.percentile(values, (10, 50, 90))
+    return Range(low=float(low), middle=float(middle), high=float(high))
+
+
+def share_that_goes_on(trials: int | None, reduction: float) -> float:
+    """Of trials that reach a rung one after the other, as good as each other, those that go on.
+
+    Each is compared with those before it, so that the first always goes on; None: endlessly many.
+    """
+    if trials is None or trials > _MANY:
+        return 1 / reduction
+    seats = (math.ceil(number / reduction) / number for number in range(1, trials + 1))
+    return sum(seats) / trials if trials else 1.0
+
+
+def expected_epochs(
+    epochs: int, rungs: Iterable[int], reduction: float, *, trials: int | None = None
+) -> float:
+    """Epochs that a trial trains on average where about 1 / reduction at each rung go on.
+
+    rungs: epochs at which trials are compared; those from the last epoch on change nothing.
+    trials: that reach the first rung, of few of which more go on; None: endlessly many.
+    """
+    expected, trained, share = 0.0, 0, 1.0
+    for rung in sorted({rung for rung in rungs if 0 < rung < epochs}):
+        expected += share * (rung - trained)
+        going = share_that_goes_on(trials, reduction)
+        trained, share = rung, share * going
+        trials = None if trials is None else round(trials * going)
+    return expected + share * (epochs - trained)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Fit:
+    """What was measured as a sum of parts: seconds, or bytes."""
+
+    unit_of: FloatArray
+    """(parts,) what one unit of each part takes; none is negative."""
+    ratios: FloatArray
+    """(measurements,) measured / fitted."""
+
+    def at(self, amounts: FloatArray) -> FloatArray:
+        """What (..., parts) amounts take."""
+        return amounts @ self.unit_of
+
+    def ratio_of(self, chosen: Sequence[bool]) -> float:
+        """The geometric mean of the ratios of some measurements; 1 for none of them."""
+        ratios = self.ratios[np.array(chosen, dtype=bool)]
+        return float(np.exp(np.log(ratios).mean())) if len(ratios) else 1.0
+
+    @property
+    def misfit(self) -> float:
+        """Standard deviation of measured / fitted, in logarithms: 0.2 is about 20 %.
+
+        0 where there are as few measurements as parts: nothing is left to tell it by.
+        """
+        spare = len(self.ratios) - int(np.count_nonzero(self.unit_of))
+        return math.sqrt(float(np.sum(np.log(self.ratios) ** 2)) / spare) if spare > 0 else 0.0
+
+
+def fit_parts(amounts: FloatArray, measured: FloatArray) -> Fit:
+    """Fit measured = amounts @ x, x >= 0, by least squares of relative errors.
+
+    amounts: (measurements, parts), at least one above 0 in each row; measured: above 0.
+    """
+    # Scaled so that parts of very different units weigh the same in the solver.
+    scale = np.maximum(amounts.max(axis=0), np.finfo(float).tiny)
+    solution, _ = nnls(amounts / scale / measured[:, None], np.ones(len(measured)))
+    unit_of = solution / scale
+    return Fit(unit_of=unit_of, ratios=measured / (amounts @ unit_of))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """How a search goes through its trials."""
+
+    trials: int
+    seconds: float
+    """On the wall, until the last trial ends."""
+    worker_seconds: float
+    """Summed over the trials."""
+
+
+def run_through(
+    trial_seconds: Iterable[float],
+    *,
+    workers: int,
+    trials: int | None = None,
+    hours: float | None = None,
+    worker_hours: float | None = None,
+) -> Course:
+    """Give trials, in their order, to the worker that is free first, until a limit is reached.
+
+    trial_seconds: of each trial; without end unless trials is given. hours: no trial starts after
+    them; worker_hours: nor when those that have started take as many.
+    """
+    free = [0.0] * workers  # when each worker is free, in seconds: a heap
+    count, spent, last = 0, 0.0, 0.0
+    for seconds in trial_seconds:
+        if count == trials or (hours is not None and free[0] >= hours * 3600):
+            break
+        if worker_hours is not None and spent >= worker_hours * 3600:
+            break
+        end = free[0] + seconds
+        heapq.heapreplace(free, end)
+        count, spent, last = count + 1, spent + seconds, max(last, end)
+    return Course(trials=count, seconds=last, worker_seconds=spent)
