@@ -24,7 +24,8 @@ from search.preflight import check_study
 from search.run_folder import TUNE_FOLDER, RunFolder, check_run_folder, trial_folder_name
 from search.samplers import build_sampler
 from search.scheduler import LedgerScheduler
-from search.searcher import LedgerSearcher, Recorder, StopOnRequest, trial_number
+from search.searcher import LedgerSearcher, Recorder, trial_number
+from search.stopping import SearchStopper
 from search.study import Study
 from search.trial_record import TrialRecord
 from search.warm_start import (
@@ -49,6 +50,8 @@ _RAY_SETTINGS = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # By default a driver hangs for a minute after the death of Ray's GCS server.
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "10",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
 }
@@ -99,7 +102,10 @@ def run_search(
     with _ray(study) as num_workers:
         folder = (RunFolder.reopen if resume else RunFolder.create)(study, data)
         try:
-            ledger = _open_ledger(study, folder, data, earlier, resume=resume)
+            try:
+                ledger = _open_ledger(study, folder, data, earlier, resume=resume)
+            except OSError as error:
+                raise UserError(f"can't write {folder.path}: {error.strerror}") from None
             return _Session(study, folder, ledger, num_workers, show).run(trainable)
         finally:
             folder.close()
@@ -121,7 +127,7 @@ class _Session:
         self._ledger = ledger
         self._num_workers = num_workers
         self._show = show
-        self._stopper = StopOnRequest()
+        self._stopper = SearchStopper()
         self._searched_before = ledger.seconds_searched
         self._started = self._next_write = self._shown = time.monotonic()
         self._meter = BudgetMeter(
@@ -138,12 +144,18 @@ class _Session:
                 self._folder.keep_checkpoint(record)
         self._show(self._progress())
         searcher = LedgerSearcher(
-            self._ledger, may_begin=self._meter.allows_another, config_of=self._config_of
+            self._ledger,
+            may_begin=self._meter.allows_another,
+            config_of=self._config_of,
+            stopper=self._stopper,
         )
         try:
             with _interruption(self._stopper):
                 self._tuner(trainable, searcher).fit()
         finally:
+            if self._stopper.error is not None:
+                # Whatever Ray has to say follows from it, and nothing more is to be written.
+                raise self._stopper.error from None
             self._write()
             self._show(self._progress())
         return SearchResult(
@@ -163,7 +175,7 @@ class _Session:
             tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
-                scheduler=LedgerScheduler(self._ledger),
+                scheduler=LedgerScheduler(self._ledger, self._stopper),
                 num_samples=-1,  # the searcher says when the budget is used up
                 max_concurrent_trials=self._num_workers,
                 reuse_actors=True,
@@ -174,7 +186,14 @@ class _Session:
                 name=self._folder.new_session(),
                 storage_path=str(self._folder.path / TUNE_FOLDER),
                 stop=self._stopper,
-                callbacks=[Recorder(self._ledger, self._folder, after_step=self._after_step)],
+                callbacks=[
+                    Recorder(
+                        self._ledger,
+                        self._folder,
+                        stopper=self._stopper,
+                        after_step=self._after_step,
+                    )
+                ],
                 # The trial says when to save, and the recorder removes old checkpoints: with
                 # num_to_keep, Ray would write all of its own state anew after every one.
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
@@ -307,7 +326,7 @@ def _num_workers(study: Study, available: Mapping[str, float]) -> int:
 
 
 @contextmanager
-def _interruption(stopper: StopOnRequest) -> Iterator[None]:
+def _interruption(stopper: SearchStopper) -> Iterator[None]:
     """Turn the first Ctrl-C (or SIGTERM) into a clean end; the second one ends at once."""
     if threading.current_thread() is not threading.main_thread():
         yield

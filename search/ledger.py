@@ -130,6 +130,15 @@ class Ledger:
                 return record
         raise SpaceExhaustedError
 
+    def put_back(self, number: int) -> None:
+        """Have `ask` hand out a running trial again: its process died, and it may go on."""
+        self._interrupted.append(self.records[number])
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no trial is being trained or waits to go on."""
+        return not self._running
+
     def report(self, number: int, epochs: Iterable[EpochMetrics]) -> bool:
         """Take up epochs of a running trial; whether it goes on, if there is more for it to do.
 

@@ -104,7 +104,8 @@ class RunFolder:
 
         The newest may be half a file: a driver or a trial that is killed leaves what it wrote.
         """
-        pattern = f"session-*/{trial_folder_name(number)}/checkpoint_*"
+        # Ray adds a suffix to the folder of a trial that begins again in the same session.
+        pattern = f"session-*/{trial_folder_name(number)}*/checkpoint_*"
         found = [path for path in (self.path / TUNE_FOLDER).glob(pattern) if any(path.iterdir())]
         return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
 

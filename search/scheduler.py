@@ -8,6 +8,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from search.ledger import Ledger
 from search.searcher import trial_number
+from search.stopping import SearchStopper, unless_broken_off
 from trainables.training import EpochMetrics
 from trainables.trial import EPOCHS, FAILURE
 
@@ -15,8 +16,9 @@ from trainables.trial import EPOCHS, FAILURE
 class LedgerScheduler(FIFOScheduler):
     """Starts trials in the order in which they come, and stops those that lose at a rung."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, stopper: SearchStopper) -> None:
         super().__init__()
+        self._stopper = stopper
         self._ledger = ledger
 
     def on_trial_result(
@@ -25,9 +27,12 @@ class LedgerScheduler(FIFOScheduler):
         """Not called for a trial's last result: that one is the recorder's."""
         if result[FAILURE] is not None:
             return TrialScheduler.CONTINUE
-        epochs = [EpochMetrics(**metrics) for metrics in result[EPOCHS]]
-        goes_on = self._ledger.report(trial_number(trial), epochs)
-        return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
+        stops = self._stops(trial_number(trial), result[EPOCHS])
+        return TrialScheduler.STOP if stops else TrialScheduler.CONTINUE
+
+    @unless_broken_off
+    def _stops(self, number: int, epochs: list[dict[str, Any]]) -> bool:
+        return not self._ledger.report(number, [EpochMetrics(**metrics) for metrics in epochs])
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Ray pickles the whole tuner to restore it, and we begin a new one instead."""

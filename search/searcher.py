@@ -4,6 +4,8 @@ Everything that is decided is decided in the ledger; these classes only translat
 OptunaSearch is not used: it loses failed trials and tells stopped ones as finished.
 """
 
+import errno
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,14 +15,16 @@ from optuna.trial import TrialState
 from ray.tune import Callback
 from ray.tune.experiment import Trial as RayTrial
 from ray.tune.search import Searcher
-from ray.tune.stopper import Stopper
 
 from search.ledger import Ledger, SpaceExhaustedError
 from search.run_folder import RunFolder
+from search.stopping import SearchStopper, unless_broken_off
 from search.trial_record import TrialRecord
 from trainables.training import EpochMetrics
 from trainables.trial import EPOCHS, FAILURE
 
+# So many deaths of a trial's process without an epoch in between: it is the recipe that kills it.
+MAX_DEATHS = 3
 _NUMBER = "number"
 
 
@@ -38,22 +42,29 @@ class LedgerSearcher(Searcher):
         *,
         may_begin: Callable[[], bool],
         config_of: Callable[[TrialRecord], dict[str, Any]],
+        stopper: SearchStopper,
     ) -> None:
         """config_of: what the trainable needs of a trial besides its number."""
         super().__init__()
         self._ledger = ledger
         self._may_begin = may_begin
         self._config_of = config_of
+        self._stopper = stopper
+        self._over = False
         self.exhausted = False
 
+    @unless_broken_off
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The config of the next trial; None: not now; FINISHED: never again."""
+        record = None
         try:
-            record = self._ledger.ask(may_begin=self._may_begin)
+            record = self._ledger.ask(may_begin=lambda: not self._over and self._may_begin())
         except SpaceExhaustedError:
             self.exhausted = True
-            return Searcher.FINISHED
         if record is None:
-            return Searcher.FINISHED
+            # No new trial begins any more, but one whose process dies may still come back.
+            self._over = True
+            return Searcher.FINISHED if self._ledger.is_idle else None
         return {_NUMBER: record.number, **self._config_of(record)}
 
     def on_trial_complete(
@@ -76,15 +87,25 @@ class Recorder(Callback):
     """Takes what Ray reports into the ledger, and the ledger into the run folder."""
 
     def __init__(
-        self, ledger: Ledger, folder: RunFolder, *, after_step: Callable[[], None]
+        self,
+        ledger: Ledger,
+        folder: RunFolder,
+        *,
+        stopper: SearchStopper,
+        after_step: Callable[[], None],
     ) -> None:
         """after_step: called often, also when nothing happened; it decides what to do when."""
         self._ledger = ledger
         self._folder = folder
         self._after_step = after_step
+        self._stopper = stopper
         self._failures: dict[int, str] = {}
+        # Of each trial's process, since its last new epoch.
+        self._deaths: dict[int, int] = {}
+        self._num_epochs: dict[int, int] = {}
         self._checkpoints: dict[int, str] = {}
 
+    @unless_broken_off
     def on_trial_result(
         self,
         iteration: int,
@@ -96,9 +117,14 @@ class Recorder(Callback):
         number = trial_number(trial)
         # The scheduler has seen all results but a trial's last one.
         self._ledger.report(number, [EpochMetrics(**metrics) for metrics in result[EPOCHS]])
+        num_epochs = len(self._ledger.records[number].epochs)
+        if num_epochs > self._num_epochs.get(number, 0):
+            self._num_epochs[number] = num_epochs
+            self._deaths[number] = 0
         if result[FAILURE] is not None:
             self._failures[number] = result[FAILURE]
 
+    @unless_broken_off
     def on_checkpoint(
         self,
         iteration: int,
@@ -114,6 +140,7 @@ class Recorder(Callback):
         if before is not None:
             shutil.rmtree(self._folder.path / before, ignore_errors=True)
 
+    @unless_broken_off
     def on_trial_complete(
         self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any
     ) -> None:
@@ -129,46 +156,62 @@ class Recorder(Callback):
         for record in (*overtaken, self._ledger.records[number]):
             self._folder.keep_checkpoint(record)
 
+    @unless_broken_off
     def on_trial_error(
         self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any
     ) -> None:
+        """Have a trial whose process died begin again, unless that happens over and over."""
         number = trial_number(trial)
-        self._ledger.fail(number, _reason(trial))
-        self._folder.keep_checkpoint(self._ledger.records[number])
+        record = self._ledger.records[number]
+        text = _error_text(trial)
+        self._stopper.check_ray()
+        if os.strerror(errno.ENOSPC) in text:
+            self._stopper.break_off(f"can't write {self._folder.path}: {os.strerror(errno.ENOSPC)}")
+        if self._stopper.error is not None:
+            return
+        self._deaths[number] = self._deaths.get(number, 0) + 1
+        if record.state == TrialState.PRUNED:
+            pass  # told when the scheduler stopped it
+        elif _is_death(text) and self._deaths[number] < MAX_DEATHS:
+            # Not by Ray's own recovery: that fails a trial whose warm process died between two.
+            self._ledger.put_back(number)
+            return
+        else:
+            self._ledger.fail(number, _reason(text))
+        self._folder.keep_checkpoint(record)
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing, as in LedgerSearcher."""
         return {}
 
+    @unless_broken_off
     def on_step_end(self, iteration: int, trials: list[RayTrial], **info: Any) -> None:
+        self._stopper.check_ray()
         self._after_step()
 
 
-class StopOnRequest(Stopper):
-    """Ends the whole search, its running trials left to be resumed, once asked to."""
-
-    def __init__(self) -> None:
-        self.requested = False
-
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        return False
-
-    def stop_all(self) -> bool:
-        return self.requested
-
-
-def _reason(trial: RayTrial) -> str:
-    """One line of what Ray wrote down about the end of a trial's process.
+def _error_text(trial: RayTrial) -> str:
+    """What Ray wrote down about the end of a trial's process.
 
     Its text, not its pickle: that is beside it for `Trial.get_pickled_error`, which looks for it in
     the run folder before it is there.
     """
-    text = Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else ""
+    return Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else ""
+
+
+def _is_death(text: str) -> bool:
+    """Whether the process was ended from outside, and not by an error in it or at its start."""
+    died = "ActorDiedError" in text or "actor died" in text
+    return "low on memory" in text or (died and "creation task" not in text)
+
+
+def _reason(text: str) -> str:
+    """One line of it."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         return "Ray gave no reason"
     if "low on memory" in text:
         return "out of memory: Ray ended the trial's process before the machine ran out"
-    if "creation task" not in text and ("ActorDiedError" in text or "actor died" in text):
+    if _is_death(text):
         return "the trial's process died: killed from outside, or by the system for its memory"
     return lines[-1]

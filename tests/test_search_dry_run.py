@@ -174,17 +174,6 @@ def test_resized_images_that_are_missing_take_disk(
     assert (missing.disk_gb - there.disk_gb) * 1e9 == pytest.approx(len(demo_data) * 48 * 48 * 3)
 
 
-def test_models_that_were_not_probed_are_told_as_the_doubt(
-    tmp_path: Path, demo_data: ImageData, candidates: list[Candidate], probed: Probed
-):
-    unlike = [
-        replace(each, recipe=Recipe(model="squeezenet1_1", input_size=64, epochs=50))
-        for each in candidates
-    ]
-    estimate = projected(study_on(tmp_path, demo_data), demo_data, [*candidates, *unlike], probed)
-    assert estimate.doubt.startswith("1 of 2 models are unlike any probe")
-
-
 def test_probes_are_timed_weighed_and_measured(probed: Probed):
     assert len(probed.probes) == 3
     assert len({probe.recipe.key for probe in probed.probes}) == 3

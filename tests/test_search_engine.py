@@ -231,7 +231,13 @@ def test_a_search_that_was_interrupted_goes_on_with_every_finished_trial_once(
 ):
     # Long enough that the search is under way when the table first shows two finished trials.
     space = {**SPACE, "epochs": 20, "batch_size": 8}
-    path = write_study(tmp_path, demo_data, space=space, budget={"trials": 8})
+    path = write_study(
+        tmp_path,
+        demo_data,
+        space=space,
+        early_stopping={"name": "none"},
+        budget={"trials": 8},
+    )
     folder = tmp_path / "runs" / "tiny"
     command = [FLOPWISE, "search", path]
     # What is said here holds for the resume too, which does not say it again.

@@ -104,7 +104,7 @@ def test_every_mistake_is_told_at_once_with_its_path(tmp_path: Path):
             "space": "quick",
             "objectives": {"accuracy": "up"},
             "sampler": {"name": "tpee"},
-            "early_stopping": {"name": "pareto"},
+            "early_stopping": {"name": "paretto"},
             "budget": {"trails": 64, "hours": 0},
             "resources": {"cpus": 0.5},
             "storage": "s3://bucket/runs",

@@ -1,6 +1,10 @@
 """The Ray Tune trainable: one warm actor trains recipe after recipe. The one file here with Ray."""
 
+import ctypes
+import io
 import pickle
+import signal
+import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -23,6 +27,7 @@ FAILURE = "failure"
 # time, but not more often than this: what an interruption loses is as little as it may cost.
 _MIN_CHECKPOINT_PERIOD_SECONDS = 2.0
 _MAX_CHECKPOINT_SHARE = 0.05
+_PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 class Trial(tune.Trainable):
@@ -33,6 +38,7 @@ class Trial(tune.Trainable):
     """
 
     def setup(self, config: dict[str, Any]) -> None:
+        _end_with_the_parent()
         self._data: ImageData | None = None
         self._begin(config)
 
@@ -83,7 +89,10 @@ class Trial(tune.Trainable):
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         assert self._training is not None
         started = time.monotonic()
-        torch.save(self._training.state_dict(), Path(checkpoint_dir) / CHECKPOINT_FILE)
+        # torch's own writer says nothing of a disk that is full.
+        content = io.BytesIO()
+        torch.save(self._training.state_dict(), content)
+        (Path(checkpoint_dir) / CHECKPOINT_FILE).write_bytes(content.getbuffer())
         self._saved = time.monotonic()
         # Ray copies what was written into the run folder: count it twice.
         self._save_seconds = 2 * (self._saved - started)
@@ -103,6 +112,15 @@ def _load(training: Training, file: Path) -> bool:
         return False
     training.load_state_dict(state)
     return True
+
+
+def _end_with_the_parent() -> None:
+    """Have the system end this process when Ray's raylet, which began it, is gone.
+
+    By itself it would outlive a raylet that was killed, with all of its memory.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _breaks_the_process(error: Exception) -> bool:

@@ -50,6 +50,7 @@ def search(
     # After the file is read: a mistake in it need not wait for Ray to be imported.
     from search.engine import run_search
     from search.live import LiveTable
+    from search.stopping import BrokenOffError
 
     screen = console()
     of = f" ({loaded.space.name})" if loaded.space.name != loaded.name else ""
@@ -59,6 +60,8 @@ def search(
     try:
         with LiveTable(screen) as live:
             result = run_search(loaded, resume=resume, show=live.show)
+    except BrokenOffError as error:
+        raise BrokenOffError(f"{error}; go on with: {_resume_command(study)}") from None
     except KeyboardInterrupt:  # the second Ctrl-C
         _tell_resume(screen, study, "ended at once")
     else:
@@ -83,9 +86,12 @@ _ENDINGS = {
 
 
 def _tell_resume(screen: Console, study: Path, how: str) -> NoReturn:
-    command = f"{program()} search {shlex.quote(str(study))} --resume"
-    screen.print(f"{how}; go on with: {command}", markup=False, soft_wrap=True)
+    screen.print(f"{how}; go on with: {_resume_command(study)}", markup=False, soft_wrap=True)
     raise typer.Exit(130)
+
+
+def _resume_command(study: Path) -> str:
+    return f"{program()} search {shlex.quote(str(study))} --resume"
 
 
 def _tell_end(screen: Console, study: Path, result) -> None:
