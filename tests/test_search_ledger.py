@@ -317,7 +317,7 @@ def test_a_crash_between_storing_an_outcome_and_telling_it_is_made_good(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(run.study, "tell", die)
+        patch.setattr(optuna.Study, "tell", die)
         with pytest.raises(KeyboardInterrupt):
             outcome(run, record)
     assert told_states(run.journal) == {}

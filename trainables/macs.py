@@ -104,6 +104,7 @@ _WITHOUT_MACS = frozenset(
         *(aten.as_strided_, aten._unsafe_view, aten.cat, aten.constant_pad_nd, aten.copy_),
         *(aten.empty, aten.index, aten.new_zeros, aten.roll, aten.scalar_tensor, aten.zero_),
         *(aten.clone, aten.stack, aten._to_copy, aten.zeros, aten.ones, aten.full, aten.arange),
+        *(aten.fill_,),
     )
 )
 
