@@ -43,8 +43,8 @@ from trainables.images import open_data
 from trainables.training import EpochMetrics, train
 
 KINDS = ("driver", "trial", "raylet")
-# A driver, or a search that makes no step, counts as stuck after so long.
-LIMIT_SECONDS = 300.0
+# A search that trains no epoch for so long is stuck.
+LIMIT_SECONDS = 180.0
 _POLL_SECONDS = 0.1
 _NAME = "kill"
 _FLOPWISE = Path(sys.executable).with_name("flopwise")
@@ -169,13 +169,24 @@ class Search:
         return False
 
     def end(self, limit: float = LIMIT_SECONDS) -> int:
-        """Wait for the end of a session; returns its exit code. One that does not end is stuck."""
+        """Wait for the end of a session; returns its exit code.
+
+        One that stays for `limit` seconds without another epoch is stuck.
+        """
         assert self._process is not None
-        self.wait(lambda: False, limit)
+        goes_on = True
+        while goes_on:
+            before = self.num_epochs()
+            goes_on = self.wait(lambda before=before: self.num_epochs() != before, limit)
         if not self.is_over:
-            self.stuck.append(f"session {self.num_sessions} did not end in {limit:.0f} s")
+            self.stuck.append(f"session {self.num_sessions} trained nothing for {limit:.0f} s")
             self._process.kill()
         return self._process.wait()
+
+    def num_epochs(self) -> int:
+        """Epochs in the table, which is replaced every few seconds; 0 before there is one."""
+        table = self.run / "epochs.parquet"
+        return pq.read_metadata(table).num_rows if table.exists() else 0
 
     def finish(self) -> bool:
         """Let a session come to its own end, with its processes; False where it does not."""

@@ -1,0 +1,51 @@
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.kill import KINDS, Kill, Search, audit, make_study, run_killed
+
+NOTHING = {"lost": [], "doubled": [], "stuck": [], "wrong": []}
+
+pytestmark = [
+    pytest.mark.skipif(not Path("/proc/self").exists(), reason="processes are found in /proc"),
+    pytest.mark.timeout(1800),
+]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 16 MB; skips where this user may not mount one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", disk]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("mounting is not permitted")
+    yield disk
+    subprocess.run(["umount", "-l", disk], check=True)
+
+
+def test_a_search_whose_driver_trial_and_raylet_are_killed_loses_nothing(tmp_path: Path):
+    search = Search(make_study(tmp_path, trials=6), 6)
+    run_killed(search, kills=3, seed=0)
+    assert [kill.kind for kill in search.kills] == list(KINDS)
+    assert audit(search, retrained=1) == NOTHING, search.log.read_text()
+
+
+def test_a_full_disk_ends_the_search_with_one_line_and_loses_nothing(small_disk: Path):
+    search = Search(make_study(small_disk, trials=6, epochs=20), 6)
+    search.begin()
+    search.wait(lambda: len(search.stored()[0]) >= 2)
+    filler = small_disk / "filler"
+    with pytest.raises(OSError, match="No space left"):
+        filler.write_bytes(bytes(16 << 20))
+    assert search.end() == 2, search.log.read_text()
+    last = search.log.read_text().splitlines()[-1]
+    assert "No space left on device" in last
+    assert last.endswith("--resume")
+    search.note(Kill(kind="full disk", at_seconds=search.seconds))
+    filler.unlink()
+    search.begin()
+    assert search.finish(), search.stuck
+    assert audit(search, retrained=1) == NOTHING, search.log.read_text()
