@@ -74,6 +74,7 @@ def compare(seeds: int, workers: int, picture: Path) -> None:
                 sampler=sampler, early_stopping=stopping, workers=workers, budget=BUDGET
             )
             growths.append(growth_of(name, list(processes.map(partial(_once, way), range(seeds)))))
+            print(f"{len(growths)} of {len(ROWS)}: {name}", file=sys.stderr, flush=True)
     console = Console(width=140)
     console.print(f"{seeds} seeds, {workers} workers: simulated seconds, median (quartiles)")
     console.print(growth_table(growths, [0.8, 0.9, 0.95]))
