@@ -19,6 +19,8 @@ def config(data: ImageData, resume_from: list[Path] | None = None, **recipe: Any
         "data": str(data.path),
         "device": "cpu",
         "threads": 1,
+        "gpu_share": 0,
+        "deepest_unfrozen": None,
         "resume_from": [str(path) for path in resume_from or []],
     }
 

@@ -16,6 +16,7 @@ from ray.tune.result import DONE, SHOULD_CHECKPOINT
 
 from spaces.recipe import recipe_from
 from trainables.failures import describe_failure
+from trainables.gpus import limit_gpu_memory
 from trainables.images import ImageData, open_data
 from trainables.training import Training
 
@@ -31,7 +32,10 @@ _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 class Trial(tune.Trainable):
-    """Runs one epoch a step. Its config: recipe, data, device, threads, resume_from.
+    """Runs one epoch a step.
+
+    Its config: recipe, data, device, threads, gpu_share (0 to 1, or whole GPUs), deepest_unfrozen
+    (see Training), resume_from.
 
     A recipe that fails ends its trial with the reason in the result, so that the actor stays warm
     for the next; only an error that leaves the GPU unusable takes the actor down with it.
@@ -55,6 +59,7 @@ class Trial(tune.Trainable):
         self._saved = time.monotonic()
         self._save_seconds = 0.0
         torch.set_num_threads(config["threads"])
+        limit_gpu_memory(config["gpu_share"], torch.device(config["device"]))
 
     def step(self) -> dict[str, Any]:
         try:
@@ -77,7 +82,12 @@ class Trial(tune.Trainable):
         if self._data is None or str(self._data.path) != config["data"]:
             self._data = open_data(Path(config["data"]))
         device = torch.device(config["device"])
-        training = Training(recipe_from(config["recipe"]), self._data, device=device)
+        training = Training(
+            recipe_from(config["recipe"]),
+            self._data,
+            device=device,
+            deepest_unfrozen=config["deepest_unfrozen"],
+        )
         for folder in config["resume_from"]:
             if _load(training, Path(folder) / CHECKPOINT_FILE):
                 break
