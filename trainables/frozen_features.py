@@ -11,6 +11,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -117,7 +118,8 @@ class _Prefix:
         most_ahead = _LARGEST_SHARE_AHEAD * self.folder.limit_bytes
         ahead = next((k for k in range(shallowest, cut) if layouts[k].num_bytes <= most_ahead), cut)
         if ahead < cut and self._deepest_cached(cut)[0] < ahead:
-            self.features(ahead, ahead)
+            with suppress(OSError):  # this cut may still find room
+                self.features(ahead, ahead)
         path = self.folder.make_once(
             self.names[cut],
             layouts[cut].num_bytes,

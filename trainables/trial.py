@@ -17,6 +17,7 @@ from ray.tune.result import DONE, SHOULD_CHECKPOINT
 from spaces.recipe import recipe_from
 from trainables.failures import describe_failure
 from trainables.gpus import limit_gpu_memory
+from trainables.host_memory import give_back_memory, keep_freed_memory
 from trainables.images import ImageData, open_data
 from trainables.training import Training
 
@@ -43,6 +44,7 @@ class Trial(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         _end_with_the_parent()
+        keep_freed_memory()
         self._data: ImageData | None = None
         self._begin(config)
 
@@ -54,6 +56,7 @@ class Trial(tune.Trainable):
         self._config = config
         # The last recipe's model goes before the next one's comes, also for those beside us.
         self._training: Training | None = None
+        give_back_memory()
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
         self._saved = time.monotonic()
