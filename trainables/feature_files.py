@@ -65,7 +65,7 @@ def open_features(path: Path) -> torch.Tensor:
     Raises OSError where it is missing, ValueError where it is damaged.
     """
     # Copy on write, which never happens: torch warns of arrays that can't be written.
-    array = np.load(path, mmap_mode="c", allow_pickle=False)
+    array = npy.open_memmap(path, mode="c")
     features = torch.from_numpy(array)
     return features.view(torch.bfloat16) if array.dtype == np.uint16 else features
 
