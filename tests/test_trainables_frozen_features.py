@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from spaces.errors import UserError
 from spaces.recipe import Recipe, recipe_from
 from trainables import frozen_features as frozen_features_module
+from trainables import gpus
 from trainables.augmentation import normalize, to_batch
 from trainables.demo_images import make_demo
 from trainables.feature_files import Layout
@@ -396,3 +398,22 @@ def test_a_bound_that_is_no_number_is_told(demo_data: ImageData, monkeypatch: py
         monkeypatch.setenv("FLOPWISE_FEATURES_GB", written)
         with pytest.raises(UserError, match=f"FLOPWISE_FEATURES_GB: .*not {written}"):
             trained(quick(**FAMILIES[-1], unfrozen=1), demo_data, epochs=1)
+
+
+def test_features_in_half_precision_equal_the_whole_model_in_half_precision(
+    demo_data: ImageData,
+    cache: Path,
+    whole: Callable[..., Training],
+    settled: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """As on a GPU; CPUs can do it too, slowly."""
+    monkeypatch.setattr(gpus, "precision", lambda _: "bf16")
+    for family in (FAMILIES[-1], FAMILIES[0]):
+        recipe = quick(**family, unfrozen=1, learning_rate=1e-3, weights=str(settled(family)))
+        on_features, from_images = trained(recipe, demo_data), whole(recipe, demo_data)
+        for mine, theirs in zip(on_features.history, from_images.history, strict=True):
+            assert mine.train_loss == pytest.approx(theirs.train_loss, rel=0.02)
+            assert mine.val_loss == pytest.approx(theirs.val_loss, rel=0.02)
+    dtypes = {np.load(file, mmap_mode="r").dtype for file in features_in(cache)}
+    assert dtypes == {np.dtype(np.uint16)}

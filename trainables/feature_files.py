@@ -42,6 +42,7 @@ def write_features(file: BinaryIO, layout: Layout, batches: Iterable[torch.Tenso
     header = {"descr": _DTYPES[layout.dtype].str, "fortran_order": False, "shape": layout.shape}
     npy.write_array_header_1_0(file, header)
     for batch in batches:
+        assert batch.dtype == layout.dtype, batch.dtype
         stored = _stored(batch).contiguous().cpu()
         if stored.dtype == torch.bfloat16:
             stored = stored.view(torch.uint16)

@@ -154,16 +154,17 @@ class _Prefix:
                 return cut, found
         return 0, None
 
-    @torch.inference_mode()
     def _compute(self, cut: int) -> Iterator[torch.Tensor]:
         """Yield what the first `cut` blocks return, for batches of all rows in their order."""
         start, stored = self._deepest_cached(cut)
         source = self.open_images() if stored is None else StoredInputs(stored, self.device)
         blocks = model_between(self.model, start, cut).eval()
         order = torch.arange(self.num_rows)
-        with autocast(self.device):
-            for batch in source.batches(order, source.evaluation_batch):
-                yield blocks(normalize(batch) if stored is None else batch)
+        for batch in source.batches(order, source.evaluation_batch):
+            # Around the blocks alone: a mode that is on at a yield reaches whoever reads.
+            with torch.inference_mode(), autocast(self.device):
+                features = blocks(normalize(batch) if stored is None else batch)
+            yield features
 
     @torch.inference_mode()
     def _layouts(self, cut: int) -> list[Layout]:
