@@ -1,5 +1,6 @@
 """What is done otherwise on a GPU: its precision, its memory, the way there. Not yet run on one."""
 
+import functools
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -10,6 +11,7 @@ _SHARE_FOR_INPUTS = 0.4
 _CONTEXT_BYTES = 600 * 2**20
 
 
+@functools.cache
 def precision(device: torch.device) -> str:
     """What models compute in there: bf16 on a GPU that has it, fp32 elsewhere.
 

@@ -62,7 +62,6 @@ class Trial(tune.Trainable):
         self._saved = time.monotonic()
         self._save_seconds = 0.0
         torch.set_num_threads(config["threads"])
-        limit_gpu_memory(config["gpu_share"], torch.device(config["device"]))
 
     def step(self) -> dict[str, Any]:
         try:
@@ -85,6 +84,7 @@ class Trial(tune.Trainable):
         if self._data is None or str(self._data.path) != config["data"]:
             self._data = open_data(Path(config["data"]))
         device = torch.device(config["device"])
+        limit_gpu_memory(config["gpu_share"], device)
         training = Training(
             recipe_from(config["recipe"]),
             self._data,
