@@ -20,7 +20,6 @@ from search.engine import _num_workers
 from search.estimate import Estimate, ProbeTime
 from search.footprint import (
     checkpoint_bytes,
-    free_bytes,
     machine_bytes,
     resized_bytes,
     worker_bytes,
@@ -38,6 +37,7 @@ from search.probes import PROBE_SECONDS, Probed, run_probes
 from search.study import Study
 from trainables.cores import num_cores
 from trainables.images import ImageData, open_data
+from trainables.node_cache import free_bytes
 
 _NUM_COURSES = 100
 _MAX_SIMULATED_TRIALS = 500_000

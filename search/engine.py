@@ -209,6 +209,8 @@ class _Session:
             "data": str(self._study.data),
             "device": resources.device,
             "threads": resources.cpus,
+            "gpu_share": resources.gpus,
+            "deepest_unfrozen": self._study.space.largest("unfrozen", record.recipe),
             "resume_from": [str(path) for path in self._folder.checkpoints(record.number)],
         }
 

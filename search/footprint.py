@@ -1,7 +1,6 @@
 """Memory and disk that a search takes, from what its probes took, and what the machine has."""
 
 import os
-import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -58,13 +57,6 @@ def resized_bytes(data: ImageData, candidates: Sequence[Candidate]) -> int:
     folder = cache_folder() / "pixels"
     missing = [size for size in sizes if not (folder / f"{data.digest}-{size}px.arrow").exists()]
     return sum(len(data) * size * size * 3 for size in missing)
-
-
-def free_bytes(folder: Path) -> int:
-    """Room on the disk where a folder is or will be."""
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
 
 
 def machine_bytes() -> int:

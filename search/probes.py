@@ -27,6 +27,7 @@ from spaces.errors import UserError
 from spaces.recipe import Recipe, recipe_from
 from trainables.augmentation import build_augmentation, to_batch
 from trainables.failures import describe_failure
+from trainables.host_memory import give_back_memory, keep_freed_memory
 from trainables.images import ImageData
 from trainables.pixels import PixelTable
 from trainables.splits import SPLITS
@@ -188,6 +189,7 @@ def _serve(
 
     os.environ["FLOPWISE_CACHE"] = str(folder)
     torch.set_num_threads(threads)
+    keep_freed_memory()
     place = torch.device(device)
     torch.zeros(1, device=place)  # what a GPU takes once is no probe's
     sample: ImageData | None = None
@@ -208,6 +210,7 @@ def _run_probe(
     sample: ImageData, folder: Path, device: torch.device, recipe: Recipe, limit: float
 ) -> Probe:
     calm = recipe_from({**recipe.to_dict(), **_CALM})
+    give_back_memory()
     before = _forget_peak()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)

@@ -10,6 +10,7 @@ from search.export import recorded_numbers
 from spaces.errors import UserError
 from spaces.recipe import read_recipe
 from trainables.failures import describe_failure, is_out_of_memory
+from trainables.host_memory import keep_freed_memory
 from trainables.images import open_data
 from trainables.training import (
     EpochMetrics,
@@ -56,6 +57,7 @@ def retrain(
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"device: {chosen} is not here; use --device cpu")
     use_threads(threads or numbers.get("threads"))
+    keep_freed_memory()
     try:
         training = train(read, opened, report, device=chosen)
     except (RuntimeError, MemoryError) as error:

@@ -68,6 +68,14 @@ class SearchSpace:
             values.append(getattr(Recipe(), field))
         return tuple(dict.fromkeys(values))
 
+    def largest(self, field: str, recipe: Recipe) -> int | None:
+        """The largest whole number that recipes with this one's other values may have there."""
+        rule = self.rules.get(field)
+        values = [getattr(other, field) for other in self.enqueue if other.model == recipe.model]
+        if rule is not None and rule.holds(recipe.to_dict()):
+            values += rule.dimension.extremes
+        return max((value for value in values if type(value) is int), default=None)
+
     def to_dict(self) -> dict[str, Any]:
         """The space as plain data that `space_file.parse_space` reads back."""
         if not self.enqueue:

@@ -242,3 +242,20 @@ def test_the_values_of_a_field_are_its_extremes_its_default_and_those_to_be_trie
     assert space.values_of("input_size") == (224, 64, 96)
     assert space.values_of("width") == (1.0, 0.5, 0.25)
     assert space.values_of("epochs") == (10,)
+
+
+def test_the_largest_value_of_a_field_is_that_of_recipes_alike():
+    space = space_of(
+        {
+            "model": ["baseline_cnn", "mobilenet_v2", "resnet18"],
+            "unfrozen": {"int": [0, 8], "when": {"model": ["mobilenet_v2", "resnet18"]}},
+            "enqueue": [{"model": "resnet18", "unfrozen": 9}, {"model": "baseline_cnn"}],
+        }
+    )
+    largest = {
+        model: space.largest("unfrozen", Recipe(model=model))
+        for model in ("baseline_cnn", "mobilenet_v2", "resnet18")
+    }
+    assert largest == {"baseline_cnn": None, "mobilenet_v2": 8, "resnet18": 9}
+    choice = space_of({"model": "resnet18", "unfrozen": {"choices": [None, 2, 5]}})
+    assert choice.largest("unfrozen", Recipe(model="resnet18")) == 5

@@ -206,3 +206,21 @@ def test_light_augmentation_only_mirrors_and_shifts():
     seen = {image.tobytes() for image in images_NCHW.permute(0, 2, 3, 1).contiguous().numpy()}
     assert seen <= windows
     assert len(seen) > 20
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "rmsprop", "adagrad"])
+def test_optimizers_step_as_torch_documents_them(optimizer: str):
+    weights = [torch.nn.Parameter(torch.linspace(-1, 1, 12).view(3, 4)) for _ in range(2)]
+    recipe = quick(optimizer=optimizer, learning_rate=0.01, weight_decay=0.05)
+    fused = build_optimizer(recipe, weights[:1])
+    name = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD", "rmsprop": "RMSprop"}
+    options = {"momentum": 0.9, "nesterov": True} if optimizer == "sgd" else {}
+    plain = getattr(torch.optim, name.get(optimizer, "Adagrad"))(
+        weights[1:], lr=0.01, weight_decay=0.05, **options
+    )
+    for _ in range(5):
+        for built, weight in zip((fused, plain), weights, strict=True):
+            built.zero_grad()
+            (weight**2).sum().backward()
+            built.step()
+    torch.testing.assert_close(*weights)

@@ -19,6 +19,8 @@ def config(data: ImageData, resume_from: list[Path] | None = None, **recipe: Any
         "data": str(data.path),
         "device": "cpu",
         "threads": 1,
+        "gpu_share": 0,
+        "deepest_unfrozen": None,
         "resume_from": [str(path) for path in resume_from or []],
     }
 
@@ -118,3 +120,14 @@ def test_a_reason_that_nobody_expected_says_where():
     reason = describe_failure(caught.value)
     assert reason.startswith("FileNotFoundError: ")
     assert "(pathlib.py:" in reason
+
+
+def test_a_trial_leaves_features_for_the_most_unfrozen_of_its_search(
+    demo_data: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    settings = config(demo_data, unfrozen=0, epochs=1)
+    for deepest, files in ((None, 1), (2, 2)):
+        monkeypatch.setenv("FLOPWISE_CACHE", str(tmp_path / str(deepest)))
+        trial = begin({**settings, "deepest_unfrozen": deepest})
+        assert run_to_the_end(trial)[-1][FAILURE] is None
+        assert len(list(tmp_path.glob(f"{deepest}/features/*.npy"))) == files

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from spaces.recipe import Recipe
+from trainables.gpus import send
 
 # Of ImageNet, in RGB; torchvision's weights were trained with these.
 MEAN = (0.485, 0.456, 0.406)
@@ -17,7 +18,7 @@ STD = (0.229, 0.224, 0.225)
 
 def to_batch(pixels_NHWC: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
     """Lay pixels out as torch wants them: uint8 (N, 3, H, W), channels last in memory."""
-    return torch.from_numpy(pixels_NHWC).to(device).permute(0, 3, 1, 2)
+    return send(torch.from_numpy(pixels_NHWC), device).permute(0, 3, 1, 2)
 
 
 def normalize(images_NCHW: torch.Tensor) -> torch.Tensor:

@@ -2,33 +2,35 @@
 
 Read from the top: `train` is the whole of it; `Training` is the same an epoch at a time, with its
 state saved and loaded between epochs. An epoch's random numbers follow from the recipe's seed and
-the epoch's number alone, so that a run which was interrupted ends as one that was not.
+the epoch's number alone, so that a run which was interrupted ends as one that was not. Whether the
+frozen blocks run in every step or their output comes from the cache changes no batch.
 """
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
 from spaces.errors import UserError
 from spaces.recipe import Recipe
-from trainables.augmentation import build_augmentation, normalize, to_batch
-from trainables.blocks import freeze, set_training
+from trainables.augmentation import build_augmentation, normalize
+from trainables.batches import Inputs, StoredInputs, rows_in_order
+from trainables.blocks import freeze, set_training, split_model
 from trainables.cores import num_cores
+from trainables.device_tables import keep_near, open_images
+from trainables.frozen_features import frozen_features
+from trainables.gpus import autocast
 from trainables.images import ImageData
 from trainables.models import build_model
 from trainables.optimization import Schedule, balanced_class_weights, build_optimizer
-
-# Large enough to keep the device busy without gradients, small enough for a 224 px ResNet50.
-_EVALUATION_BATCH = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +49,7 @@ class EpochMetrics:
     learning_rate: float
     """At the epoch's first step."""
     seconds: float
-    """Of training and validation, on the wall."""
+    """On the wall; in the first epoch with what it takes to find or compute frozen features."""
 
 
 class TrainingFailedError(UserError):
@@ -73,18 +75,30 @@ def train(
 
 
 class Training:
-    """One recipe in training: `run_epoch` until `done`."""
+    """One recipe in training: `run_epoch` until `done`.
+
+    deepest_unfrozen: the largest `unfrozen` of this model's trials in the same search, so that the
+    frozen features that it leaves in the cache serve them too.
+    """
 
     def __init__(
-        self, recipe: Recipe, data: ImageData, *, device: torch.device | None = None
+        self,
+        recipe: Recipe,
+        data: ImageData,
+        *,
+        device: torch.device | None = None,
+        deepest_unfrozen: int | None = None,
     ) -> None:
         self.recipe = recipe
         self.device = device or default_device()
         self.history: list[EpochMetrics] = []
-        self._labels = data.labels
-        self._train_rows = data.rows("train")
-        self._validation_rows = data.rows("validation")
-        self._images = data.at_size(recipe.input_size)
+        self._data = data
+        self._deepest_unfrozen = deepest_unfrozen
+        self._inputs: Inputs | None = None
+        self._suffix: nn.Module | None = None  # what trains where the inputs are features
+        labels = data.labels[rows_in_order(data)]
+        self._labels = torch.from_numpy(labels).to(self.device)
+        self._num_train = len(data.rows("train"))
         self.model = build_model(recipe, num_classes=len(data.classes)).to(self.device)
         self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         freeze(self.model, recipe.unfrozen)
@@ -92,13 +106,13 @@ class Training:
             _quicken_batch_norm(self.model)
         trained = [weight for weight in self.model.parameters() if weight.requires_grad]
         self._optimizer = build_optimizer(recipe, trained)
-        num_batches = len(_cut_for_training(self._train_rows, recipe.batch_size))
+        num_batches = -(-_num_trained(self._num_train, recipe.batch_size) // recipe.batch_size)
         self._schedule = Schedule(recipe, self._optimizer, num_batches)
         self._augment = build_augmentation(recipe)
         self._class_weights: torch.Tensor | None = None
         if recipe.class_weighting == "balanced":
             self._class_weights = balanced_class_weights(
-                self._labels[self._train_rows], len(data.classes)
+                labels[: self._num_train], len(data.classes)
             ).to(self.device)
 
     @property
@@ -152,22 +166,30 @@ class Training:
         self._optimizer.load_state_dict(state["optimizer"])
         self._schedule.load_state_dict(state["schedule"])
         self.history = [EpochMetrics(**metrics) for metrics in state["history"]]
+        self._inputs = None  # its frozen blocks may be others
 
     def _train_epoch(self) -> tuple[float, float]:
-        set_training(self.model)
+        inputs = self._open_inputs()
+        if self._suffix is not None:
+            self._suffix.train()
+        else:
+            set_training(self.model)
         loss_sum = torch.zeros((), device=self.device)
         num_correct = torch.zeros((), device=self.device)
-        batches = _cut_for_training(_shuffled(self._train_rows), self.recipe.batch_size)
-        for images_NCHW, labels_N in self._load(batches):
+        batch_size = self.recipe.batch_size
+        order = torch.randperm(self._num_train)[: _num_trained(self._num_train, batch_size)]
+        labels = self._labels[order.to(self.device)].split(batch_size)
+        for batch, labels_N in zip(inputs.batches(order, batch_size), labels, strict=True):
             if self._augment is not None:
-                images_NCHW = self._augment(images_NCHW)
-            logits_NK = self.model(normalize(images_NCHW))
-            loss = F.cross_entropy(
-                logits_NK,
-                labels_N,
-                weight=self._class_weights,
-                label_smoothing=self.recipe.label_smoothing,
-            )
+                batch = self._augment(batch)
+            with autocast(self.device):
+                logits_NK = self._forward(batch)
+                loss = F.cross_entropy(
+                    logits_NK,
+                    labels_N,
+                    weight=self._class_weights,
+                    label_smoothing=self.recipe.label_smoothing,
+                )
             self._optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self._optimizer.step()
@@ -175,27 +197,53 @@ class Training:
             # Summed where they are: reading a number here would make a GPU wait at every step.
             loss_sum += loss.detach()
             num_correct += (logits_NK.argmax(1) == labels_N).sum()
-        num_images = sum(len(rows) for rows in batches)
-        return float(loss_sum) / len(batches), float(num_correct) / num_images
+        return float(loss_sum) / len(labels), float(num_correct) / len(order)
 
     @torch.inference_mode()
     def _validate(self) -> tuple[float, float]:
-        self.model.eval()
+        inputs = self._open_inputs()
+        (self._suffix or self.model).eval()
         loss_sum = torch.zeros((), device=self.device)
         num_correct = torch.zeros((), device=self.device)
-        rows = self._validation_rows
-        for images_NCHW, labels_N in self._load(_cut(rows, _EVALUATION_BATCH)):
-            logits_NK = self.model(normalize(images_NCHW))
-            loss_sum += F.cross_entropy(logits_NK, labels_N, reduction="sum")
+        order = torch.arange(self._num_train, len(self._labels))
+        labels = self._labels[self._num_train :].split(inputs.evaluation_batch)
+        batches = inputs.batches(order, inputs.evaluation_batch)
+        for batch, labels_N in zip(batches, labels, strict=True):
+            with autocast(self.device):
+                logits_NK = self._forward(batch)
+                loss_sum += F.cross_entropy(logits_NK, labels_N, reduction="sum")
             num_correct += (logits_NK.argmax(1) == labels_N).sum()
-        return float(loss_sum) / len(rows), float(num_correct) / len(rows)
+        return float(loss_sum) / len(order), float(num_correct) / len(order)
 
-    def _load(
-        self, batches: list[NDArray[np.int64]]
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        for rows in batches:
-            images_NCHW = to_batch(self._images.take(rows), self.device)
-            yield images_NCHW, torch.from_numpy(self._labels[rows]).to(self.device)
+    def _forward(self, batch: torch.Tensor) -> torch.Tensor:
+        if self._suffix is not None:
+            return self._suffix(batch)
+        return self.model(normalize(batch))
+
+    def _open_inputs(self) -> Inputs:
+        """Open what is trained on: features of the frozen blocks where they can be had, or images.
+
+        Late, so that the features are those of the weights that a loaded state brought.
+        """
+        if self._inputs is None:
+            recipe = self.recipe
+            set_training(self.model)
+            open_here = partial(open_images, self._data, recipe.input_size, self.device)
+            features = frozen_features(
+                self.model,
+                recipe,
+                self._data,
+                self.device,
+                open_here,
+                deepest_unfrozen=self._deepest_unfrozen,
+            )
+            if features is None:
+                self._suffix, self._inputs = None, open_here()
+            else:
+                assert recipe.unfrozen is not None
+                _, self._suffix = split_model(self.model, recipe.unfrozen)
+                self._inputs = StoredInputs(keep_near(features, self.device), self.device)
+        return self._inputs
 
 
 def default_device() -> torch.device:
@@ -216,20 +264,10 @@ def _quicken_batch_norm(model: nn.Module) -> None:
             module.momentum = max(module.momentum, 0.1)
 
 
-def _shuffled(rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    return rows[torch.randperm(len(rows)).numpy()]
-
-
-def _cut(rows: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
-    return [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
-
-
-def _cut_for_training(rows: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
-    """Cut rows into batches; a last one of a single image is left out, for batch norm needs two."""
-    batches = _cut(rows, batch_size)
-    if len(batches) > 1 and len(batches[-1]) == 1 and batch_size > 1:
-        batches.pop()
-    return batches
+def _num_trained(num_images: int, batch_size: int) -> int:
+    """All images, but for one that were a batch of its own at the end: batch norm needs two."""
+    alone = num_images > batch_size > 1 and num_images % batch_size == 1
+    return num_images - alone
 
 
 def use_threads(count: int | None) -> None:

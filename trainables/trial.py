@@ -16,6 +16,8 @@ from ray.tune.result import DONE, SHOULD_CHECKPOINT
 
 from spaces.recipe import recipe_from
 from trainables.failures import describe_failure
+from trainables.gpus import limit_gpu_memory
+from trainables.host_memory import give_back_memory, keep_freed_memory
 from trainables.images import ImageData, open_data
 from trainables.training import Training
 
@@ -31,7 +33,10 @@ _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 class Trial(tune.Trainable):
-    """Runs one epoch a step. Its config: recipe, data, device, threads, resume_from.
+    """Runs one epoch a step.
+
+    Its config: recipe, data, device, threads, gpu_share (0 to 1, or whole GPUs), deepest_unfrozen
+    (see Training), resume_from.
 
     A recipe that fails ends its trial with the reason in the result, so that the actor stays warm
     for the next; only an error that leaves the GPU unusable takes the actor down with it.
@@ -39,6 +44,7 @@ class Trial(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         _end_with_the_parent()
+        keep_freed_memory()
         self._data: ImageData | None = None
         self._begin(config)
 
@@ -50,6 +56,7 @@ class Trial(tune.Trainable):
         self._config = config
         # The last recipe's model goes before the next one's comes, also for those beside us.
         self._training: Training | None = None
+        give_back_memory()
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
         self._saved = time.monotonic()
@@ -77,7 +84,13 @@ class Trial(tune.Trainable):
         if self._data is None or str(self._data.path) != config["data"]:
             self._data = open_data(Path(config["data"]))
         device = torch.device(config["device"])
-        training = Training(recipe_from(config["recipe"]), self._data, device=device)
+        limit_gpu_memory(config["gpu_share"], device)
+        training = Training(
+            recipe_from(config["recipe"]),
+            self._data,
+            device=device,
+            deepest_unfrozen=config["deepest_unfrozen"],
+        )
         for folder in config["resume_from"]:
             if _load(training, Path(folder) / CHECKPOINT_FILE):
                 break
