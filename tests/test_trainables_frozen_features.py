@@ -362,6 +362,14 @@ def test_without_room_on_the_disk_a_trial_ends_the_same_with_one_line_in_the_log
     assert line.startswith("frozen features are not kept on disk: ")
 
 
+def test_a_cache_that_can_not_be_written_is_done_without(
+    demo_data: ImageData, cache: Path, whole: Callable[..., Training]
+):
+    cache.touch()  # a file, where a folder should be
+    recipe = quick(**{**FAMILIES[-1], "input_size": 64}, unfrozen=1)
+    assert_same(trained(recipe, demo_data), whole(recipe, demo_data))
+
+
 def test_features_that_are_too_large_for_the_bound_are_held_in_memory(
     demo_data: ImageData, cache: Path, monkeypatch: pytest.MonkeyPatch
 ):

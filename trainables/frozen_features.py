@@ -140,7 +140,7 @@ class _Prefix:
             return None
         try:
             return open_features(path)
-        except FileNotFoundError:  # thrown out in this moment
+        except OSError:  # thrown out in this moment, or not ours to read
             return None
         except ValueError:  # damaged
             path.unlink(missing_ok=True)
