@@ -68,7 +68,7 @@ def test_three_lines_are_a_study(tmp_path: Path):
     assert study.directions == [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE]
     assert (study.sampler.name, study.early_stopping.name) == ("tpe", "pareto")
     assert (study.budget.trials, study.budget.hours) == (64, None)
-    assert (study.resources.cpus, study.resources.gpus) == (1, 0.0)
+    assert (study.trial_resources.cpus, study.trial_resources.gpus) == (1, 0.0)
     assert (study.seed, study.space.enqueue) == (0, ())
 
 

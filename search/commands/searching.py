@@ -59,7 +59,7 @@ def search(
     )
     try:
         with LiveTable(screen) as live:
-            result = run_search(loaded, resume=resume, show=live.show)
+            result = run_search(loaded, resume=resume, show=live.show, tell=live.tell)
     except BrokenOffError as error:
         raise BrokenOffError(f"{error}; go on with: {_resume_command(study)}") from None
     except KeyboardInterrupt:  # the second Ctrl-C
