@@ -38,10 +38,12 @@ from trainables.images import ImageData
 from trainables.training import Training
 
 # Of all packings and recipes together; building models and first steps come on top.
-MEASURING_SECONDS = 8.0
+_MEASURING_SECONDS = 8.0
 _COSTING_SECONDS = 3.0
 _MAX_RECIPES = 2
 _FIRST_IMAGES = 8
+# For sure more than a process that trains nothing yet: as many as so fit are started together.
+_IDLE_BYTES = 10**9
 _MOST_IMAGES = 256  # as many as a probe's process holds
 
 
@@ -51,14 +53,12 @@ def decide_resources(
     *,
     candidates: Sequence[Candidate] | None = None,
     tell: Callable[[str], None] = lambda _: None,
-    seconds: float = MEASURING_SECONDS,
 ) -> Study:
     """The study with its resources decided; unchanged where they are not auto.
 
     Takes 10 to 20 seconds on a machine with few cores. candidates: as `draw_candidates` returns
-    them, if they were drawn already. tell: called with what is being done. seconds: about how long
-    is measured, beyond what has to be done first. Raises UserError where not even a single trial
-    can be probed.
+    them, if they were drawn already. tell: called with what is being done. Raises UserError
+    where a probe fails.
     """
     if study.resources != AUTO:
         return study
@@ -79,7 +79,7 @@ def decide_resources(
                 data, Path(folder), num_gpus=min(gpus, 1), threads=packings[0].resources.cpus
             )
             try:
-                probe = _Probe(processes, recipes, candidates, packings, tell, seconds)
+                probe = _Probe(processes, recipes, candidates, packings, tell)
                 rated, left_out = probe.measure()
             except UserError as error:
                 raise UserError(
@@ -102,7 +102,7 @@ def available_resources() -> dict[str, float]:
 
 
 class _Probe:
-    """Measures packings, fewest trials first: what one takes tells how many may be started."""
+    """Measures packings, fewest trials first: what one takes tells how many fit into memory."""
 
     def __init__(
         self,
@@ -111,22 +111,25 @@ class _Probe:
         candidates: Sequence[Candidate],
         packings: Sequence[Packing],
         tell: Callable[[str], None],
-        seconds: float,
     ) -> None:
         self._processes = processes
         self._recipes = recipes
         self._candidates = candidates
         self._packings = packings
         self._tell = tell
-        self._seconds = seconds / len(packings) / len(recipes)
+        self._seconds = _MEASURING_SECONDS / len(packings) / len(recipes)
         # By recipe: images of an epoch, the same in all packings.
         self._images: list[int] = []
 
     def measure(self) -> tuple[list[Rated], list[Packing]]:
         """What the packings came to that fit, and those that don't."""
         first, *others = self._packings
-        self._tell("resources: auto: starting a process")
-        [(_, idle, shared)] = self._processes.start(1)
+        room = Room(memory_bytes=machine_bytes(), gpu_bytes=_gpu_bytes(first))
+        started = min(
+            max(packing.neighbours for packing in others), max(1, room.memory_bytes // _IDLE_BYTES)
+        )
+        self._tell(f"resources: auto: starting {started} processes")
+        _, idle, shared = max(self._processes.start(started), key=lambda told: told[1])
         rated, took = self._rate(first)
         images = list(zip(self._recipes, self._images, strict=True))
         own = [max(each.memory_bytes for each in answers) for answers in took]
@@ -137,17 +140,13 @@ class _Probe:
             shared_bytes=int(shared + RAY_BYTES),
             gpu_bytes=int(gpu_bytes + CONTEXT_BYTES) if gpu_bytes else 0,
         )
-        room = Room(
-            memory_bytes=machine_bytes(),
-            gpu_bytes=torch.cuda.mem_get_info(0)[1] if gpu_bytes else 0,
-        )
         fitting = [packing for packing in others if fits(packing, needs, room)]
         results = [rated]
-        if fitting:
-            most = max(packing.neighbours for packing in fitting)
-            self._tell(f"resources: auto: starting {most - 1} more")
-            self._processes.start(most - 1)
-            results += [self._rate(packing)[0] for packing in fitting]
+        for packing in fitting:
+            if packing.neighbours > started:
+                self._processes.start(packing.neighbours - started)
+                started = packing.neighbours
+            results.append(self._rate(packing)[0])
         return results, [packing for packing in others if packing not in fitting]
 
     def _rate(self, packing: Packing) -> tuple[Rated, list[list["_Took"]]]:
@@ -176,6 +175,11 @@ class _Took:
     seconds: float
     memory_bytes: int
     gpu_bytes: int
+
+
+def _gpu_bytes(packing: Packing) -> int:
+    """Memory of a GPU, where trials have one."""
+    return torch.cuda.mem_get_info(0)[1] if packing.resources.gpus else 0
 
 
 # What follows runs in the probe's processes.
