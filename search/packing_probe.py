@@ -56,9 +56,10 @@ def decide_resources(
 ) -> Study:
     """The study with its resources decided; unchanged where they are not auto.
 
-    Takes 10 to 20 seconds on a machine with few cores. candidates: as `draw_candidates` returns
-    them, if they were drawn already. tell: called with what is being done. Raises UserError
-    where a probe fails.
+    Meant to take 10 to 20 seconds on an idle machine with few cores; a step is never broken off,
+    and on 2 cores with other programs at work it took 32 to 68. candidates: as `draw_candidates`
+    returns them, if they were drawn already. tell: called with what is being done. Raises
+    UserError where a probe fails.
     """
     if study.resources != AUTO:
         return study
@@ -200,7 +201,8 @@ def _images_an_epoch(
     few = fewer_images(sample, _FIRST_IMAGES)
     training = Training(_calm(recipe), few, device=device)
     # The first one finds its kernels, and computes what frozen blocks make of the images.
-    first, second = training.run_epoch().seconds, training.run_epoch().seconds
+    first = training.run_epoch().seconds
+    second = training.run_epoch().seconds if first < seconds else first
     room = _FIRST_IMAGES * seconds / max(first, 2 * threads * second)
     return max(_FIRST_IMAGES, whole_batches(min(_MOST_IMAGES, int(room)), recipe.batch_size))
 
