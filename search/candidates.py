@@ -43,17 +43,20 @@ class Candidate:
         return self.cost.gflops * passes
 
 
-def draw_candidates(study: Study, *, num_classes: int) -> list[Candidate]:
+def draw_candidates(
+    study: Study, *, num_classes: int, seconds: float = _COSTING_SECONDS
+) -> list[Candidate]:
     """Recipes as the search would begin with, those to be tried first first.
 
-    Fewer where the space has so many architectures that costing all of them would take long.
+    seconds: about how long costing them may take; fewer where the space has so many architectures
+    that costing all of them would take longer.
     Raises UserError where none keeps the study's constraints.
     """
     trial = RandomTrial(seed=study.seed)
     first = study.space.enqueue
     drawn = itertools.chain(first, (study.space.suggest(trial) for _ in range(_NUM_DRAWS)))
     found: list[Candidate] = []
-    last = time.monotonic() + _COSTING_SECONDS
+    last = time.monotonic() + seconds
     for number, recipe in enumerate(drawn):
         if len(found) >= _MIN_COSTED and time.monotonic() > last:
             break

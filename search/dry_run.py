@@ -11,14 +11,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-import ray
-import torch
 
 from search.candidates import Candidate, choose_probes, draw_candidates
 from search.early_stopping import build_early_stopping
-from search.engine import _num_workers
+from search.engine import workers_at_most
 from search.estimate import Estimate, ProbeTime
 from search.footprint import (
+    RAY_BYTES,
     checkpoint_bytes,
     machine_bytes,
     resized_bytes,
@@ -32,10 +31,10 @@ from search.forecast import (
     range_of,
     run_through,
 )
+from search.packing_probe import available_resources, decide_resources
 from search.preflight import check_study
 from search.probes import PROBE_SECONDS, Probed, run_probes
-from search.study import Study
-from trainables.cores import num_cores
+from search.study import AUTO, Study
 from trainables.images import ImageData, open_data
 from trainables.node_cache import free_bytes
 
@@ -49,11 +48,9 @@ _WITHIN_A_MODEL, _BETWEEN_MODELS = 0.15, 0.6
 # they would by chance, move the whole.
 _NEIGHBOURS, _STOPPING = 0.25, 0.25
 # Measured: what a trial costs beyond its training (benchmarks/README.md); what comes before the
-# first worker starts and after the last trial, such as Ray's start and the pictures; the memory of
-# Ray's own processes and the driver.
+# first worker starts and after the last trial, such as Ray's start and the pictures.
 _SECONDS_BETWEEN_TRIALS = 0.1
 _AROUND_SECONDS = 11.0
-_RAY_BYTES = 1.2e9
 # Measured in a run folder: the tables, Optuna's storage and Ray Tune's own files.
 _BYTES_A_TRIAL, _BYTES_AN_EPOCH = 25_000, 600
 _FRONT_SIZE = 10
@@ -67,27 +64,30 @@ def estimate_study(
 ) -> Estimate:
     """Estimate what `run_search(study)` would take; nothing is written into the run folder.
 
-    Takes about half a minute. tell: called with what is being done. probe_seconds: about how long
-    each of the three probes trains. Raises UserError where the study can't work, and where a probe
-    fails.
+    Takes about half a minute, with `resources: auto` a little longer. tell: called with what is
+    being done. probe_seconds: about how long each of the three probes trains. Raises UserError
+    where the study can't work, and where a probe fails.
     """
     tell("checking the study")
     started = time.monotonic()
     data = open_data(study.data)
     check_study(study, data)
     check_seconds = time.monotonic() - started
-    resources = _resources()
-    workers = _num_workers(study, resources)
+    resources = available_resources()
+    if study.resources != AUTO:
+        workers_at_most(study.trial_resources, resources)
     tell("costing recipes")
     candidates = draw_candidates(study, num_classes=len(data.classes))
+    study = decide_resources(study, data, candidates=candidates, tell=tell)
+    workers = workers_at_most(study.trial_resources, resources)
     by_augment = {(c.recipe.augment, c.recipe.input_size): c.recipe for c in candidates}
     probed = run_probes(
         [candidate.recipe for candidate in choose_probes(candidates)],
         [recipe for recipe in by_augment.values() if recipe.augment != "none"],
         data,
         workers=workers,
-        num_gpus=int(resources["GPU"]) if study.resources.gpus else 0,
-        threads=study.resources.cpus,
+        num_gpus=int(resources["GPU"]) if study.trial_resources.gpus else 0,
+        threads=study.trial_resources.cpus,
         tell=tell,
         seconds=probe_seconds,
     )
@@ -123,13 +123,14 @@ def project(
     return Estimate(
         study=study.name,
         workers=workers,
+        resources=study.packing["told"] if study.packing else None,
         trials=trials,
         trial_seconds=range_of(seconds),
         hours=range_of([(start_seconds + course.seconds) / 3600 for course in courses]),
         worker_hours=range_of([course.worker_seconds / 3600 for course in courses]),
         disk_gb=(rows + checkpoints + resized_bytes(data, candidates)) / 1e9,
         free_disk_gb=free_bytes(study.storage) / 1e9,
-        memory_gb=(workers * memory + probed.shared_bytes + _RAY_BYTES) / 1e9,
+        memory_gb=(workers * memory + probed.shared_bytes + RAY_BYTES) / 1e9,
         machine_memory_gb=machine_bytes() / 1e9,
         gpu_memory_gb=gpu_memory / 1e9,
         probes=times.probes(),
@@ -289,10 +290,3 @@ def _in_random_order(
             tried.add(keys[place])
             yield _SECONDS_BETWEEN_TRIALS if again else float(seconds[place])
         places = rng.choice(others or first, len(candidates)).tolist()
-
-
-def _resources() -> dict[str, float]:
-    """What Ray would have for trials: of the cluster if connected to one, else of this machine."""
-    if ray.is_initialized():
-        return {"GPU": 0.0, **ray.cluster_resources()}
-    return {"CPU": float(num_cores()), "GPU": float(torch.cuda.device_count())}

@@ -20,13 +20,20 @@ from search import optuna_storage
 from search.budget import BudgetMeter, Spent
 from search.early_stopping import build_early_stopping
 from search.ledger import Ledger
+from search.packing_probe import decide_resources
 from search.preflight import check_study
-from search.run_folder import TUNE_FOLDER, RunFolder, check_run_folder, trial_folder_name
+from search.run_folder import (
+    TUNE_FOLDER,
+    RunFolder,
+    check_run_folder,
+    recorded_resources,
+    trial_folder_name,
+)
 from search.samplers import build_sampler
 from search.scheduler import LedgerScheduler
 from search.searcher import LedgerSearcher, Recorder, trial_number
 from search.stopping import SearchStopper
-from search.study import Study
+from search.study import Resources, Study
 from search.trial_record import TrialRecord
 from search.warm_start import (
     read_earlier_trials,
@@ -87,18 +94,23 @@ def run_search(
     *,
     resume: bool = False,
     show: Callable[[Progress], None] = lambda _: None,
+    tell: Callable[[str], None] = lambda _: None,
     trainable: type[Trial] = Trial,
 ) -> SearchResult:
     """Run a study to the end of its budget, or go on with it.
 
     Uses the Ray that this process is connected to, or starts one of its own. Ctrl-C ends the
-    search cleanly, what runs is left to `resume`. show: called a few times a second. trainable:
-    what runs a trial. Raises UserError before anything is started where the study can't work.
+    search cleanly, what runs is left to `resume`. show: called a few times a second. tell: called
+    with what is done before the search begins. trainable: what runs a trial. Raises UserError
+    before anything is started where the study can't work.
     """
     data = open_data(study.data)
     check_run_folder(study, data, resume=resume)
     check_study(study, data)
     earlier = [] if resume else read_earlier_trials(study, data.digest)
+    if resume:
+        study = recorded_resources(study)
+    study = decide_resources(study, data, tell=tell)
     with _ray(study) as num_workers:
         folder = (RunFolder.reopen if resume else RunFolder.create)(study, data)
         try:
@@ -170,7 +182,7 @@ class _Session:
         return self._searched_before + time.monotonic() - self._started
 
     def _tuner(self, trainable: type[Trial], searcher: LedgerSearcher) -> tune.Tuner:
-        resources = self._study.resources
+        resources = self._study.trial_resources
         return tune.Tuner(
             tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
             tune_config=tune.TuneConfig(
@@ -203,7 +215,7 @@ class _Session:
 
     def _config_of(self, record: TrialRecord) -> dict[str, Any]:
         assert record.recipe is not None
-        resources = self._study.resources
+        resources = self._study.trial_resources
         return {
             "recipe": record.recipe.to_dict(),
             "data": str(self._study.data),
@@ -295,7 +307,7 @@ def _ray(study: Study) -> Iterator[int]:
             logging_level=logging.ERROR,
         )
     try:
-        yield _num_workers(study, ray.cluster_resources())
+        yield workers_at_most(study.trial_resources, ray.cluster_resources())
     finally:
         if begun_here:
             ray.shutdown()
@@ -304,12 +316,13 @@ def _ray(study: Study) -> Iterator[int]:
             os.environ.pop(name, None)
 
 
-def _num_workers(study: Study, available: Mapping[str, float]) -> int:
-    if available.get("GPU") and not study.resources.gpus:
+def workers_at_most(resources: Resources, available: Mapping[str, float]) -> int:
+    """How many trials run at once. Raises UserError where not even one fits."""
+    if available.get("GPU") and not resources.gpus:
         _log.warning(
             "this machine has %g GPU, and the study uses none: see resources.gpus", available["GPU"]
         )
-    wanted = {"CPU": study.resources.cpus, "GPU": study.resources.gpus}
+    wanted = {"CPU": resources.cpus, "GPU": resources.gpus}
     for kind, amount in wanted.items():
         if amount > available.get(kind, 0):
             raise UserError(

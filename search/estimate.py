@@ -27,6 +27,8 @@ class Estimate:
 
     study: str
     workers: int
+    resources: str | None
+    """What `resources: auto` would choose, and why; None where they are written out."""
     trials: Range
     trial_seconds: Range
     """Over the recipes."""
@@ -56,6 +58,8 @@ def estimate_table(estimate: Estimate) -> Table:
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
     num_workers = f"{estimate.workers} worker{'' if estimate.workers == 1 else 's'}"
+    if estimate.resources:
+        table.add_row("resources", estimate.resources)
     table.add_row("trials", _told(estimate.trials, lambda number: f"{number:.0f}"))
     table.add_row("a trial", _told(estimate.trial_seconds, _duration))
     table.add_row("time", f"{_told(estimate.hours, _hours)} on {num_workers}")

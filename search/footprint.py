@@ -14,29 +14,36 @@ from spaces.recipe import Recipe
 from trainables.images import ImageData
 from trainables.node_cache import cache_folder
 
+# Measured: the memory of Ray's own processes and the driver.
+RAY_BYTES = 1.2e9
+
 
 def worker_bytes(candidates: Sequence[Candidate], took: Probed) -> tuple[float, float]:
     """Memory of a worker at the largest recipe, without what is shared; and of its GPU."""
-    recipes = [probe.recipe for probe in took.probes]
-    amounts = np.array(
-        [
-            (1.0, _activations(probe.recipe, min(probe.recipe.batch_size, probe.train_images)))
-            for probe in took.probes
-        ]
+    images = [(probe.recipe, probe.train_images) for probe in took.probes]
+    memory = largest_bytes(candidates, images, [probe.memory_bytes for probe in took.probes])
+    gpu = largest_bytes(candidates, images, [probe.gpu_bytes for probe in took.probes])
+    return took.idle_bytes + memory, gpu
+
+
+def largest_bytes(
+    candidates: Sequence[Candidate], probed: Sequence[tuple[Recipe, int]], measured: Sequence[int]
+) -> float:
+    """What the largest candidate takes, from what probes took.
+
+    probed: each probe's recipe and number of images; measured: their bytes.
+    """
+    if not any(measured):
+        return 0.0
+    amounts = [
+        (1.0, _activations(recipe, min(recipe.batch_size, images))) for recipe, images in probed
+    ]
+    fit = fit_parts(np.array(amounts), np.maximum(np.array(measured, dtype=float), 1.0))
+    return max(
+        float(fit.at(np.array((1.0, _activations(recipe, recipe.batch_size)))))
+        * max(1.0, fit.ratio_of([other.model == recipe.model for other, _ in probed]))
+        for recipe in (candidate.recipe for candidate in candidates)
     )
-
-    def largest(measured: list[int]) -> float:
-        if not any(measured):
-            return 0.0
-        fit = fit_parts(amounts, np.maximum(np.array(measured, dtype=float), 1.0))
-        return max(
-            float(fit.at(np.array((1.0, _activations(recipe, recipe.batch_size)))))
-            * max(1.0, fit.ratio_of([other.model == recipe.model for other in recipes]))
-            for recipe in (candidate.recipe for candidate in candidates)
-        )
-
-    memory = largest([probe.memory_bytes for probe in took.probes])
-    return took.idle_bytes + memory, largest([probe.gpu_bytes for probe in took.probes])
 
 
 def _activations(recipe: Recipe, batch_size: int) -> float:

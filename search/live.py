@@ -46,6 +46,11 @@ class LiveTable:
         if self._live is not None:
             self._live.stop()
 
+    def tell(self, what: str) -> None:
+        """Say what is done before the search begins, where that can be taken back."""
+        if self._live is not None:
+            self._live.update(Text(what), refresh=True)
+
     def show(self, progress: Progress) -> None:
         """Draw the table anew, or print what has finished since the last call.
 
@@ -54,6 +59,9 @@ class LiveTable:
         finished = [r for r in progress.ledger.records.values() if r.state.is_finished()]
         if self._told is None:
             self._told = {record.number: record for record in finished}
+            if progress.study.packing:
+                told = f"resources: {progress.study.packing['told']}"
+                self._console.print(told, soft_wrap=True, markup=False, highlight=False)
         for record in finished:
             if record.number not in self._told:
                 self._told[record.number] = record

@@ -40,7 +40,7 @@ _FIRST_IMAGES = 8
 _RAYS_NICENESS = "15"  # of its workers, unless the environment says otherwise
 # A probe's time does not depend on these, and so none diverges or runs out of scheduled steps;
 # augmentation is timed on its own.
-_CALM = {"learning_rate": 1e-6, "weight_decay": 0.0, "epochs": 10_000, "augment": "none"}
+CALM = {"learning_rate": 1e-6, "weight_decay": 0.0, "epochs": 10_000, "augment": "none"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,9 +100,9 @@ def run_probes(
     """
     tell("starting the probes' processes")
     with TemporaryDirectory(prefix="flopwise-probes-") as folder:
-        group = _Processes(min(workers, _MAX_PROCESSES), data, Path(folder), num_gpus, threads)
+        group = ProbeProcesses(data, Path(folder), num_gpus=num_gpus, threads=threads)
         try:
-            ready = group.receive("starting")
+            ready = group.start(min(workers, _MAX_PROCESSES))
             augment_seconds = {}
             if augmented:
                 tell("timing augmentation")
@@ -126,38 +126,57 @@ def run_probes(
     )
 
 
-class _Processes:
+class ProbeProcesses:
     """Processes that each answer the same question at the same time."""
 
-    def __init__(
-        self, count: int, data: ImageData, folder: Path, num_gpus: int, threads: int
-    ) -> None:
-        # A fork would bring this process's memory and its threads' locks along.
-        context = multiprocessing.get_context("spawn")
+    def __init__(self, data: ImageData, folder: Path, *, num_gpus: int, threads: int) -> None:
+        self._data, self._folder = data, folder
+        self._num_gpus, self._threads = num_gpus, threads
         self._pipes: list[Any] = []  # typed differently on each system
         self._processes: list[SpawnProcess] = []
-        for number in range(count):
+
+    def start(self, count: int) -> list[Any]:
+        """Start more processes; what each tells of its start: seconds, own and shared bytes."""
+        # A fork would bring this process's memory and its threads' locks along.
+        context = multiprocessing.get_context("spawn")
+        started = len(self._pipes)
+        for number in range(started, started + count):
             ours, theirs = context.Pipe()
-            device = f"cuda:{number % num_gpus}" if num_gpus else "cpu"
-            own = folder / str(number)
+            device = f"cuda:{number % self._num_gpus}" if self._num_gpus else "cpu"
+            own = self._folder / str(number)
             own.mkdir()
             process = context.Process(
-                target=_serve, args=(theirs, data, own, device, threads, time.time()), daemon=True
+                target=_serve,
+                args=(theirs, self._data, own, device, self._threads, time.time()),
+                daemon=True,
             )
             process.start()
             theirs.close()
             self._pipes.append(ours)
             self._processes.append(process)
+        return self._receive(self._pipes[started:], "starting")
 
-    def ask(self, function: Callable[..., Any], arguments: list[Any], what: str) -> list[Any]:
-        for pipe in self._pipes:
+    def ask(
+        self,
+        function: Callable[..., Any],
+        arguments: list[Any],
+        what: str,
+        *,
+        count: int | None = None,
+    ) -> list[Any]:
+        """Have the first `count` processes, or all, answer at the same time.
+
+        what: is asked, in words. Raises UserError where one fails or dies.
+        """
+        asked = self._pipes[:count]
+        for pipe in asked:
             with suppress(BrokenPipeError):  # receiving tells it better
                 pipe.send((function, arguments))
-        return self.receive(what)
+        return self._receive(asked, what)
 
-    def receive(self, what: str) -> list[Any]:
+    def _receive(self, pipes: list[Any], what: str) -> list[Any]:
         answers = []
-        for pipe in self._pipes:
+        for pipe in pipes:
             try:
                 answer = pipe.recv()
             except (EOFError, ConnectionResetError):
@@ -193,7 +212,7 @@ def _serve(
     place = torch.device(device)
     torch.zeros(1, device=place)  # what a GPU takes once is no probe's
     sample: ImageData | None = None
-    peak, shared = _peak_bytes(), _shared_bytes()
+    peak, shared = peak_bytes(), _shared_bytes()
     pipe.send((time.time() - begun, peak - shared, shared))
     with suppress(EOFError):
         while True:
@@ -209,19 +228,19 @@ def _serve(
 def _run_probe(
     sample: ImageData, folder: Path, device: torch.device, recipe: Recipe, limit: float
 ) -> Probe:
-    calm = recipe_from({**recipe.to_dict(), **_CALM})
+    calm = recipe_from({**recipe.to_dict(), **CALM})
     give_back_memory()
-    before = _forget_peak()
+    before = forget_peak()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    handful = _fewer(sample, _FIRST_IMAGES)
+    handful = fewer_images(sample, _FIRST_IMAGES)
     first = Training(calm, handful, device=device)
     seconds_first = first.run_epoch().seconds
     if seconds_first < limit / 8:  # the first one finds its kernels, the second runs
         seconds_first = first.run_epoch().seconds
     room = int(sum(map(len, _rows(handful))) * limit / 3 / seconds_first)
     del first
-    few = _fewer(sample, max(_FIRST_IMAGES, _whole_batches(room, recipe.batch_size)))
+    few = fewer_images(sample, max(_FIRST_IMAGES, whole_batches(room, recipe.batch_size)))
     started = time.monotonic()
     training = Training(calm, few, device=device)
     setup_seconds = time.monotonic() - started
@@ -240,7 +259,7 @@ def _run_probe(
         setup_seconds=setup_seconds,
         save_seconds=time.monotonic() - started,
         checkpoint_bytes=file.stat().st_size,
-        memory_bytes=max(0, _peak_bytes() - before),
+        memory_bytes=max(0, peak_bytes() - before),
         gpu_bytes=torch.cuda.max_memory_reserved(device) if device.type == "cuda" else 0,
     )
 
@@ -281,7 +300,7 @@ def _sample(data: ImageData) -> ImageData:
     )
 
 
-def _fewer(sample: ImageData, num_train: int) -> ImageData:
+def fewer_images(sample: ImageData, num_train: int) -> ImageData:
     """The sample with so many training images, and validation images in proportion."""
     train, validation = _rows(sample)
     share = min(1.0, num_train / len(train))
@@ -296,7 +315,7 @@ def _rows(data: ImageData) -> tuple[np.ndarray, np.ndarray]:
     return data.rows("train"), data.rows("validation")
 
 
-def _whole_batches(num_images: int, batch_size: int) -> int:
+def whole_batches(num_images: int, batch_size: int) -> int:
     """As many whole batches as fit; part of one where none does."""
     return num_images // batch_size * batch_size or num_images
 
@@ -319,14 +338,15 @@ def _median(values: Sequence[float]) -> float:
     return float(np.median(values))
 
 
-def _forget_peak() -> int:
+def forget_peak() -> int:
     """Begin to measure the peak of memory anew where the system can; return where it begins."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
-    return _peak_bytes()
+    return peak_bytes()
 
 
-def _peak_bytes() -> int:
+def peak_bytes() -> int:
+    """The peak of this process's memory, since `forget_peak` where the system can."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

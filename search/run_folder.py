@@ -9,7 +9,7 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Iterable
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from filelock import Timeout
 
 from search.driver_lock import driver_lock, is_searched
-from search.study import Study
+from search.study import AUTO, Resources, Study
 from search.trial_record import TrialRecord
 from spaces.errors import UserError
 from spaces.recipe import RECIPE_FIELDS, Recipe
@@ -34,6 +34,7 @@ TRIALS_FILE = "trials.parquet"
 EPOCHS_FILE = "epochs.parquet"
 TUNE_FOLDER = "tune"
 _PROVENANCE = "provenance"
+_PACKING = "packing"
 _ARROW_TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 
 
@@ -71,10 +72,13 @@ class RunFolder:
         folder = cls(study.folder)
         folder._acquire()
         now = _provenance(study, data)
-        provenance = dict(read_yaml_mapping(folder.path / STUDY_FILE)[_PROVENANCE])
+        stored = read_yaml_mapping(folder.path / STUDY_FILE)
+        provenance = dict(stored[_PROVENANCE])
         resumed = {name: now[name] for name in ("versions", "git_commit", "machine")}
         provenance["resumed"] = [*provenance.get("resumed", []), resumed]
         provenance["overrides"] = study.overrides
+        if study.packing or stored["resources"] != asdict(study.trial_resources):
+            provenance[_PACKING] = study.packing
         content = {**study.resolved(), _PROVENANCE: provenance}
         _replace(folder.path / STUDY_FILE, write_yaml(content).encode())
         return folder
@@ -147,6 +151,19 @@ def check_run_folder(study: Study, data: ImageData, *, resume: bool) -> None:
         _check_unchanged(study, data)
         if is_searched(path):
             raise UserError(f"{path}: another search is at work in this folder")
+
+
+def recorded_resources(study: Study) -> Study:
+    """A study whose resources are auto with what was decided when its search began.
+
+    Unchanged where they are not auto, and where nothing was decided yet.
+    """
+    path = study.folder / STUDY_FILE
+    if study.resources != AUTO or not path.exists():
+        return study
+    stored = read_yaml_mapping(path)
+    packing = (stored.get(_PROVENANCE) or {}).get(_PACKING)
+    return replace(study, resources=Resources(**stored["resources"]), packing=packing)
 
 
 def _check_unchanged(study: Study, data: ImageData) -> None:
@@ -235,6 +252,7 @@ def _provenance(study: Study, data: ImageData) -> dict[str, Any]:
         "num_classes": len(data.classes),
         "num_images": {split: len(data.rows(split)) for split in SPLITS},
         "overrides": study.overrides,
+        _PACKING: study.packing,
     }
 
 

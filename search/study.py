@@ -9,8 +9,11 @@ from typing import Annotated, Any, Literal, Self
 
 from optuna.study import StudyDirection
 from pydantic import (
+    BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     TypeAdapter,
     ValidationError,
     field_validator,
@@ -28,6 +31,7 @@ from spaces.space_file import load_space, parse_space
 from spaces.yaml_files import did_you_mean, path_from, read_yaml_mapping, shorten
 
 DEFAULT_TRIALS = 64
+AUTO = "auto"
 _CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
@@ -117,6 +121,27 @@ class Resources:
         return gpus
 
 
+def _auto_or_no_word(written: Any) -> Any:
+    if isinstance(written, str) and written != AUTO:
+        raise ValueError(
+            f"{shorten(written)} is neither {AUTO} nor a mapping such as {{cpus: 1, gpus: 0}}"
+            f"{did_you_mean(written, [AUTO])}"
+        )
+    return written
+
+
+def _branch(written: Any) -> str:
+    return "[auto]" if isinstance(written, str) else "[mapping]"
+
+
+# By hand, since pydantic would tell of a mistake once for each of the two.
+_WrittenResources = Annotated[
+    Annotated[Resources, Tag("[mapping]")] | Annotated[Literal["auto"], Tag("[auto]")],
+    Discriminator(_branch),
+    BeforeValidator(_auto_or_no_word),
+]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
 class _StudyFile:
     """The file's own shape; paths as written."""
@@ -128,7 +153,7 @@ class _StudyFile:
     sampler: SamplerSettings = Field(default_factory=SamplerSettings)
     early_stopping: EarlyStoppingSettings = Field(default_factory=EarlyStoppingSettings)
     budget: Budget = Field(default_factory=lambda: Budget(trials=DEFAULT_TRIALS))
-    resources: Resources = Field(default_factory=Resources)
+    resources: _WrittenResources = Field(default_factory=Resources)
     storage: str = "runs"
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     enqueue: list[str] = Field(default_factory=list)
@@ -197,7 +222,8 @@ class Study:
     sampler: SamplerSettings
     early_stopping: EarlyStoppingSettings
     budget: Budget
-    resources: Resources
+    resources: Resources | Literal["auto"]
+    """Auto until `search.packing_probe.decide_resources` has decided it."""
     storage: Path
     seed: int
     constraints: tuple[Constraint, ...]
@@ -205,10 +231,18 @@ class Study:
     """Run folders of earlier searches."""
     overrides: dict[str, Any]
     """What the command line said in place of the file; a resume says it again."""
+    packing: Mapping[str, Any] | None = None
+    """How auto came to the resources, as plain data: a line that tells it, what was measured."""
 
     @property
     def folder(self) -> Path:
         return self.storage / self.name
+
+    @property
+    def trial_resources(self) -> Resources:
+        """What a trial takes, once that is decided."""
+        assert isinstance(self.resources, Resources), "resources: auto, and not decided"
+        return self.resources
 
     @property
     def directions(self) -> list[StudyDirection]:
@@ -230,7 +264,7 @@ class Study:
             "sampler": asdict(self.sampler),
             "early_stopping": asdict(self.early_stopping),
             "budget": asdict(self.budget),
-            "resources": asdict(self.resources),
+            "resources": AUTO if self.resources == AUTO else asdict(self.trial_resources),
             "storage": str(self.storage),
             "seed": self.seed,
             "constraints": {

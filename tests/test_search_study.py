@@ -68,8 +68,15 @@ def test_three_lines_are_a_study(tmp_path: Path):
     assert study.directions == [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE]
     assert (study.sampler.name, study.early_stopping.name) == ("tpe", "pareto")
     assert (study.budget.trials, study.budget.hours) == (64, None)
-    assert (study.resources.cpus, study.resources.gpus) == (1, 0.0)
+    assert (study.trial_resources.cpus, study.trial_resources.gpus) == (1, 0.0)
     assert (study.seed, study.space.enqueue) == (0, ())
+
+
+def test_resources_may_be_left_to_a_probe(tmp_path: Path):
+    study = study_of(tmp_path, resources="auto")
+    assert study.resources == "auto"
+    assert study.resolved()["resources"] == "auto"
+    assert study.packing is None
 
 
 def test_every_setting_can_be_written(tmp_path: Path):
@@ -147,6 +154,12 @@ def test_every_mistake_is_told_at_once_with_its_path(tmp_path: Path):
         ({"budget": {"hours": math.inf}}, "budget.hours: inf should be a finite number"),
         ({"budget": {"hours": math.nan}}, "budget.hours: nan should be a finite number"),
         ({"budget": {"trials": 0}}, "budget.trials: 0 should be greater than or equal to 1"),
+        (
+            {"resources": "automatic"},
+            "resources: 'automatic' is neither auto nor a mapping such as {cpus: 1, gpus: 0};"
+            " did you mean auto?",
+        ),
+        ({"resources": {"cpu": 1}}, "resources.cpu: unknown; did you mean cpus?"),
         ({"resources": {"gpus": -1}}, "resources.gpus: -1 should be greater than or equal to 0"),
         ({"resources": {"gpus": True}}, "resources.gpus: True should be a valid number"),
         (

@@ -8,7 +8,7 @@ import torch
 # Of the GPU memory that is free, so much may be taken by inputs that are kept there.
 _SHARE_FOR_INPUTS = 0.4
 # What a process takes of a GPU beside torch's tensors: the CUDA context and its kernels.
-_CONTEXT_BYTES = 600 * 2**20
+CONTEXT_BYTES = 600 * 2**20
 
 
 @functools.cache
@@ -56,5 +56,5 @@ def limit_gpu_memory(share: float, device: torch.device) -> None:
     if device.type != "cuda":
         return
     total = torch.cuda.mem_get_info(device)[1]
-    fraction = 1.0 if share >= 1 else max(0.0, share - _CONTEXT_BYTES / total)
+    fraction = 1.0 if share >= 1 else max(0.0, share - CONTEXT_BYTES / total)
     torch.cuda.set_per_process_memory_fraction(fraction, device)

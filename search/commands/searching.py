@@ -59,10 +59,13 @@ def search(
     )
     try:
         with LiveTable(screen) as live:
-            result = run_search(loaded, resume=resume, show=live.show)
+            result = run_search(loaded, resume=resume, show=live.show, tell=live.tell)
     except BrokenOffError as error:
         raise BrokenOffError(f"{error}; go on with: {_resume_command(study)}") from None
-    except KeyboardInterrupt:  # the second Ctrl-C
+    except KeyboardInterrupt:  # the second Ctrl-C, or one before the search began
+        if not loaded.folder.exists():
+            screen.print("ended before the first trial")
+            raise typer.Exit(130) from None
         _tell_resume(screen, study, "ended at once")
     else:
         _tell_end(screen, study, result)
