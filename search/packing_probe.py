@@ -34,7 +34,6 @@ from spaces.errors import UserError
 from spaces.recipe import Recipe, recipe_from
 from trainables.cores import num_cores
 from trainables.gpus import CONTEXT_BYTES
-from trainables.host_memory import give_back_memory
 from trainables.images import ImageData
 from trainables.training import Training
 
@@ -219,7 +218,6 @@ def _prepare(
     """Train an epoch, so that all processes are in the midst of it when `_train` begins."""
     torch.set_num_threads(threads)
     _prepared.clear()
-    give_back_memory()
     before = forget_peak()
     if device.type == "cuda":
         torch.cuda.empty_cache()

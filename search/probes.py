@@ -229,7 +229,6 @@ def _run_probe(
     sample: ImageData, folder: Path, device: torch.device, recipe: Recipe, limit: float
 ) -> Probe:
     calm = recipe_from({**recipe.to_dict(), **CALM})
-    give_back_memory()
     before = forget_peak()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -339,7 +338,11 @@ def _median(values: Sequence[float]) -> float:
 
 
 def forget_peak() -> int:
-    """Begin to measure the peak of memory anew where the system can; return where it begins."""
+    """Begin to measure the peak of memory anew where the system can; return where it begins.
+
+    What was freed goes back first, or what is measured next would find it in the process.
+    """
+    give_back_memory()
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     return peak_bytes()
