@@ -20,7 +20,6 @@ from search import optuna_storage
 from search.budget import BudgetMeter, Spent
 from search.early_stopping import build_early_stopping
 from search.ledger import Ledger
-from search.packing_probe import decide_resources
 from search.preflight import check_study
 from search.run_folder import (
     TUNE_FOLDER,
@@ -33,7 +32,7 @@ from search.samplers import build_sampler
 from search.scheduler import LedgerScheduler
 from search.searcher import LedgerSearcher, Recorder, trial_number
 from search.stopping import SearchStopper
-from search.study import Resources, Study
+from search.study import AUTO, Resources, Study
 from search.trial_record import TrialRecord
 from search.warm_start import (
     read_earlier_trials,
@@ -110,7 +109,11 @@ def run_search(
     earlier = [] if resume else read_earlier_trials(study, data.digest)
     if resume:
         study = recorded_resources(study)
-    study = decide_resources(study, data, tell=tell)
+    if study.resources == AUTO:
+        # Probes bring SciPy's optimisers, for which no other search should wait.
+        from search.packing_probe import decide_resources
+
+        study = decide_resources(study, data, tell=tell)
     with _ray(study) as num_workers:
         folder = (RunFolder.reopen if resume else RunFolder.create)(study, data)
         try:
