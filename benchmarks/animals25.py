@@ -14,9 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
-PHOTOS = SHARED / "data" / "animals25"
-WEIGHTS = SHARED / "weights" / "mobilenet_v2_features_imagenet.pt"
+from comparison.images import ANIMALS, WEIGHTS
+
 STUDY = """\
 name: animals25
 data: {{path: data}}
@@ -37,13 +36,15 @@ space:
 
 
 def main() -> None:
-    if not PHOTOS.is_dir() or not WEIGHTS.is_file():
-        sys.exit(f"skipped: {PHOTOS} or {WEIGHTS} is absent")
+    if not ANIMALS.is_dir() or not WEIGHTS.is_file():
+        sys.exit(f"skipped: {ANIMALS} or {WEIGHTS} is absent")
     out = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp()).resolve()
     out.mkdir(parents=True, exist_ok=True)
     (out / "study.yaml").write_text(STUDY.format(weights=WEIGHTS))
     flopwise = Path(sys.executable).with_name("flopwise")
-    subprocess.run([flopwise, "data", "prepare", PHOTOS, out / "data", "--size", "224"], check=True)
+    subprocess.run(
+        [flopwise, "data", "prepare", ANIMALS, out / "data", "--size", "224"], check=True
+    )
     subprocess.run([flopwise, "search", out / "study.yaml"], check=True)
 
 

@@ -16,6 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from comparison.images import ANIMALS, WEIGHTS
 from rich.console import Console
 from rich.table import Table
 
@@ -24,18 +25,14 @@ from trainables.images import ImageData
 from trainables.prepare import prepare
 from trainables.training import EpochMetrics, Training, use_threads
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
-PHOTOGRAPHS = SHARED / "data" / "animals25"
-WEIGHTS = SHARED / "weights" / "mobilenet_v2_features_imagenet.pt"
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Epochs with and without shared features.")
     parser.add_argument("--unfrozen", type=int, nargs="+", default=[0, 2, 5, 8])
     parser.add_argument("--epochs", type=int, default=2)
     options = parser.parse_args()
-    if not (PHOTOGRAPHS.exists() and WEIGHTS.exists()):
-        sys.exit(f"skipped: {PHOTOGRAPHS} or {WEIGHTS} is not there")
+    if not (ANIMALS.exists() and WEIGHTS.exists()):
+        sys.exit(f"skipped: {ANIMALS} or {WEIGHTS} is not there")
     table = Table(box=None, pad_edge=False)
     for heading in ("unfrozen", "whole: s an epoch", "shared: s an epoch", "first epoch"):
         table.add_column(heading, justify="right")
@@ -44,7 +41,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["FLOPWISE_CACHE"] = folder
         use_threads(1)
-        data = prepare(str(PHOTOGRAPHS), Path(folder) / "data", size=96)
+        data = prepare(str(ANIMALS), Path(folder) / "data", size=96)
         deepest = max(options.unfrozen)
         for unfrozen in options.unfrozen:
             recipe = Recipe(
