@@ -103,8 +103,8 @@ _WITHOUT_MACS = frozenset(
         *(aten._softmax, aten._safe_softmax, aten._log_softmax),
         *(aten.as_strided_, aten._unsafe_view, aten.cat, aten.constant_pad_nd, aten.copy_),
         *(aten.empty, aten.index, aten.new_zeros, aten.roll, aten.scalar_tensor, aten.zero_),
-        *(aten.clone, aten.stack, aten._to_copy, aten.zeros, aten.ones, aten.full, aten.arange),
-        *(aten.fill_,),
+        *(aten.clone, aten.stack, aten._to_copy),
+        *(aten.zeros, aten.ones, aten.full, aten.fill_, aten.arange),
     )
 )
 
