@@ -14,7 +14,6 @@ import numpy as np
 
 from search.candidates import Candidate, choose_probes, draw_candidates
 from search.early_stopping import build_early_stopping
-from search.engine import workers_at_most
 from search.estimate import Estimate, ProbeTime
 from search.footprint import (
     RAY_BYTES,
@@ -34,6 +33,7 @@ from search.forecast import (
 from search.packing_probe import available_resources, decide_resources
 from search.preflight import check_study
 from search.probes import PROBE_SECONDS, Probed, run_probes
+from search.ray_session import workers_at_most
 from search.study import AUTO, Study
 from trainables.images import ImageData, open_data
 from trainables.node_cache import free_bytes

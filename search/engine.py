@@ -1,11 +1,9 @@
 """Runs a study: the one place where Ray Tune, the ledger and the run folder meet."""
 
-import logging
-import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +19,7 @@ from search.budget import BudgetMeter, Spent
 from search.early_stopping import build_early_stopping
 from search.ledger import Ledger
 from search.preflight import check_study
+from search.ray_session import ray_session, workers_at_most
 from search.run_folder import (
     TUNE_FOLDER,
     RunFolder,
@@ -32,7 +31,7 @@ from search.samplers import build_sampler
 from search.scheduler import LedgerScheduler
 from search.searcher import LedgerSearcher, Recorder, trial_number
 from search.stopping import SearchStopper
-from search.study import AUTO, Resources, Study
+from search.study import AUTO, Study
 from search.trial_record import TrialRecord
 from search.warm_start import (
     read_earlier_trials,
@@ -44,23 +43,9 @@ from trainables.cost import recipe_cost
 from trainables.images import ImageData, open_data
 from trainables.trial import Trial
 
-_log = logging.getLogger("flopwise")
 # How often the tables are replaced while trials run; a finished trial waits as long to be seen.
 _WRITE_PERIOD_SECONDS = 2.0
 _SHOW_PERIOD_SECONDS = 0.25
-_RAY_SETTINGS = {
-    # Ray's own tables, loggers and snapshots: ours take their place, and they cost time a trial.
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_GLOBAL_CHECKPOINT_S": str(10**9),
-    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    # By default a driver hangs for a minute after the death of Ray's GCS server.
-    "RAY_gcs_rpc_server_reconnect_timeout_s": "10",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-}
 
 Ending = Spent | Literal["exhausted", "interrupted"]
 
@@ -114,7 +99,8 @@ def run_search(
         from search.packing_probe import decide_resources
 
         study = decide_resources(study, data, tell=tell)
-    with _ray(study) as num_workers:
+    with ray_session(study.trial_resources):
+        num_workers = workers_at_most(study.trial_resources, ray.cluster_resources())
         folder = (RunFolder.reopen if resume else RunFolder.create)(study, data)
         try:
             try:
@@ -290,57 +276,6 @@ def _open_ledger(
     )
     ledger.enqueue(study.space.enqueue)
     return ledger
-
-
-@contextmanager
-def _ray(study: Study) -> Iterator[int]:
-    """Have a Ray to run on; yields how many of the study's trials fit into it at once."""
-    added = {name: value for name, value in _RAY_SETTINGS.items() if name not in os.environ}
-    os.environ.update(added)
-    # Failed trials are in our table, and Ray's own result files, which it misses, are switched off.
-    tune_log = logging.getLogger("ray.tune")
-    level = tune_log.level
-    tune_log.setLevel(logging.CRITICAL)
-    begun_here = not ray.is_initialized()
-    if begun_here:
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-    try:
-        yield workers_at_most(study.trial_resources, ray.cluster_resources())
-    finally:
-        if begun_here:
-            ray.shutdown()
-        tune_log.setLevel(level)
-        for name in added:
-            os.environ.pop(name, None)
-
-
-def workers_at_most(resources: Resources, available: Mapping[str, float]) -> int:
-    """How many trials run at once. Raises UserError where not even one fits."""
-    if available.get("GPU") and not resources.gpus:
-        _log.warning(
-            "this machine has %g GPU, and the study uses none: see resources.gpus", available["GPU"]
-        )
-    wanted = {"CPU": resources.cpus, "GPU": resources.gpus}
-    for kind, amount in wanted.items():
-        if amount > available.get(kind, 0):
-            raise UserError(
-                f"resources.{kind.lower()}s: a trial takes {amount:g}, and there are"
-                f" {available.get(kind, 0):g}"
-            )
-    by_cpus = int(available["CPU"] / wanted["CPU"])
-    if not wanted["GPU"]:
-        return by_cpus
-    # A part of a GPU is a part of one and the same GPU.
-    if wanted["GPU"] < 1:
-        by_gpus = int(available["GPU"]) * int(1 / wanted["GPU"] + 1e-9)
-    else:
-        by_gpus = int(available["GPU"] / wanted["GPU"])
-    return min(by_cpus, by_gpus)
 
 
 @contextmanager

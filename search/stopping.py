@@ -11,14 +11,11 @@ from typing import Any
 import ray
 from ray.tune.stopper import Stopper
 
+from search.errors import BrokenOffError
 from spaces.errors import UserError
 
 # A search has no part in the death of these, and can't go on without them.
 _NEEDED = ("raylet", "gcs_server")
-
-
-class BrokenOffError(UserError):
-    """The search could not go on; once the cause is gone, --resume does."""
 
 
 class SearchStopper(Stopper):

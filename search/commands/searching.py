@@ -1,6 +1,7 @@
 """`flopwise search`: run a study file, or go on with it."""
 
 import shlex
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -33,8 +34,9 @@ def search(
 
     Ctrl-C ends it cleanly; --resume goes on, also after a crash.
     """
-    from search.study import load_study
+    from search.study import AUTO, load_study
     from spaces.narrowing import parse_fixes
+    from trainables.images import open_data
 
     loaded = load_study(
         study,
@@ -47,19 +49,24 @@ def search(
     if dry_run:
         _tell_estimate(console(), loaded)
         return
-    # After the file is read: a mistake in it need not wait for Ray to be imported.
-    from search.engine import run_search
-    from search.live import LiveTable
-    from search.stopping import BrokenOffError
-
+    open_data(loaded.data)  # a wrong path need not wait for what follows
     screen = console()
     of = f" ({loaded.space.name})" if loaded.space.name != loaded.name else ""
     screen.print(
         f"{loaded.name}: searching{of} on {near(loaded.data)}", markup=False, soft_wrap=True
     )
+    from search.errors import BrokenOffError
+    from search.ray_session import ray_session
+
+    # Ray's processes start while torch is imported here; a probe wants the machine for itself.
+    early_ray = nullcontext() if loaded.resources == AUTO else ray_session(loaded.resources)
     try:
-        with LiveTable(screen) as live:
-            result = run_search(loaded, resume=resume, show=live.show, tell=live.tell)
+        with early_ray:
+            from search.engine import run_search
+            from search.live import LiveTable
+
+            with LiveTable(screen) as live:
+                result = run_search(loaded, resume=resume, show=live.show, tell=live.tell)
     except BrokenOffError as error:
         raise BrokenOffError(f"{error}; go on with: {_resume_command(study)}") from None
     except KeyboardInterrupt:  # the second Ctrl-C, or one before the search began
