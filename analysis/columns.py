@@ -104,6 +104,7 @@ _PHRASES: dict[str, str] = {
     "unfrozen": "unfrozen {}",
     "augment": "{}",
     "qat": "QAT",
+    "float_epochs": "after {} float epochs",
     "batch_size": "batch {}",
     "optimizer": "{}",
     "learning_rate": "rate {}",

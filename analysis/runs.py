@@ -42,7 +42,7 @@ _INTEGER_FIELDS = {
     field.name
     for field in dataclasses.fields(Recipe)
     if isinstance(field.default, int) and not isinstance(field.default, bool)
-} | {"unfrozen"}
+} | {"unfrozen", "float_epochs"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,11 +164,16 @@ def _read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
         table = pd.read_parquet(path)
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path}: damaged ({_first_line(error)}); restore it or rerun") from None
+    # A run of before a recipe had this field trained by its default.
+    for field in dataclasses.fields(Recipe):
+        if field.name in columns and field.name not in table:
+            table[field.name] = field.default
     missing = [name for name in columns if name not in table]
     if missing:
         raise UserError(f"{path}: lacks the columns {', '.join(missing)}")
-    if "unfrozen" in columns:
-        table["unfrozen"] = table["unfrozen"].astype("Int64")
+    for name in ("unfrozen", "float_epochs"):
+        if name in columns:
+            table[name] = table[name].astype("Int64")
     for name in set(NUMBERS).intersection(columns):
         table[name] = table[name].astype(float)
     return table

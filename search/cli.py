@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from search.commands import data, models, recipes, replaying, results, searching
+from search.commands import data, exported, models, recipes, replaying, results, searching
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -45,6 +45,8 @@ app.command("search")(searching.search)
 app.command("status")(results.status)
 app.command("front")(results.front)
 app.command("export")(results.export)
+app.command("predict")(exported.predict)
+app.command("evaluate")(exported.evaluate)
 app.command("train")(recipes.train)
 app.command("cost")(recipes.cost)
 app.command("replay")(replaying.replay)

@@ -10,13 +10,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import optuna
 import ray
 from ray import tune
+from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial as RayTrial
 
 from search import optuna_storage
 from search.budget import BudgetMeter, Spent
 from search.early_stopping import build_early_stopping
+from search.latency_meter import LATENCY, LatencyMeter
 from search.ledger import Ledger
 from search.preflight import check_study
 from search.ray_session import ray_session, workers_at_most
@@ -32,14 +35,15 @@ from search.scheduler import LedgerScheduler
 from search.searcher import LedgerSearcher, Recorder, trial_number
 from search.stopping import SearchStopper
 from search.study import AUTO, Study
-from search.trial_record import TrialRecord
+from search.trial_record import TrialRecord, read_record
 from search.warm_start import (
     read_earlier_trials,
     store_earlier_trials,
     stored_earlier_trials,
 )
 from spaces.errors import UserError
-from trainables.cost import recipe_cost
+from spaces.recipe import Recipe
+from trainables.cost import Cost, recipe_cost
 from trainables.images import ImageData, open_data
 from trainables.trial import Trial
 
@@ -100,7 +104,11 @@ def run_search(
 
         study = decide_resources(study, data, tell=tell)
     with ray_session(study.trial_resources):
-        num_workers = workers_at_most(study.trial_resources, ray.cluster_resources())
+        num_workers = workers_at_most(
+            study.trial_resources,
+            ray.cluster_resources(),
+            keep_a_core=LATENCY in study.cost_columns,
+        )
         folder = (RunFolder.reopen if resume else RunFolder.create)(study, data)
         try:
             try:
@@ -171,6 +179,9 @@ class _Session:
         return self._searched_before + time.monotonic() - self._started
 
     def _tuner(self, trainable: type[Trial], searcher: LedgerSearcher) -> tune.Tuner:
+        # Tune sets a variable for PyTorch Lightning, which is not here; for an environment of
+        # their own, trials would get new processes beside those that were begun ahead.
+        class_cache.DEFAULT_ENV_VARS.clear()
         resources = self._study.trial_resources
         return tune.Tuner(
             tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
@@ -269,13 +280,22 @@ def _open_ledger(
         sampler_of=lambda number: build_sampler(
             study.sampler.name, seed=study.seed, trial_number=number
         ),
-        measure=partial(recipe_cost, num_classes=len(data.classes)),
+        measure=_cost_meter(study, len(data.classes), earlier, optuna_study),
         constraints=study.constraints,
         stopping=build_early_stopping(study.early_stopping, list(study.objectives)),
         earlier=earlier,
     )
     ledger.enqueue(study.space.enqueue)
     return ledger
+
+
+def _cost_meter(
+    study: Study, num_classes: int, earlier: list[TrialRecord], optuna_study: optuna.Study
+) -> Callable[[Recipe], Cost]:
+    if LATENCY not in study.cost_columns:
+        return partial(recipe_cost, num_classes=num_classes)
+    own = [read_record(trial)[0] for trial in optuna_study.get_trials(deepcopy=False)]
+    return LatencyMeter(num_classes, [*earlier, *own])
 
 
 @contextmanager

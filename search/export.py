@@ -1,14 +1,16 @@
-"""Writes what was chosen from a front: a recipe file with the numbers that its trial reached."""
+"""Writes what was chosen from a front: its recipe with its numbers, or its trained model."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from analysis.choose import choose
-from analysis.runs import read_run
+from analysis.choose import Choice, choose
+from analysis.runs import Run, read_run
 from search.study import Resources
 from spaces.errors import UserError
 from spaces.recipe import NUMBERS
 from spaces.yaml_files import read_yaml_mapping, write_yaml
+from trainables.images import open_data
 
 _NUMBER_COLUMNS = (
     *("accuracy", "gmacs", "gflops", "effective_gflops", "gbops", "params", "size_mb"),
@@ -25,9 +27,95 @@ def export_recipe(run: Path, rule: str, out: Path | None = None) -> tuple[Path, 
     """
     read = read_run(run)
     choice = choose(read, rule)
+    numbers = _numbers(read, choice, rule)
+    path = out or read.path / "export" / f"trial-{choice.trial}.yaml"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(write_yaml({**choice.recipe.to_dict(), NUMBERS: numbers}), encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"can't write {path}: {error.strerror}") from None
+    return path, choice.reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelExport:
+    """A model file that was written, loaded again and checked."""
+
+    path: Path
+    card: Path
+    """Its model card, in Markdown."""
+    reason: str
+    """Why this trial was picked."""
+    checked: str
+    """What the check came to, in one sentence."""
+    latency: str | None
+    """Of ONNX files: milliseconds an image, and on what."""
+
+
+def export_model(
+    run: Path, rule: str, form: Literal["onnx", "pt2"], out: Path | None = None
+) -> ModelExport:
+    """Write the model that the picked trial trained, with all that is needed to use it.
+
+    out: RUN/export/trial-N.onnx by default, the card beside it. The file is loaded again and gets
+    the whole validation split: where its accuracy is not the trial's within 0.2 points, it is
+    removed. Raises UserError where the rule picks nothing, the trial's checkpoint is gone, the data
+    is not what the run was on, the file can't be written, or the check fails.
+    """
+    read = read_run(run)
+    choice = choose(read, rule)
+    checkpoint = _checkpoint(read, choice)
+    numbers = _numbers(read, choice, rule)
+    data = open_data(Path(numbers["data"]))
+    if data.digest != numbers["data_digest"]:
+        raise UserError(
+            f"{data.path}: is not the data that {read.path} was searched on (another digest);"
+            " export --format recipe does without"
+        )
+    path = out or read.path / "export" / f"trial-{choice.trial}.{form}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"can't write {path}: {error.strerror}") from None
+    # After what can be told without torch.
+    from trainables.latency import measure_latency
+    from trainables.model_card import model_card
+    from trainables.trained import load_trained
+    from trainables.verified_export import export_verified
+
+    trained = load_trained(choice.recipe, data, checkpoint, threads=numbers["threads"])
+    about, checked = export_verified(trained, data, path, form)
+    latency = measure_latency(path) if form == "onnx" else None
+    card = path.with_suffix(f"{path.suffix}.md")
+    card.write_text(
+        model_card(path, about, numbers=numbers, latency=latency, checked=checked),
+        encoding="utf-8",
+    )
+    return ModelExport(
+        path=path,
+        card=card,
+        reason=choice.reason,
+        checked=checked,
+        latency=latency and f"{latency.median_ms:.2f} ms an image, one thread, {latency.machine}",
+    )
+
+
+def _checkpoint(read: Run, choice: Choice) -> Path:
+    kept = choice.row.get("checkpoint")
+    path = read.path / str(kept)
+    if not kept or not path.is_dir():
+        raise UserError(
+            f"trial {choice.trial}: its checkpoint is gone, as those of trials that are not on the"
+            " front are; export --format recipe, and train it again"
+        )
+    return path
+
+
+def _numbers(read: Run, choice: Choice, rule: str) -> dict[str, Any]:
+    """What is told of a trial beside its recipe."""
     provenance = read.study.get("provenance", {})
     resources = Resources(**read.study["resources"])
-    numbers = {
+    return {
         "run": str(read.path.resolve()),
         "trial": choice.trial,
         "picked": rule,
@@ -41,13 +129,6 @@ def export_recipe(run: Path, rule: str, out: Path | None = None) -> tuple[Path, 
         "num_classes": provenance.get("num_classes"),
         "versions": provenance.get("versions"),
     }
-    path = out or read.path / "export" / f"trial-{choice.trial}.yaml"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(write_yaml({**choice.recipe.to_dict(), NUMBERS: numbers}), encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"can't write {path}: {error.strerror}") from None
-    return path, choice.reason
 
 
 def recorded_numbers(path: Path) -> dict[str, Any]:

@@ -40,7 +40,10 @@ _FIRST_IMAGES = 8
 _RAYS_NICENESS = "15"  # of its workers, unless the environment says otherwise
 # A probe's time does not depend on these, and so none diverges or runs out of scheduled steps;
 # augmentation is timed on its own.
-CALM = {"learning_rate": 1e-6, "weight_decay": 0.0, "epochs": 10_000, "augment": "none"}
+CALM = {
+    **{"learning_rate": 1e-6, "weight_decay": 0.0, "epochs": 10_000, "augment": "none"},
+    **{"qat": False, "float_epochs": None},
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -63,8 +63,13 @@ def ray_session(resources: Resources) -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def workers_at_most(resources: Resources, available: Mapping[str, float]) -> int:
-    """How many trials run at once. Raises UserError where not even one fits."""
+def workers_at_most(
+    resources: Resources, available: Mapping[str, float], *, keep_a_core: bool = False
+) -> int:
+    """How many trials run at once. Raises UserError where not even one fits.
+
+    keep_a_core: for the driver to measure on, where there is more than one trial's.
+    """
     if available.get("GPU") and not resources.gpus:
         _log.warning(
             "this machine has %g GPU, and the study uses none: see resources.gpus", available["GPU"]
@@ -76,7 +81,7 @@ def workers_at_most(resources: Resources, available: Mapping[str, float]) -> int
                 f"resources.{kind.lower()}s: a trial takes {amount:g}, and there are"
                 f" {available.get(kind, 0):g}"
             )
-    by_cpus = int(available["CPU"] / wanted["CPU"])
+    by_cpus = max(1, int((available["CPU"] - keep_a_core) / wanted["CPU"]))
     if not wanted["GPU"]:
         return by_cpus
     # A part of a GPU is a part of one and the same GPU.

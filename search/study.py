@@ -197,8 +197,6 @@ class _StudyFile:
                 raise ValueError(
                     f"{name} is not one of {', '.join(known)}{did_you_mean(name, known)}"
                 )
-            if name == "latency_ms":
-                raise ValueError("latency_ms is not measured yet; use gflops or effective_gflops")
         return objectives
 
     @field_validator("constraints")
@@ -206,8 +204,6 @@ class _StudyFile:
     def _bound_costs(cls, constraints: dict[str, str]) -> dict[str, str]:
         for column, bound in constraints.items():
             read_cost_constraint(column, bound)
-            if column == "latency_ms":
-                raise ValueError("latency_ms is not measured yet; bound gflops or effective_gflops")
         return constraints
 
 
@@ -248,6 +244,12 @@ class Study:
     def directions(self) -> list[StudyDirection]:
         """The objectives' directions in Optuna's words."""
         return directions_of(self.objectives)
+
+    @property
+    def cost_columns(self) -> set[str]:
+        """Columns of costs that are objectives or bounded."""
+        bounded = {constraint.column for constraint in self.constraints}
+        return {name for name in self.objectives if name in COSTS} | bounded
 
     @property
     def log_columns(self) -> tuple[int, ...]:

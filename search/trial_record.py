@@ -86,8 +86,7 @@ def read_record(frozen: optuna.trial.FrozenTrial) -> tuple[TrialRecord, TrialSta
     if written is not None:
         record.recipe = recipe_from(written)
     if COST in attributes:
-        cost = attributes[COST]
-        record.cost = Cost(**{**cost, "uncounted": tuple(cost["uncounted"])})
+        record.cost = Cost.from_dict(attributes[COST])
     outcome = attributes.get(OUTCOME)
     record.rungs = {int(rung): value for rung, value in attributes.get(RUNGS, {}).items()}
     if outcome is None:

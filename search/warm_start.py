@@ -40,6 +40,7 @@ def read_earlier_trials(study: Study, data_digest: str) -> list[TrialRecord]:
         for frozen in optuna_storage.read_trials(run):
             record, _ = read_record(frozen)
             if record.state == TrialState.COMPLETE and record.reused is None:
+                _check_costs(study, run, record)
                 found.setdefault(record.key, record)
     for place, record in enumerate(found.values()):
         record.number, record.checkpoint = -1 - place, None
@@ -72,7 +73,7 @@ def stored_earlier_trials(optuna_study: optuna.Study) -> list[TrialRecord]:
             TrialRecord(
                 number=-1 - place,
                 recipe=recipe_from(row["recipe"]),
-                cost=Cost(**{**row["cost"], "uncounted": tuple(row["cost"]["uncounted"])}),
+                cost=Cost.from_dict(row["cost"]),
                 state=TrialState.COMPLETE,
                 epochs=epochs,
                 accuracy=epochs[-1].accuracy,
@@ -121,6 +122,14 @@ def _check_same(study: Study, run: Path, data_digest: str) -> None:
             f"warm_start: {run}: searched another space: it differs in {', '.join(differing)};"
             " leave it out, or search its space"
         )
+
+
+def _check_costs(study: Study, run: Path, record: TrialRecord) -> None:
+    for column in study.cost_columns:
+        if getattr(record.cost, column) is None:
+            raise UserError(
+                f"warm_start: {run}: trial {record.number} has no {column}, which this study counts"
+            )
 
 
 def _differing_fields(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:

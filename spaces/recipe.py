@@ -46,7 +46,9 @@ class Recipe:
     """Train the last `unfrozen` blocks and the head. None trains everything."""
     augment: Literal["none", "light", "trivialaugment"] = "none"
     qat: bool = False
-    """Quantisation-aware training. Its place is kept; it can't be switched on yet."""
+    """Quantisation-aware training: the last epochs train an int8 model, whose accuracy counts."""
+    float_epochs: Annotated[int, Field(ge=0, le=100_000)] | None = None
+    """With qat: epochs in float before it, of `epochs`. None: two thirds, at least one is left."""
     batch_size: Annotated[int, Field(ge=1, le=65536)] = 32
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop", "adagrad"] = "adam"
     learning_rate: Annotated[float, Field(gt=0, le=100)] = 1e-3
@@ -75,16 +77,36 @@ class Recipe:
                 f"width: {self.model} comes in one width; use 1.0"
                 f" (others are for {', '.join(WIDTH_FAMILIES)})"
             )
-        if self.qat:
-            mistakes.append("qat: quantisation-aware training is not built yet; use false")
+        if self.float_epochs is not None:
+            if not self.qat:
+                mistakes.append(
+                    "float_epochs: only with qat: true; add `when: {qat: true}` or leave it out"
+                )
+            elif self.float_epochs >= self.epochs:
+                mistakes.append(
+                    f"float_epochs: of {self.epochs} epochs, {self.float_epochs} in float leave"
+                    " none for qat; use fewer"
+                )
         if mistakes:
             raise ValueError("\n".join(mistakes))
         return self
 
     @property
+    def num_float_epochs(self) -> int:
+        """How many epochs train in float; with qat, the others are quantisation-aware."""
+        if not self.qat:
+            return self.epochs
+        if self.float_epochs is not None:
+            return self.float_epochs
+        return self.epochs - max(1, round(self.epochs / 3))
+
+    @property
     def key(self) -> str:
         """16 hexadecimal digits that equal recipes share, on every machine and Python."""
-        canonical = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        values = self.to_dict()
+        if self.float_epochs is None:  # younger than keys: without it, they stay what they were
+            del values["float_epochs"]
+        canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
     def to_dict(self) -> dict[str, Any]:

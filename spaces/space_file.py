@@ -27,7 +27,7 @@ SHIPPED = Path(__file__).parent
 # Besides the recipe's fields, a space file may list recipes to be tried first.
 ENQUEUE = "enqueue"
 # Fields that take whole numbers, where `log` means a log-uniform integer.
-_WHOLE_FIELDS = ("input_size", "unfrozen", "batch_size", "epochs", "seed")
+_WHOLE_FIELDS = ("input_size", "unfrozen", "float_epochs", "batch_size", "epochs", "seed")
 _HINTS = typing.get_type_hints(Recipe, include_extras=True)
 _NUM_CHECKED_DRAWS = 256
 

@@ -47,7 +47,8 @@ def write_run(
     }
     (path / "study.yaml").write_text(write_yaml(study), encoding="utf-8")
     trials = pd.DataFrame(list(rows), columns=list(TRIAL_COLUMNS))
-    trials["unfrozen"] = trials["unfrozen"].astype("Int64")
+    for name in ("unfrozen", "float_epochs"):
+        trials[name] = trials[name].astype("Int64")
     trials["error"] = trials["error"].astype("str").where(trials["error"].notna(), None)
     trials["latency_ms"] = trials["latency_ms"].astype(float)
     trials.to_parquet(path / "trials.parquet")

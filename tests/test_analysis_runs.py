@@ -117,9 +117,18 @@ def test_damaged_parquet_is_one_line_with_the_name_of_the_file(tmp_path, content
 def test_a_table_that_lacks_columns_names_them(tmp_path):
     path = write_run(tmp_path / "run", four_trials())
     table = pd.read_parquet(path / "trials.parquet")
-    table.drop(columns=["gflops", "seed"]).to_parquet(path / "trials.parquet")
-    with pytest.raises(UserError, match="lacks the columns seed, gflops"):
+    table.drop(columns=["gflops", "state"]).to_parquet(path / "trials.parquet")
+    with pytest.raises(UserError, match="lacks the columns state, gflops"):
         read_run(path)
+
+
+def test_a_run_of_before_a_field_of_recipes_has_it_at_its_default(tmp_path):
+    path = write_run(tmp_path / "run", four_trials())
+    table = pd.read_parquet(path / "trials.parquet")
+    table.drop(columns=["float_epochs", "qat"]).to_parquet(path / "trials.parquet")
+    run = read_run(path)
+    assert run.trials["float_epochs"].tolist() == [pd.NA] * len(run.trials)
+    assert run.trials["qat"].tolist() == [False] * len(run.trials)
 
 
 @pytest.mark.parametrize("objectives", [{"acuracy": "max"}, {"accuracy": "up"}, ["accuracy"]])

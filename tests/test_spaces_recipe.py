@@ -26,6 +26,7 @@ OTHER: dict[str, Any] = {
     "residual": True,
     "unfrozen": 0,
     "augment": "light",
+    "qat": True,
     "batch_size": 64,
     "optimizer": "sgd",
     "learning_rate": 0.01,
@@ -69,8 +70,10 @@ def test_recipes_come_back_from_json_and_from_yaml_files(field: str, tmp_path: P
     assert read_recipe(write(tmp_path / "r.yaml", write_yaml(recipe.to_dict()))) == recipe
 
 
-def test_every_field_but_the_one_that_is_not_built_yet_is_tried_here():
-    assert set(RECIPE_FIELDS) - set(OTHER) == {"qat"}
+def test_every_field_is_tried_here():
+    assert set(RECIPE_FIELDS) - set(OTHER) == {"float_epochs"}  # which goes with qat alone
+    recipe = recipe_from({"qat": True, "float_epochs": 6})
+    assert recipe_from(json.loads(json.dumps(recipe.to_dict()))) == recipe
 
 
 def test_keys_stay_what_they_are_or_runs_that_are_resumed_would_train_everything_again():
@@ -108,7 +111,13 @@ def test_any_other_value_gives_another_key():
             "lite",
             "augment: lite is not one of none, light or trivialaugment; did you mean light?",
         ),
-        ("qat", True, "qat: quantisation-aware training is not built yet; use false"),
+        ("qat", 1, "qat: 1 should be a valid boolean"),
+        ("float_epochs", -1, "float_epochs: -1 should be greater than or equal to 0"),
+        (
+            "float_epochs",
+            2,
+            "float_epochs: only with qat: true; add `when: {qat: true}` or leave it out",
+        ),
         ("batch_size", 0, "batch_size: 0 should be greater than or equal to 1"),
         (
             "optimizer",
@@ -151,6 +160,10 @@ def test_each_rule_has_its_line(field: str, value: Any, line: str):
         ),
         ({"model": "resnet18", "residual": True}, "residual: only baseline_cnn has this switch"),
         ({"model": "resnet18", "width": 0.5}, "width: resnet18 comes in one width; use 1.0"),
+        (
+            {"qat": True, "epochs": 3, "float_epochs": 3},
+            "float_epochs: of 3 epochs, 3 in float leave none for qat; use fewer",
+        ),
     ],
 )
 def test_fields_that_do_not_fit_each_other_have_their_line(values: dict[str, Any], line: str):
@@ -162,8 +175,8 @@ def test_all_mistakes_are_told_at_once():
     assert [line.split(":")[0] for line in lines] == [
         *("batch_size", "scheduler", "epochs", "optimiser"),
     ]
-    lines = mistakes_of(model="resnet18", batch_norm=True, residual=True, width=2.0, qat=True)
-    assert [line.split(":")[0] for line in lines] == ["batch_norm", "residual", "width", "qat"]
+    lines = mistakes_of(model="resnet18", batch_norm=True, residual=True, width=2.0)
+    assert [line.split(":")[0] for line in lines] == ["batch_norm", "residual", "width"]
 
 
 @pytest.mark.parametrize("field", sorted(FLOAT_FIELDS))

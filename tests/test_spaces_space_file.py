@@ -30,7 +30,7 @@ def drawn_from(space: SearchSpace, count: int = 200) -> list[Recipe]:
 
 def test_three_spaces_are_shipped():
     assert shipped_spaces() == ("animals", "ladder", "quick")
-    assert [len(load_space(name).enqueue) for name in shipped_spaces()] == [0, 7, 0]
+    assert [len(load_space(name).enqueue) for name in shipped_spaces()] == [0, 8, 0]
 
 
 def test_the_ladder_is_the_seven_steps_of_the_report():
@@ -296,8 +296,8 @@ def test_mistakes_in_changes_are_told_at_once():
 def test_recipes_to_be_tried_first_take_a_fixed_value_over():
     ladder = load_space("ladder")
     fixed = narrow(ladder, {"epochs": 2, "batch_norm": True, "batch_size": [16, 32]})
-    assert [recipe.epochs for recipe in fixed.enqueue] == [2] * 7
-    assert [recipe.batch_norm for recipe in fixed.enqueue] == [True] * 4 + [False] * 3
+    assert [recipe.epochs for recipe in fixed.enqueue] == [2] * 8
+    assert [recipe.batch_norm for recipe in fixed.enqueue] == [True] * 4 + [False] * 4
     assert [r.batch_size for r in fixed.enqueue] == [r.batch_size for r in ladder.enqueue]
 
 

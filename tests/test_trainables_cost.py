@@ -146,6 +146,32 @@ def test_cost_depends_on_the_architecture_alone():
     assert recipe_cost(recipe.replace(width=0.5), 12).gmacs < recipe_cost(recipe, 12).gmacs
 
 
+def test_int8_does_the_same_multiply_adds_with_a_sixteenth_of_the_bit_operations():
+    recipe = Recipe(model="mobilenet_v3_large", input_size=224)
+    as_float, int8 = recipe_cost(recipe, 151), recipe_cost(recipe.replace(qat=True), 151)
+    assert (int8.gmacs, int8.gflops, int8.params) == (
+        as_float.gmacs,
+        as_float.gflops,
+        as_float.params,
+    )
+    assert int8.effective_gflops == pytest.approx(as_float.effective_gflops / 16)
+    assert int8.gbops == pytest.approx(as_float.gbops / 16)
+    assert as_float.size_mb / 4 < int8.size_mb < as_float.size_mb / 3
+    assert int8.float_layers == as_float.float_layers == ()
+
+
+def test_layers_that_stay_float_are_named_and_counted_as_float():
+    recipe = Recipe(model="vit_b_32", input_size=224, qat=True)
+    cost = recipe_cost(recipe, 10)
+    attention = [name for name in cost.float_layers if name.endswith("self_attention")]
+    assert attention == list(cost.float_layers)
+    assert len(attention) == 12
+    macs = count_macs(build_on_meta(recipe, 10), 224).by_layer
+    stays = sum(macs[name] for name in attention)
+    expected = (stays * 32**2 + (sum(macs.values()) - stays) * 8**2) / 1e9
+    assert cost.gbops == pytest.approx(expected)
+
+
 def test_counting_draws_no_random_numbers():
     before = torch.get_rng_state()
     recipe_cost(Recipe(model="resnet18", input_size=97), 12)
@@ -156,7 +182,8 @@ def test_cost_columns_are_the_numbers_of_a_cost():
     assert (
         *("gmacs", "gflops", "effective_gflops", "gbops", "params", "size_mb", "latency_ms"),
     ) == COST_COLUMNS
-    assert {*COST_COLUMNS, "uncounted"} == {field.name for field in dataclasses.fields(Cost)}
+    lists = {"uncounted", "float_layers"}
+    assert {*COST_COLUMNS} | lists == {field.name for field in dataclasses.fields(Cost)}
 
 
 def test_a_size_that_the_model_can_not_take_is_told():

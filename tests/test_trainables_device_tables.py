@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from spaces.recipe import recipe_from
-from trainables import device_tables, training
+from trainables import device_tables, phases
 from trainables.batches import Inputs, MappedImages, StoredInputs
 from trainables.demo_images import make_demo
 from trainables.device_tables import open_images
@@ -88,6 +88,6 @@ def test_a_trial_on_images_of_the_device_has_the_same_numbers(
     def opened(data: ImageData, input_size: int, device: torch.device) -> Inputs:
         return open_images(data, input_size, device, room_bytes=PLENTY)
 
-    monkeypatch.setattr(training, "open_images", opened)
+    monkeypatch.setattr(phases, "open_images", opened)
     assert numbers() == mapped
     assert len(device_tables._kept) == 1

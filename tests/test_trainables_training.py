@@ -224,3 +224,58 @@ def test_optimizers_step_as_torch_documents_them(optimizer: str):
             (weight**2).sum().backward()
             built.step()
     torch.testing.assert_close(*weights)
+
+
+QAT: dict[str, Any] = {"qat": True, "epochs": 4, "float_epochs": 2, "input_size": 64}
+
+
+def test_with_qat_the_last_epochs_train_an_int8_model(demo_data: ImageData):
+    recipe = quick(**QAT, scheduler="cosine", learning_rate=3e-3)
+    trained = train(recipe, demo_data, lambda _: None)
+    in_float = train(
+        quick(
+            **{**QAT, "qat": False, "float_epochs": None}, scheduler="cosine", learning_rate=3e-3
+        ),
+        demo_data,
+        lambda _: None,
+    )
+    same, other = without_seconds(trained.history), without_seconds(in_float.history)
+    assert same[:2] == other[:2]
+    assert same[2:] != other[2:]
+    assert [epoch["learning_rate"] for epoch in same] == [epoch["learning_rate"] for epoch in other]
+    assert trained.history[-1].train_loss < trained.history[0].train_loss
+
+
+@pytest.mark.parametrize("after", [1, 2, 3])
+@pytest.mark.parametrize("unfrozen", [None, 2])
+def test_qat_that_goes_on_from_a_state_ends_as_one_that_never_stopped(
+    demo_data: ImageData, after: int, unfrozen: int | None
+):
+    recipe = quick(**QAT, unfrozen=unfrozen, scheduler="onecycle")
+    whole = train(recipe, demo_data, lambda _: None)
+    begun = Training(recipe, demo_data)
+    for _ in range(after):
+        begun.run_epoch()
+    resumed = Training(recipe, demo_data)
+    resumed.load_state_dict(begun.state_dict())
+    while not resumed.done:
+        resumed.run_epoch()
+    assert without_seconds(resumed.history) == without_seconds(whole.history)
+
+
+def test_qat_from_cached_features_is_qat_with_the_prefix_in_every_step(
+    demo_data: ImageData, monkeypatch: pytest.MonkeyPatch
+):
+    recipe = quick(**QAT, unfrozen=1)
+    cached = train(recipe, demo_data, lambda _: None)
+    monkeypatch.setenv("FLOPWISE_FEATURES_GB", "0")
+    plain = train(recipe, demo_data, lambda _: None)
+    for one, other in zip(cached.history, plain.history, strict=True):
+        assert one.train_loss == pytest.approx(other.train_loss, rel=1e-3)
+        assert one.accuracy == pytest.approx(other.accuracy, abs=0.1)
+
+
+@pytest.mark.parametrize(("epochs", "in_float"), [(1, 0), (2, 1), (3, 2), (10, 7)])
+def test_by_default_a_third_of_the_epochs_are_quantisation_aware(epochs: int, in_float: int):
+    assert quick(qat=True, epochs=epochs).num_float_epochs == in_float
+    assert quick(epochs=epochs).num_float_epochs == epochs

@@ -2,11 +2,17 @@
 
 Counted: convolutions, linear layers and matrix products, attention's included. Left out: batch norm
 (which folds away), other norms, activations, poolings, element-wise sums and products.
+
+An int8 model (qat) does the multiply-adds of its float twin, and that is where they are counted:
+counters see nothing in a quantised model's own operators, and call it free. What int8 saves shows
+in bit operations, of which each layer has as many as its bit widths say.
 Not covered here: latency, which is measured on an exported model.
 """
 
 import dataclasses
 import functools
+from collections.abc import Mapping
+from typing import Any, Self
 
 from torch import nn
 
@@ -15,6 +21,9 @@ from trainables.macs import count_macs
 from trainables.models import build_on_meta
 
 _FLOAT_BITS = 32
+_INT8_BITS = 8
+# Of an int8 layer, for each of its outputs: a float32 scale and bias, an int8 zero point.
+_BYTES_AN_OUTPUT = 4 + 4 + 1
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,15 +40,24 @@ class Cost:
     """Sum over layers of multiply-adds x weight bits x activation bits / 1e9."""
     params: int
     size_mb: float
-    """Parameters and buffers in megabytes (1e6 bytes)."""
+    """Parameters and buffers in megabytes (1e6 bytes); int8 weights as they are stored."""
     latency_ms: float | None = None
     """None: not measured."""
     uncounted: tuple[str, ...] = ()
     """Operators that may hold multiply-adds and can't be counted; the other figures lack them."""
+    float_layers: tuple[str, ...] = ()
+    """Of an int8 model: layers whose multiply-adds stay in float32, and are counted so."""
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The cost that dataclasses.asdict wrote, also after a way through JSON."""
+        lists = {name: tuple(values.get(name, ())) for name in _LISTS}
+        return cls(**{**values, **lists})
 
 
+_LISTS = ("uncounted", "float_layers")
 COST_COLUMNS: tuple[str, ...] = tuple(
-    field.name for field in dataclasses.fields(Cost) if field.name != "uncounted"
+    field.name for field in dataclasses.fields(Cost) if field.name not in _LISTS
 )
 
 
@@ -55,27 +73,58 @@ def recipe_cost(recipe: Recipe, num_classes: int) -> Cost:
         width=recipe.width,
         batch_norm=recipe.batch_norm,
         residual=recipe.residual,
+        qat=recipe.qat,
     )
     return _architecture_cost(architecture, num_classes)
 
 
 @functools.lru_cache(maxsize=1024)
 def _architecture_cost(architecture: Recipe, num_classes: int) -> Cost:
-    return measure_cost(build_on_meta(architecture, num_classes), architecture.input_size)
+    model = build_on_meta(architecture, num_classes)
+    return measure_cost(model, architecture.input_size, int8=architecture.qat)
 
 
-def measure_cost(model: nn.Module, input_size: int) -> Cost:
-    """Cost of one forward pass of one (3, input_size, input_size) image; 2 FLOPs a multiply-add."""
+def measure_cost(model: nn.Module, input_size: int, *, int8: bool = False) -> Cost:
+    """Cost of one forward pass of one (3, input_size, input_size) image; 2 FLOPs a multiply-add.
+
+    model: always the float one. int8: of the model that quantisation makes of it.
+    """
     macs = count_macs(model, input_size)
     total = sum(macs.by_layer.values())
-    bit_operations = total * _FLOAT_BITS * _FLOAT_BITS
-    tensors = [*model.parameters(), *model.buffers()]
+    quantised = int8_layers(model) if int8 else frozenset()
+    bits = {name: _INT8_BITS if name in quantised else _FLOAT_BITS for name in macs.by_layer}
+    bit_operations = sum(number * bits[name] ** 2 for name, number in macs.by_layer.items())
     return Cost(
         gmacs=total / 1e9,
         gflops=2 * total / 1e9,
         effective_gflops=2 * bit_operations / 32**2 / 1e9,
         gbops=bit_operations / 1e9,
         params=sum(parameter.numel() for parameter in model.parameters()),
-        size_mb=sum(tensor.numel() * tensor.element_size() for tensor in tensors) / 1e6,
+        size_mb=_stored_bytes(model, quantised) / 1e6,
         uncounted=macs.uncounted,
+        float_layers=tuple(name for name in bits if int8 and name not in quantised),
     )
+
+
+def int8_layers(model: nn.Module) -> frozenset[str]:
+    """Paths of the layers that quantisation makes int8: convolutions and linear layers.
+
+    Those whose weights another module takes and multiplies itself, such as attention's projections,
+    stay float; `count_macs` has their multiply-adds under that other module.
+    """
+    return frozenset(
+        name for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)
+    )
+
+
+def _stored_bytes(model: nn.Module, quantised: frozenset[str]) -> int:
+    """Of all tensors; where layers are quantised, batch norm is part of the one before it."""
+    stored = 0
+    for name, module in model.named_modules():
+        if name in quantised:
+            assert isinstance(module, nn.Conv2d | nn.Linear)
+            stored += module.weight.numel() + len(module.weight) * _BYTES_AN_OUTPUT
+        elif not (quantised and isinstance(module, nn.BatchNorm2d)):
+            own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+            stored += sum(tensor.numel() * tensor.element_size() for tensor in own)
+    return stored

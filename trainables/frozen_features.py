@@ -11,8 +11,10 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
 
 import numpy as np
 import torch
@@ -56,13 +58,16 @@ def frozen_features(
     open_images: Callable[[], Inputs],
     *,
     deepest_unfrozen: int | None = None,
+    int8_prefix: Callable[[], nn.Module] | None = None,
 ) -> torch.Tensor | None:
     """The output of the model's frozen blocks, as StoredInputs takes it; None: train from images.
 
     Mapped from the cache, after this process has put it there if no other had, going on from the
     deepest shallower cut that was there. deepest_unfrozen: the largest `unfrozen` that trials of
     this model will have: that cut is stored on the way, so that none has to begin with the images
-    again. open_images: called only if they are needed.
+    again. open_images: called only if they are needed. int8_prefix: makes the frozen blocks int8,
+    by nothing but their weights and the training images, for the features of these; called only if
+    they are not in the cache.
 
     None where nothing is frozen, with augmentation, with FLOPWISE_FEATURES_GB=0, and where neither
     the cache nor 512 MB of memory have room.
@@ -80,10 +85,16 @@ def frozen_features(
         input_size=recipe.input_size,
         num_rows=len(rows_in_order(data)),
         open_images=open_images,
-        names=[f"{digest}.npy" for digest in _digests(model, cut, recipe, data, device)],
+        names=[
+            f"{digest}.npy"
+            for digest in _digests(model, cut, recipe, data, device, int8=int8_prefix is not None)
+        ],
         folder=folder,
+        int8_prefix=int8_prefix,
     )
     shallowest = num_blocks - max(recipe.unfrozen, deepest_unfrozen or 0)
+    if int8_prefix is not None:
+        shallowest = cut  # blocks are calibrated together: no cut goes on from another
     try:
         return prefix.features(cut, max(1, shallowest))
     except OSError as error:
@@ -103,6 +114,7 @@ class _Prefix:
     names: list[str]
     """By cut; 0, the images themselves, is no file."""
     folder: BoundedFolder
+    int8_prefix: Callable[[], nn.Module] | None
 
     def features(self, cut: int, shallowest: int) -> torch.Tensor:
         """Find the features of a cut or make them, if need be by way of a shallower cut.
@@ -156,13 +168,17 @@ class _Prefix:
 
     def _compute(self, cut: int) -> Iterator[torch.Tensor]:
         """Yield what the first `cut` blocks return, for batches of all rows in their order."""
-        start, stored = self._deepest_cached(cut)
+        if self.int8_prefix is None:
+            start, stored = self._deepest_cached(cut)
+            blocks = model_between(self.model, start, cut).eval()
+            context = partial(autocast, self.device)
+        else:
+            stored, blocks, context = None, self.int8_prefix(), nullcontext
         source = self.open_images() if stored is None else StoredInputs(stored, self.device)
-        blocks = model_between(self.model, start, cut).eval()
         order = torch.arange(self.num_rows)
         for batch in source.batches(order, source.evaluation_batch):
             # Around the blocks alone: a mode that is on at a yield reaches whoever reads.
-            with torch.inference_mode(), autocast(self.device):
+            with torch.inference_mode(), context():
                 features = blocks(normalize(batch) if stored is None else batch)
             yield features
 
@@ -180,7 +196,13 @@ class _Prefix:
 
 
 def _digests(
-    model: nn.Module, cut: int, recipe: Recipe, data: ImageData, device: torch.device
+    model: nn.Module,
+    cut: int,
+    recipe: Recipe,
+    data: ImageData,
+    device: torch.device,
+    *,
+    int8: bool,
 ) -> list[str]:
     """Digests of everything that the output of the first 0 to cut blocks depends on.
 
@@ -194,7 +216,10 @@ def _digests(
         "transform_input": bool(getattr(model, "transform_input", False)),
         "data": [data.digest, hashlib.sha256(rows_in_order(data).tobytes()).hexdigest()],
         # With another number of threads, sums are rounded otherwise.
-        "computed": [device.type, precision(device), device.type == "cpu" and threads],
+        "computed": [
+            *(device.type, precision(device), device.type == "cpu" and threads),
+            f"int8 by torchao {version('torchao')}" if int8 else "float",
+        ],
     }
     digest = hashlib.sha256(json.dumps(setting, sort_keys=True).encode())
     digests = [digest.hexdigest()[:32]]

@@ -66,10 +66,9 @@ def folder_source(folder: Path) -> Source:
 
     def samples() -> Iterator[Sample]:
         for label, name in enumerate(names):
-            for file in _walk(folder / name):
-                if file.suffix.lower() in suffixes:
-                    place = file.relative_to(folder).as_posix()
-                    yield Sample(label=label, place=place, read=_reader(file))
+            for file in images_in(folder / name):
+                place = file.relative_to(folder).as_posix()
+                yield Sample(label=label, place=place, read=_reader(file))
 
     notes = []
     if others:
@@ -87,6 +86,12 @@ def folder_source(folder: Path) -> Source:
         samples=samples,
         notes=tuple(notes),
     )
+
+
+def images_in(folder: Path) -> Iterator[Path]:
+    """Yield a folder's image files, at any depth, sorted; what starts with a dot is left out."""
+    suffixes = image_suffixes()
+    return (file for file in _walk(folder) if file.suffix.lower() in suffixes)
 
 
 def _reader(file: Path) -> Callable[[int], Square]:

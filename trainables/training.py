@@ -4,13 +4,15 @@ Read from the top: `train` is the whole of it; `Training` is the same an epoch a
 state saved and loaded between epochs. An epoch's random numbers follow from the recipe's seed and
 the epoch's number alone, so that a run which was interrupted ends as one that was not. Whether the
 frozen blocks run in every step or their output comes from the cache changes no batch.
+
+With qat, the first epochs train in float. Then the frozen blocks become int8 once and for all, what
+trains gets fake quantisation, and accuracies are those of the int8 model that it converts to.
 """
 
 import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +20,18 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.optim import Optimizer
 
 from spaces.errors import UserError
 from spaces.recipe import Recipe
-from trainables.augmentation import build_augmentation, normalize
-from trainables.batches import Inputs, StoredInputs, rows_in_order
-from trainables.blocks import freeze, set_training, split_model
+from trainables.augmentation import build_augmentation
+from trainables.batches import rows_in_order
+from trainables.blocks import freeze
 from trainables.cores import num_cores
-from trainables.device_tables import keep_near, open_images
-from trainables.frozen_features import frozen_features
-from trainables.gpus import autocast
 from trainables.images import ImageData
 from trainables.models import build_model
 from trainables.optimization import Schedule, balanced_class_weights, build_optimizer
+from trainables.phases import FloatPhase, Int8Phase, Phase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,8 +95,7 @@ class Training:
         self.history: list[EpochMetrics] = []
         self._data = data
         self._deepest_unfrozen = deepest_unfrozen
-        self._inputs: Inputs | None = None
-        self._suffix: nn.Module | None = None  # what trains where the inputs are features
+        self._phase: Phase | None = None
         labels = data.labels[rows_in_order(data)]
         self._labels = torch.from_numpy(labels).to(self.device)
         self._num_train = len(data.rows("train"))
@@ -105,9 +105,7 @@ class Training:
         if recipe.weights == "none":
             _quicken_batch_norm(self.model)
         trained = [weight for weight in self.model.parameters() if weight.requires_grad]
-        self._optimizer = build_optimizer(recipe, trained)
-        num_batches = -(-_num_trained(self._num_train, recipe.batch_size) // recipe.batch_size)
-        self._schedule = Schedule(recipe, self._optimizer, num_batches)
+        self._optimizer, self._schedule = self._build_optimizer(trained)
         self._augment = build_augmentation(recipe)
         self._class_weights: torch.Tensor | None = None
         if recipe.class_weighting == "balanced":
@@ -123,13 +121,14 @@ class Training:
         """Train one epoch and validate. Raises TrainingFailedError for a loss that is no number."""
         started = time.monotonic()
         epoch = len(self.history) + 1
+        phase = self._open_phase(epoch)
         learning_rate = self._optimizer.param_groups[0]["lr"]
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             seed = np.random.SeedSequence([self.recipe.seed, epoch]).generate_state(1)[0]
             torch.manual_seed(int(seed))
-            train_loss, train_accuracy = self._train_epoch()
-        val_loss, accuracy = self._validate()
+            train_loss, train_accuracy = self._train_epoch(phase)
+        val_loss, accuracy = self._validate(phase)
         if not math.isfinite(train_loss) or not math.isfinite(val_loss):
             raise TrainingFailedError(
                 f"the loss was {train_loss} in training and {val_loss} in validation"
@@ -157,39 +156,69 @@ class Training:
             "model": self.model.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "schedule": self._schedule.state_dict(),
+            "int8": self._phase.state_dict() if self._phase is not None else None,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state of the same recipe."""
         assert state["recipe"] == self.recipe.to_dict(), "a state of another recipe"
         self.model.load_state_dict(state["model"])
+        self._phase = None  # its frozen blocks may be others
+        if state["int8"] is not None:
+            self._begin_int8(state["int8"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._schedule.load_state_dict(state["schedule"])
         self.history = [EpochMetrics(**metrics) for metrics in state["history"]]
-        self._inputs = None  # its frozen blocks may be others
 
-    def _train_epoch(self) -> tuple[float, float]:
-        inputs = self._open_inputs()
-        if self._suffix is not None:
-            self._suffix.train()
-        else:
-            set_training(self.model)
+    def _open_phase(self, epoch: int) -> Phase:
+        """What trains in this epoch.
+
+        Late, so that frozen features are those of the weights that a loaded state brought.
+        """
+        if self.recipe.qat and epoch > self.recipe.num_float_epochs:
+            if not isinstance(self._phase, Int8Phase):
+                self._begin_int8()
+        elif self._phase is None:
+            self._phase = FloatPhase(
+                self.model, self.recipe, self._data, self.device, self._deepest_unfrozen
+            )
+        assert self._phase is not None
+        return self._phase
+
+    def _begin_int8(self, state: dict[str, Any] | None = None) -> None:
+        """Go over to fake quantisation; the schedule goes on, momenta begin anew."""
+        self._phase = Int8Phase(self.model, self.recipe, self._data, self.device, state)
+        group, schedule = self._optimizer.param_groups[0], self._schedule
+        self._optimizer, self._schedule = self._build_optimizer(self._phase.parameters())
+        self._schedule.load_state_dict(schedule.state_dict())
+        self._optimizer.param_groups[0].update(
+            {name: value for name, value in group.items() if name != "params"}
+        )
+
+    def _build_optimizer(self, trained: list[nn.Parameter]) -> tuple[Optimizer, Schedule]:
+        optimizer = build_optimizer(self.recipe, trained)
+        batch_size = self.recipe.batch_size
+        num_batches = -(-_num_trained(self._num_train, batch_size) // batch_size)
+        return optimizer, Schedule(self.recipe, optimizer, num_batches)
+
+    def _train_epoch(self, phase: Phase) -> tuple[float, float]:
+        forward = phase.training()
         loss_sum = torch.zeros((), device=self.device)
         num_correct = torch.zeros((), device=self.device)
         batch_size = self.recipe.batch_size
         order = torch.randperm(self._num_train)[: _num_trained(self._num_train, batch_size)]
         labels = self._labels[order.to(self.device)].split(batch_size)
-        for batch, labels_N in zip(inputs.batches(order, batch_size), labels, strict=True):
+        batches = phase.inputs.batches(order, batch_size)
+        for batch, labels_N in zip(batches, labels, strict=True):
             if self._augment is not None:
                 batch = self._augment(batch)
-            with autocast(self.device):
-                logits_NK = self._forward(batch)
-                loss = F.cross_entropy(
-                    logits_NK,
-                    labels_N,
-                    weight=self._class_weights,
-                    label_smoothing=self.recipe.label_smoothing,
-                )
+            logits_NK = forward(batch)
+            loss = F.cross_entropy(
+                logits_NK.float(),
+                labels_N,
+                weight=self._class_weights,
+                label_smoothing=self.recipe.label_smoothing,
+            )
             self._optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self._optimizer.step()
@@ -200,50 +229,19 @@ class Training:
         return float(loss_sum) / len(labels), float(num_correct) / len(order)
 
     @torch.inference_mode()
-    def _validate(self) -> tuple[float, float]:
-        inputs = self._open_inputs()
-        (self._suffix or self.model).eval()
+    def _validate(self, phase: Phase) -> tuple[float, float]:
+        final = len(self.history) + 1 == self.recipe.epochs
+        forward, inputs = phase.evaluation(final=final)
         loss_sum = torch.zeros((), device=self.device)
         num_correct = torch.zeros((), device=self.device)
         order = torch.arange(self._num_train, len(self._labels))
         labels = self._labels[self._num_train :].split(inputs.evaluation_batch)
         batches = inputs.batches(order, inputs.evaluation_batch)
         for batch, labels_N in zip(batches, labels, strict=True):
-            with autocast(self.device):
-                logits_NK = self._forward(batch)
-                loss_sum += F.cross_entropy(logits_NK, labels_N, reduction="sum")
+            logits_NK = forward(batch)
+            loss_sum += F.cross_entropy(logits_NK.float(), labels_N, reduction="sum")
             num_correct += (logits_NK.argmax(1) == labels_N).sum()
         return float(loss_sum) / len(order), float(num_correct) / len(order)
-
-    def _forward(self, batch: torch.Tensor) -> torch.Tensor:
-        if self._suffix is not None:
-            return self._suffix(batch)
-        return self.model(normalize(batch))
-
-    def _open_inputs(self) -> Inputs:
-        """Open what is trained on: features of the frozen blocks where they can be had, or images.
-
-        Late, so that the features are those of the weights that a loaded state brought.
-        """
-        if self._inputs is None:
-            recipe = self.recipe
-            set_training(self.model)
-            open_here = partial(open_images, self._data, recipe.input_size, self.device)
-            features = frozen_features(
-                self.model,
-                recipe,
-                self._data,
-                self.device,
-                open_here,
-                deepest_unfrozen=self._deepest_unfrozen,
-            )
-            if features is None:
-                self._suffix, self._inputs = None, open_here()
-            else:
-                assert recipe.unfrozen is not None
-                _, self._suffix = split_model(self.model, recipe.unfrozen)
-                self._inputs = StoredInputs(keep_near(features, self.device), self.device)
-        return self._inputs
 
 
 def default_device() -> torch.device:

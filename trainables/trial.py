@@ -19,9 +19,9 @@ from trainables.failures import describe_failure
 from trainables.gpus import limit_gpu_memory
 from trainables.host_memory import give_back_memory, keep_freed_memory
 from trainables.images import ImageData, open_data
+from trainables.trained import CHECKPOINT_FILE
 from trainables.training import Training
 
-CHECKPOINT_FILE = "training.pt"
 # The driver reads these keys of a result.
 EPOCHS = "epochs"
 FAILURE = "failure"

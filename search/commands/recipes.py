@@ -1,6 +1,6 @@
 """`flopwise train` and `cost`: one recipe, outside of a search."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -53,6 +53,9 @@ def train(
 def cost(
     recipe: RecipeFile,
     classes: Annotated[int, typer.Option(min=2, help="Number of classes.")] = 1000,
+    latency: Annotated[
+        bool, typer.Option("--latency", help="Measure it too, here; takes some seconds.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Print what a recipe's model takes to run, without training it."""
@@ -62,7 +65,13 @@ def cost(
     # After the file is read: a mistake in it need not wait for torch to be imported.
     from trainables.cost import recipe_cost
 
-    found = recipe_cost(read, classes)
+    found, timed = recipe_cost(read, classes), "not measured; see --latency"
+    if latency:
+        from trainables.untrained_latency import measure_untrained_latency
+
+        measured = measure_untrained_latency(read, classes)
+        found = replace(found, latency_ms=measured.median_ms)
+        timed = f"ms an image, one thread, {measured.machine}"
     if as_json:
         print_json(asdict(found))
         return
@@ -80,12 +89,14 @@ def cost(
         ),
         ("gbops", f"{found.gbops:.6f}", "billion bit operations"),
         ("params", f"{found.params:,}", "parameters"),
-        ("size_mb", f"{found.size_mb:.3f}", "MB of parameters and buffers"),
-        ("latency_ms", "-", "not measured yet"),
+        ("size_mb", f"{found.size_mb:.3f}", "MB of parameters and buffers, as stored"),
+        ("latency_ms", "-" if found.latency_ms is None else f"{found.latency_ms:.3f}", timed),
     ):
         table.add_row(name, value, unit)
     screen = console()
     screen.print(f"{read.model} at {read.input_size} px, {classes:,} classes", markup=False)
     screen.print(table)
+    if found.float_layers:
+        screen.print(f"stays float: {', '.join(found.float_layers)}", markup=False, soft_wrap=True)
     if found.uncounted:
         screen.print(f"not counted: {', '.join(found.uncounted)}", markup=False, soft_wrap=True)

@@ -1,12 +1,13 @@
 """`flopwise status`, `front` and `export`: what a run has found."""
 
+import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 
-from search.commands.printing import console, near, print_json
+from search.commands.printing import console, near, print_json, program
 
 RunFolder = Annotated[Path, typer.Argument(help="A run folder: <storage>/<study name>.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
@@ -51,17 +52,35 @@ def export(
             help='knee, most-accurate, cheapest, a constraint such as "accuracy>=0.9", or a trial.'
         ),
     ] = "knee",
+    form: Annotated[
+        Literal["recipe", "onnx", "pt2"],
+        typer.Option("--format", help="The recipe; or the trained model, checked once written."),
+    ] = "recipe",
     out: Annotated[
-        Path | None, typer.Option(help="The file to write; RUN/export/trial-N.yaml by default.")
+        Path | None, typer.Option(help="The file to write; RUN/export/trial-N.* by default.")
     ] = None,
 ) -> None:
-    """Write the recipe of one trial with its numbers, to train it again or to build on."""
-    from search.export import export_recipe
+    """Write what one trial trained: its recipe with its numbers, or the model itself.
 
-    path, reason = export_recipe(run, pick, out)
+    onnx runs in ONNX Runtime (flopwise predict, evaluate), pt2 in torch.
+    """
+    from search.export import export_model, export_recipe
+
     screen = console()
-    screen.print(reason, markup=False, soft_wrap=True)
-    screen.print(f"recipe: {near(path)}", markup=False, soft_wrap=True)
+    if form == "recipe":
+        path, reason = export_recipe(run, pick, out)
+        lines = [reason, f"recipe: {near(path)}"]
+    else:
+        with screen.status("exporting"):
+            exported = export_model(run, pick, form, out)
+        lines = [exported.reason, exported.checked]
+        if exported.latency:
+            lines.append(exported.latency)
+        lines.append(f"model: {near(exported.path)}; its card: {near(exported.card)}")
+        if form == "onnx":
+            lines.append(f"next: {program()} predict {shlex.quote(near(exported.path))} IMAGE")
+    for line in lines:
+        screen.print(line, markup=False, soft_wrap=True)
 
 
 def print_front(screen: Console, run: Path, picture: Path | None = None) -> None:

@@ -1,0 +1,116 @@
+"""`flopwise predict` and `evaluate`: an exported model at work, without torch."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.table import Table
+
+from search.commands.printing import console, near, print_json, progress_bar
+
+if TYPE_CHECKING:
+    from trainables.predictions import Prediction
+
+Model = Annotated[Path, typer.Argument(metavar="EXPORT", help="An .onnx file of flopwise export.")]
+AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+
+
+def predict(
+    export: Model,
+    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    top: Annotated[int, typer.Option(min=1, help="So many classes for each image.")] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """Say what is on images: the most probable classes of each."""
+    from trainables.exported import open_exported
+    from trainables.predictions import find_images
+    from trainables.predictions import predict as predictions
+
+    model = open_exported(export)
+    files = find_images(images)
+    answers = []
+    with progress_bar("predicting") as progress:
+        for answer in predictions(model, files, top):
+            answers.append(answer)
+            progress(len(answers), len(files))
+    if as_json:
+        print_json([_as_json(answer) for answer in answers])
+    else:
+        console().print(_prediction_table(answers))
+    problems = [f"{near(answer.path)}: {answer.problem}" for answer in answers if answer.problem]
+    if problems:
+        raise _user_error(problems)
+
+
+def evaluate(
+    export: Model,
+    data: Annotated[Path, typer.Argument(help="Prepared data, or a folder of class folders.")],
+    split: Annotated[
+        Literal["train", "validation", "test"], typer.Option(help="Of prepared data.")
+    ] = "validation",
+    as_json: AsJson = False,
+) -> None:
+    """Count how many images an exported model gets right."""
+    from trainables.exported import open_exported
+    from trainables.predictions import evaluate as evaluation
+
+    model = open_exported(export)
+    with progress_bar("evaluating") as progress:
+        found = evaluation(model, data, split, progress=progress)
+    if as_json:
+        print_json(
+            {
+                "accuracy": found.accuracy,
+                "images": found.images,
+                "correct": found.correct,
+                "classes": {
+                    name: {"images": images, "correct": correct}
+                    for name, (images, correct) in found.by_class.items()
+                },
+                "skipped": list(found.skipped),
+            }
+        )
+    else:
+        screen = console()
+        worst = sorted(found.by_class.items(), key=lambda item: item[1][1] / item[1][0])[:5]
+        table = Table("class", "images", "right", box=None, title="least often right")
+        for name, (images, correct) in worst:
+            table.add_row(name, str(images), f"{correct / images:.0%}")
+        if len(found.by_class) > 1:
+            screen.print(table)
+        screen.print(
+            f"accuracy {found.accuracy:.2%}: {found.correct:,} of {found.images:,} images; its"
+            f" trial had {model.about.accuracy:.2%} on its validation split",
+            markup=False,
+            soft_wrap=True,
+        )
+    if found.skipped:
+        raise _user_error(list(found.skipped))
+
+
+def _prediction_table(answers: "list[Prediction]") -> Table:
+    table = Table("image", "class", "probability", box=None)
+    for answer in answers:
+        for rank, (name, probability) in enumerate(
+            zip(answer.classes, answer.probabilities, strict=True)
+        ):
+            table.add_row("" if rank else near(answer.path), name, f"{probability:.1%}")
+    return table
+
+
+def _as_json(answer: "Prediction") -> dict:
+    return {
+        "image": str(answer.path),
+        "top": [
+            {"class": name, "probability": probability}
+            for name, probability in zip(answer.classes, answer.probabilities, strict=True)
+        ],
+        **({"problem": answer.problem} if answer.problem else {}),
+    }
+
+
+def _user_error(problems: list[str]) -> Exception:
+    """What could not be read, told after the answers for all else."""
+    from spaces.errors import UserError
+
+    return UserError("\n".join(problems))

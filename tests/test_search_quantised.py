@@ -1,0 +1,129 @@
+"""Searches over int8 models and latency, and what is exported from them."""
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from searches import write_study
+
+from analysis.runs import read_run
+from search.engine import run_search
+from search.latency_meter import LatencyMeter
+from search.study import load_study
+from search.trial_record import TrialRecord
+from spaces.recipe import Recipe
+from trainables.cost import recipe_cost
+from trainables.images import ImageData
+
+FIXED: dict[str, Any] = {
+    **{"input_size": 48, "width": 0.25, "batch_norm": True, "epochs": 2, "batch_size": 16}
+}
+SPACE: dict[str, Any] = {
+    **FIXED,
+    **{"qat": [False, True], "learning_rate": {"log": [1.0e-3, 1.0e-2]}},
+    "enqueue": [{**FIXED, "qat": qat, "learning_rate": 3.0e-3} for qat in (False, True)],
+}
+
+
+@pytest.fixture(scope="module")
+def run(two_workers: None, demo_data: ImageData, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a search over float and int8 models, none of them stopped."""
+    path = write_study(
+        tmp_path_factory.mktemp("quantised"),
+        demo_data,
+        space=SPACE,
+        budget={"trials": 2},
+        early_stopping={"name": "none"},
+    )
+    return run_search(load_study(path)).folder
+
+
+def flopwise(*words: object, code: int = 0) -> str:
+    """Run the command; its standard output, or error where it is to fail."""
+    command = [sys.executable, "-m", "search.cli", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    return done.stdout if code == 0 else done.stderr
+
+
+def test_int8_and_float_models_are_searched_side_by_side(run: Path):
+    trials = read_run(run).trials.set_index("trial")
+    assert set(trials["state"]) == {"COMPLETE"}
+    in_float, int8 = trials.loc[0], trials.loc[1]
+    assert (bool(in_float["qat"]), bool(int8["qat"])) == (False, True)
+    assert int8["gflops"] == in_float["gflops"]
+    assert int8["effective_gflops"] == pytest.approx(in_float["effective_gflops"] / 16)
+    assert int8["accuracy"] > 0
+
+
+@pytest.mark.parametrize("form", ["onnx", "pt2"])
+def test_a_searched_int8_model_is_exported_with_the_accuracy_of_its_trial(run: Path, form: str):
+    told = flopwise("export", run, "--pick", "1", "--format", form)
+    assert "Loaded again and run on" in told
+    card = (run / "export" / f"trial-1.{form}.md").read_text()
+    assert "int8, for 3 classes" in card
+    assert ("ms (quartiles" in card) == (form == "onnx")
+
+
+def test_an_exported_model_predicts_and_is_evaluated(
+    run: Path, demo_data: ImageData, tmp_path: Path
+):
+    out = tmp_path / "model.onnx"
+    told = flopwise("export", run, "--pick", "most-accurate", "--format", "onnx", "--out", out)
+    assert f"predict {out}" in told
+    best = read_run(run).trials["accuracy"].max()
+    found = json.loads(flopwise("evaluate", out, demo_data.path, "--json"))
+    assert found["accuracy"] == pytest.approx(best, abs=0.002)
+    assert "accuracy" in flopwise("evaluate", out, demo_data.path, "--split", "test")
+    row = int(demo_data.rows("train")[0])
+    Image.fromarray(demo_data.pixels.take([row])[0]).save(tmp_path / "one.png")
+    (answer,) = json.loads(flopwise("predict", out, tmp_path / "one.png", "--top", "2", "--json"))
+    assert len(answer["top"]) == 2
+    assert answer["top"][0]["class"] in demo_data.classes
+
+
+def test_what_can_not_be_used_has_a_line_and_exit_code_2(run: Path, tmp_path: Path):
+    out = tmp_path / "model.onnx"
+    flopwise("export", run, "--pick", "1", "--format", "onnx", "--out", out)
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    line = flopwise("predict", out, tmp_path / "broken.png", code=2)
+    assert "broken.png: not an image that Pillow knows" in line
+    (tmp_path / "torn.onnx").write_bytes(out.read_bytes()[:500])
+    line = flopwise("predict", tmp_path / "torn.onnx", tmp_path / "broken.png", code=2)
+    assert "torn.onnx: damaged, or no ONNX file" in line
+    shutil.copytree(run, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "tune")
+    line = flopwise("export", tmp_path / "run", "--pick", "1", "--format", "onnx", code=2)
+    assert "trial 1: its checkpoint is gone" in line
+
+
+def test_latency_is_an_objective_measured_before_training(
+    two_workers: None, demo_data: ImageData, tmp_path: Path
+):
+    path = write_study(
+        tmp_path,
+        demo_data,
+        space={**SPACE, "enqueue": [], "qat": False, "width": [0.1, 0.25], "epochs": 1},
+        objectives={"accuracy": "max", "latency_ms": "min"},
+        constraints={"latency_ms": "<= 1000"},
+        budget={"trials": 4},
+    )
+    run = read_run(run_search(load_study(path)).folder)
+    timed = set(zip(run.trials["width"], run.trials["latency_ms"], strict=True))
+    assert all(latency > 0 for _, latency in timed)
+    assert len(timed) == run.trials["width"].nunique()  # an architecture is timed once
+    assert run.costs == ("latency_ms",)
+
+
+def test_an_architecture_that_was_timed_before_keeps_its_latency():
+    recipe = Recipe(input_size=48, width=0.1)
+    cost = recipe_cost(recipe, 3)
+    known = TrialRecord(number=0, recipe=recipe, cost=replace(cost, latency_ms=7.5))
+    meter = LatencyMeter(3, [known])
+    assert meter(recipe.replace(batch_size=64, seed=3)).latency_ms == 7.5

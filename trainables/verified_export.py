@@ -1,0 +1,93 @@
+"""Writes a trained model to a file, loads it again, and sees that it does what was promised."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from spaces.errors import UserError
+from trainables.augmentation import MEAN, STD, normalize, to_batch
+from trainables.exported import About, in_batches, open_exported
+from trainables.images import ImageData
+from trainables.model_files import (
+    export_versions,
+    read_pt2,
+    write_made_onnx,
+    write_onnx,
+    write_pt2,
+)
+from trainables.pixels import UInt8Array
+from trainables.trained import Trained
+
+_TOLERANCE = 0.002  # of the accuracy: 0.2 points
+_CPU = torch.device("cpu")
+
+Logits = Callable[[UInt8Array], NDArray[np.float32]]
+
+
+def export_verified(
+    trained: Trained, data: ImageData, path: Path, form: Literal["onnx", "pt2"]
+) -> tuple[About, str]:
+    """Write the model; returns what the file says about itself, and what the check came to.
+
+    The file that was written is loaded again and run on the whole validation split. Raises
+    UserError, with the file removed, where its accuracy is not the trial's within 0.2 points.
+    """
+    about = About(
+        classes=data.classes,
+        input_size=trained.recipe.input_size,
+        prepared_size=data.size,
+        mean=MEAN,
+        std=STD,
+        accuracy=trained.accuracy,
+        recipe=trained.recipe.to_dict(),
+        versions=export_versions(),
+    )
+    if form == "pt2":
+        write_pt2(trained.model, about, path)
+        written: Logits = _logits_of(read_pt2(path))
+    else:
+        if trained.onnx is not None:
+            write_made_onnx(trained.onnx, about, path)
+        else:
+            write_onnx(trained.model, about, path)
+        written = open_exported(path).logits
+    rows = data.rows("validation")
+    table = data.at_size(about.input_size)
+    expected = _logits_of(trained.model)
+    num_correct, in_torch, largest, same = 0, 0, 0.0, 0
+    for batch in in_batches(rows):
+        pixels_NHWC = table.take(batch)
+        found_NK, wanted_NK = written(pixels_NHWC), expected(pixels_NHWC)
+        answers_N = found_NK.argmax(axis=1)
+        num_correct += int((answers_N == data.labels[batch]).sum())
+        in_torch += int((wanted_NK.argmax(axis=1) == data.labels[batch]).sum())
+        same += int((answers_N == wanted_NK.argmax(axis=1)).sum())
+        largest = max(largest, float(np.abs(found_NK - wanted_NK).max()))
+    accuracy = num_correct / len(rows)
+    # An int8 model has the accuracy of its trial in ONNX Runtime, where that was measured.
+    promised = in_torch / len(rows) if form == "pt2" and trained.onnx else trained.accuracy
+    if abs(accuracy - promised) > _TOLERANCE:
+        path.unlink(missing_ok=True)
+        raise UserError(
+            f"{path}: not exported: loaded again, it gets {accuracy:.2%} of {len(rows):,}"
+            f" validation images right, and its trial had {trained.accuracy:.2%}; the largest"
+            f" difference of an output is {largest:.3g}"
+        )
+    return about, (
+        f"Loaded again and run on the {len(rows):,} images of the validation split: accuracy"
+        f" {accuracy:.2%} (the trial's: {trained.accuracy:.2%}), the same answer as the model in"
+        f" torch on {same:,} images, largest difference of an output {largest:.3g}."
+    )
+
+
+def _logits_of(model: nn.Module) -> Logits:
+    @torch.no_grad()
+    def logits(pixels_NHWC: UInt8Array) -> NDArray[np.float32]:
+        return model(normalize(to_batch(pixels_NHWC, _CPU))).numpy()
+
+    return logits
