@@ -50,8 +50,8 @@ def model_card(
         "",
         "## Input and output",
         "",
-        f"An RGB image: its largest centre square, resized to {about.prepared_size} px and then to"
-        f" {about.input_size} px (bilinear, antialiased), divided by 255, minus"
+        f"An RGB image: its largest centre square, resized to {_sizes(about)} px (bilinear,"
+        f" antialiased), divided by 255, minus"
         f" {_list(about.mean)}, divided by {_list(about.std)}; float32, (N, 3,"
         f" {about.input_size}, {about.input_size}). The output is one value a class; softmax makes"
         " probabilities of them.",
@@ -78,6 +78,12 @@ def model_card(
         "",
     ]
     return "\n".join(lines)
+
+
+def _sizes(about: About) -> str:
+    if about.prepared_size == about.input_size:
+        return str(about.input_size)
+    return f"{about.prepared_size} px and then to {about.input_size}"
 
 
 def _number(value: float | None) -> str:

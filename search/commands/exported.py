@@ -35,7 +35,7 @@ def predict(
             progress(len(answers), len(files))
     if as_json:
         print_json([_as_json(answer) for answer in answers])
-    else:
+    elif any(answer.classes for answer in answers):
         console().print(_prediction_table(answers))
     problems = [f"{near(answer.path)}: {answer.problem}" for answer in answers if answer.problem]
     if problems:
