@@ -38,11 +38,13 @@ EPOCH_COLUMNS: tuple[str, ...] = (
     *("trial", "epoch", "train_loss", "train_accuracy", "val_loss"),
     *("accuracy", "learning_rate", "seconds"),
 )
+# Whole numbers, or None.
+_OPTIONAL_FIELDS = ("unfrozen", "float_epochs")
 _INTEGER_FIELDS = {
     field.name
     for field in dataclasses.fields(Recipe)
     if isinstance(field.default, int) and not isinstance(field.default, bool)
-} | {"unfrozen", "float_epochs"}
+}.union(_OPTIONAL_FIELDS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +173,7 @@ def _read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     missing = [name for name in columns if name not in table]
     if missing:
         raise UserError(f"{path}: lacks the columns {', '.join(missing)}")
-    for name in ("unfrozen", "float_epochs"):
+    for name in _OPTIONAL_FIELDS:
         if name in columns:
             table[name] = table[name].astype("Int64")
     for name in set(NUMBERS).intersection(columns):

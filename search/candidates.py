@@ -15,7 +15,7 @@ from spaces.draws import RandomTrial
 from spaces.errors import UserError
 from spaces.recipe import Recipe
 from trainables.blocks import freeze
-from trainables.cost import Cost, recipe_cost
+from trainables.cost import Cost, architecture_of, recipe_cost
 from trainables.macs import LayerMacs, count_macs
 from trainables.models import build_on_meta
 
@@ -93,14 +93,7 @@ def choose_probes(candidates: Sequence[Candidate]) -> list[Candidate]:
 
 
 def _trained_share(recipe: Recipe, num_classes: int) -> float:
-    architecture = Recipe(
-        model=recipe.model,
-        input_size=recipe.input_size,
-        width=recipe.width,
-        batch_norm=recipe.batch_norm,
-        residual=recipe.residual,
-    )
-    model, macs = _layer_macs(architecture, num_classes)
+    model, macs = _layer_macs(architecture_of(recipe), num_classes)
     freeze(model, recipe.unfrozen)
     trained = sum(
         number

@@ -5,10 +5,9 @@ from dataclasses import replace
 
 from search.trial_record import TrialRecord
 from spaces.recipe import Recipe
-from trainables.cost import Cost, recipe_cost
+from trainables.cost import Cost, architecture_of, recipe_cost
 
 LATENCY = "latency_ms"
-_Architecture = tuple[object, ...]
 
 
 class LatencyMeter:
@@ -20,25 +19,18 @@ class LatencyMeter:
 
     def __init__(self, num_classes: int, known: Iterable[TrialRecord] = ()) -> None:
         self._num_classes = num_classes
-        self._latency_ms: dict[_Architecture, float] = {}
+        self._latency_ms: dict[Recipe, float] = {}
         for record in known:
             if record.recipe and record.cost and record.cost.latency_ms is not None:
-                self._latency_ms[_architecture(record.recipe)] = record.cost.latency_ms
+                self._latency_ms[architecture_of(record.recipe)] = record.cost.latency_ms
 
     def __call__(self, recipe: Recipe) -> Cost:
         # The export brings the ONNX packages, for which no other search should wait.
         from trainables.untrained_latency import measure_untrained_latency
 
         cost = recipe_cost(recipe, self._num_classes)
-        architecture = _architecture(recipe)
+        architecture = architecture_of(recipe)
         if architecture not in self._latency_ms:
             latency = measure_untrained_latency(recipe, self._num_classes)
             self._latency_ms[architecture] = latency.median_ms
         return replace(cost, latency_ms=self._latency_ms[architecture])
-
-
-def _architecture(recipe: Recipe) -> _Architecture:
-    return (
-        *(recipe.model, recipe.input_size, recipe.width),
-        *(recipe.batch_norm, recipe.residual, recipe.qat),
-    )

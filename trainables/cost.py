@@ -66,8 +66,12 @@ def recipe_cost(recipe: Recipe, num_classes: int) -> Cost:
 
     Raises UserError for an unknown model and for a size that it can't take.
     """
-    # Equal architectures share an entry, whatever else their recipes say.
-    architecture = Recipe(
+    return _architecture_cost(architecture_of(recipe), num_classes)
+
+
+def architecture_of(recipe: Recipe) -> Recipe:
+    """A recipe of the fields alone on which a model's cost depends."""
+    return Recipe(
         model=recipe.model,
         input_size=recipe.input_size,
         width=recipe.width,
@@ -75,7 +79,6 @@ def recipe_cost(recipe: Recipe, num_classes: int) -> Cost:
         residual=recipe.residual,
         qat=recipe.qat,
     )
-    return _architecture_cost(architecture, num_classes)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
-from PIL import Image
 from scipy.special import softmax
 
 from spaces.errors import UserError
 from trainables.cores import num_cores
+from trainables.image_files import resize_square
 from trainables.pixels import UInt8Array
 
 METADATA_KEY = "flopwise"
@@ -68,9 +68,7 @@ class ExportedModel:
     def fit(self, pixels: UInt8Array) -> UInt8Array:
         """Resize (prepared_size, prepared_size, 3) as training did, to the model's input."""
         size = self.about.input_size
-        if pixels.shape[0] == size:
-            return pixels
-        return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
+        return pixels if len(pixels) == size else resize_square(pixels, size)
 
 
 def open_exported(path: Path, *, threads: int | None = None) -> ExportedModel:

@@ -77,6 +77,11 @@ def square_pixels(image: Image.Image, size: int) -> UInt8Array:
     return np.asarray(rgb.resize((size, size), Image.Resampling.BILINEAR, box=box))
 
 
+def resize_square(pixels: UInt8Array, size: int) -> UInt8Array:
+    """Resize (H, H, 3) pixels to (size, size, 3): bilinear, antialiased."""
+    return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F" or image.mode.startswith("I"):
         return _scale_grey(image).convert("RGB")

@@ -11,16 +11,17 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from PIL import Image
 
 from spaces.errors import UserError
 from trainables.cores import num_cores
+from trainables.image_files import resize_square
 from trainables.node_cache import cache_folder, make_once
 from trainables.pixels import BATCH_BYTES, PixelTable, PixelWriter, UInt8Array, open_pixels
 from trainables.splits import SPLITS, SplitName
@@ -155,9 +156,7 @@ def _read_rows(path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]
 def _resized(pixels: PixelTable, size: int) -> Iterator[UInt8Array]:
     chunk = max(1, BATCH_BYTES // pixels.size**2 // 3)
 
-    def resize(image: UInt8Array) -> UInt8Array:
-        return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
-
+    resize = partial(resize_square, size=size)
     with ThreadPoolExecutor(num_cores()) as pool:
         for start in range(0, len(pixels), chunk):
             rows = np.arange(start, min(start + chunk, len(pixels)))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from trainables.exported import ExportedModel, open_exported
+from trainables.exported import open_exported
 
 # Runs before the clock starts: the first ones allocate.
 _WARM_RUNS = 10
@@ -29,12 +29,12 @@ class Latency:
     """The CPU and ONNX Runtime's version: without them the figure says nothing."""
 
 
-def measure_latency(model: Path | ExportedModel) -> Latency:
+def measure_latency(file: Path) -> Latency:
     """Time an exported model on this thread, warm.
 
     What runs beside it on the machine disturbs it: keep a core free.
     """
-    exported = open_exported(model, threads=1) if isinstance(model, Path) else model
+    exported = open_exported(file, threads=1)
     size, session = exported.about.input_size, exported.session
     image = np.random.default_rng(0).normal(size=(1, 3, size, size)).astype(np.float32)
     feed = {session.get_inputs()[0].name: image}

@@ -71,12 +71,10 @@ class FloatPhase:
         features = frozen_features(
             model, recipe, data, device, open_here, deepest_unfrozen=deepest_unfrozen
         )
-        if features is None:
-            self.inputs: Inputs = open_here()
-        else:
+        self.inputs: Inputs = _open_inputs(features, open_here, device)
+        if features is not None:
             assert recipe.unfrozen is not None
             _, self._suffix = split_model(model, recipe.unfrozen)
-            self.inputs = StoredInputs(keep_near(features, device), device)
 
     def parameters(self) -> list[nn.Parameter]:
         return [weight for weight in self._model.parameters() if weight.requires_grad]
@@ -128,17 +126,12 @@ class Int8Phase:
         self._open_images = partial(open_images, data, recipe.input_size, device)
         self._float_prefix, suffix = _cut(model, recipe)
         self._int8_prefix: nn.Module | None = None
-        self._runs_prefix = False
         features = None
         if self._float_prefix is not None:
             features = frozen_features(
                 model, recipe, data, device, self._open_images, int8_prefix=self._prefix
             )
-        if features is not None:
-            self.inputs: Inputs = StoredInputs(keep_near(features, device), device)
-        else:
-            self.inputs = self._open_images()
-            self._runs_prefix = self._float_prefix is not None
+        self.inputs: Inputs = _open_inputs(features, self._open_images, device)
         self._takes_images = features is None
         if state is None:
             batches = [self._before(batch) for batch in self._some_training_batches(self.inputs)]
@@ -194,7 +187,7 @@ class Int8Phase:
         if not self._takes_images:
             return batch
         images_NCHW = normalize(batch)
-        if not self._runs_prefix:
+        if self._float_prefix is None:
             return images_NCHW
         with torch.no_grad():
             return self._prefix()(images_NCHW)
@@ -216,6 +209,15 @@ class Int8Phase:
         order = torch.linspace(0, self._num_train - 1, count).long()
         size = max(2, min(count, _CALIBRATION_PIXELS // self._recipe.input_size**2))
         return [batch for batch in inputs.batches(order, size) if len(batch) > 1]
+
+
+def _open_inputs(
+    features: torch.Tensor | None, open_here: Callable[[], Inputs], device: torch.device
+) -> Inputs:
+    """What frozen blocks return, where it could be had, or images."""
+    if features is None:
+        return open_here()
+    return StoredInputs(keep_near(features, device), device)
 
 
 def _cut(model: nn.Module, recipe: Recipe) -> tuple[nn.Module | None, nn.Module]:
