@@ -32,7 +32,7 @@ from spaces.yaml_files import read_yaml_mapping
 STUDY, TRIALS, EPOCHS = "study.yaml", "trials.parquet", "epochs.parquet"
 TRIAL_COLUMNS: tuple[str, ...] = (
     *("trial", "state", *RECIPE_FIELDS, *NUMBERS),
-    *("epochs_trained", "seconds", "error", "checkpoint"),
+    *("epochs_trained", "seconds", "error", "checkpoint", "ran_on"),
 )
 EPOCH_COLUMNS: tuple[str, ...] = (
     *("trial", "epoch", "train_loss", "train_accuracy", "val_loss"),
@@ -170,6 +170,8 @@ def _read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     for field in dataclasses.fields(Recipe):
         if field.name in columns and field.name not in table:
             table[field.name] = field.default
+    if "ran_on" in columns and "ran_on" not in table:  # nor did it say where it ran
+        table["ran_on"] = None
     missing = [name for name in columns if name not in table]
     if missing:
         raise UserError(f"{path}: lacks the columns {', '.join(missing)}")

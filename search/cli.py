@@ -11,7 +11,16 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from search.commands import data, exported, models, recipes, replaying, results, searching
+from search.commands import (
+    cluster,
+    data,
+    exported,
+    models,
+    recipes,
+    replaying,
+    results,
+    searching,
+)
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -42,6 +51,8 @@ def _root(
 
 
 app.command("search")(searching.search)
+app.command("attach")(cluster.attach)
+app.command("nodes")(cluster.nodes)
 app.command("status")(results.status)
 app.command("front")(results.front)
 app.command("export")(results.export)

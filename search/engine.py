@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import optuna
-import ray
 from ray import tune
 from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial as RayTrial
@@ -21,8 +20,11 @@ from search.budget import BudgetMeter, Spent
 from search.early_stopping import build_early_stopping
 from search.latency_meter import LATENCY, LatencyMeter
 from search.ledger import Ledger
+from search.node_health import NodeHealth
+from search.nodes import alive_nodes, trials_that_fit
 from search.preflight import check_study
-from search.ray_session import ray_session, workers_at_most
+from search.ray_session import ray_session
+from search.room import Room, open_room
 from search.run_folder import (
     TUNE_FOLDER,
     RunFolder,
@@ -44,12 +46,15 @@ from search.warm_start import (
 from spaces.errors import UserError
 from spaces.recipe import Recipe
 from trainables.cost import Cost, recipe_cost
-from trainables.images import ImageData, open_data
+from trainables.data_copy import open_near_data
+from trainables.images import ImageData
 from trainables.trial import Trial
 
 # How often the tables are replaced while trials run; a finished trial waits as long to be seen.
 _WRITE_PERIOD_SECONDS = 2.0
 _SHOW_PERIOD_SECONDS = 0.25
+# What Ray Tune is told; `search.room` says how many there are.
+_MOST_TRIALS_AT_ONCE = 100_000
 
 Ending = Spent | Literal["exhausted", "interrupted"]
 
@@ -87,12 +92,13 @@ def run_search(
 ) -> SearchResult:
     """Run a study to the end of its budget, or go on with it.
 
-    Uses the Ray that this process is connected to, or starts one of its own. Ctrl-C ends the
+    Uses the Ray that this process is connected to, joins the cluster of RAY_ADDRESS, or starts a
+    Ray of its own. Ctrl-C ends the
     search cleanly, what runs is left to `resume`. show: called a few times a second. tell: called
     with what is done before the search begins. trainable: what runs a trial. Raises UserError
     before anything is started where the study can't work.
     """
-    data = open_data(study.data)
+    data = open_near_data(study.data, copy=study.copy_data)
     check_run_folder(study, data, resume=resume)
     check_study(study, data)
     earlier = [] if resume else read_earlier_trials(study, data.digest)
@@ -104,10 +110,11 @@ def run_search(
 
         study = decide_resources(study, data, tell=tell)
     with ray_session(study.trial_resources):
-        num_workers = workers_at_most(
+        health = NodeHealth()
+        room = open_room(
             study.trial_resources,
-            ray.cluster_resources(),
             keep_a_core=LATENCY in study.cost_columns,
+            is_left_out=lambda node: node in health.left_out,
         )
         folder = (RunFolder.reopen if resume else RunFolder.create)(study, data)
         try:
@@ -115,7 +122,7 @@ def run_search(
                 ledger = _open_ledger(study, folder, data, earlier, resume=resume)
             except OSError as error:
                 raise UserError(f"can't write {folder.path}: {error.strerror}") from None
-            return _Session(study, folder, ledger, num_workers, show).run(trainable)
+            return _Session(study, folder, ledger, room, health, show).run(trainable)
         finally:
             folder.close()
 
@@ -128,13 +135,15 @@ class _Session:
         study: Study,
         folder: RunFolder,
         ledger: Ledger,
-        num_workers: int,
+        room: Room,
+        health: NodeHealth,
         show: Callable[[Progress], None],
     ) -> None:
         self._study = study
         self._folder = folder
         self._ledger = ledger
-        self._num_workers = num_workers
+        self._room = room
+        self._health = health
         self._show = show
         self._stopper = SearchStopper()
         self._searched_before = ledger.seconds_searched
@@ -155,6 +164,7 @@ class _Session:
         searcher = LedgerSearcher(
             self._ledger,
             may_begin=self._meter.allows_another,
+            most=lambda: self._room.most,
             config_of=self._config_of,
             stopper=self._stopper,
         )
@@ -182,14 +192,13 @@ class _Session:
         # Tune sets a variable for PyTorch Lightning, which is not here; for an environment of
         # their own, trials would get new processes beside those that were begun ahead.
         class_cache.DEFAULT_ENV_VARS.clear()
-        resources = self._study.trial_resources
         return tune.Tuner(
-            tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
+            trainable,
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 scheduler=LedgerScheduler(self._ledger, self._stopper),
                 num_samples=-1,  # the searcher says when the budget is used up
-                max_concurrent_trials=self._num_workers,
+                max_concurrent_trials=_MOST_TRIALS_AT_ONCE,  # and the searcher how many, by now
                 reuse_actors=True,
                 trial_name_creator=_trial_name,
                 trial_dirname_creator=_trial_name,
@@ -203,6 +212,7 @@ class _Session:
                         self._ledger,
                         self._folder,
                         stopper=self._stopper,
+                        health=self._health,
                         after_step=self._after_step,
                     )
                 ],
@@ -219,12 +229,21 @@ class _Session:
         return {
             "recipe": record.recipe.to_dict(),
             "data": str(self._study.data),
+            "copy_data": self._study.copy_data,
             "device": resources.device,
             "threads": resources.cpus,
             "gpu_share": resources.gpus,
             "deepest_unfrozen": self._study.space.largest("unfrozen", record.recipe),
             "resume_from": [str(path) for path in self._folder.checkpoints(record.number)],
+            "avoid": self._avoided_by(record.number),
         }
+
+    def _avoided_by(self, number: int) -> list[str]:
+        if not self._health.any_died:
+            return []
+        resources = self._study.trial_resources
+        nodes = [node.key for node in alive_nodes() if trials_that_fit(resources, node.resources)]
+        return sorted(self._health.avoided_by(number, nodes))
 
     def _after_step(self) -> None:
         now = time.monotonic()
@@ -245,7 +264,7 @@ class _Session:
         return Progress(
             study=self._study,
             ledger=self._ledger,
-            num_workers=self._num_workers,
+            num_workers=max(1, self._room.workers),
             seconds=self._seconds,
             stopping=self._stopper.requested,
         )

@@ -1,4 +1,4 @@
-"""The two cluster files, through the checks that `ray up` itself makes before it needs a network."""
+"""The two cluster files, through the checks that `ray up` makes before it needs a network."""
 
 import copy
 import json
@@ -51,7 +51,8 @@ def test_a_misspelt_or_mistyped_line_is_found_by_the_same_checks(name: str):
 @each_file
 def test_the_token_travels_with_ray_up_and_is_asked_for_everywhere(name: str):
     config = prepared(name)
-    assert config["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
+    path = "~/.ray/auth_token"
+    assert config["file_mounts"][path] == path
     for kind in ("head", "worker"):
         assert any("RAY_AUTH_MODE=token" in line for line in config[f"{kind}_setup_commands"])
 

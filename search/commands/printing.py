@@ -17,8 +17,10 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else 120, highlight=False)
 
 
-def near(path: Path) -> str:
-    """A path as short as it can be typed from here."""
+def near(path: Path | str) -> str:
+    """A path as short as it can be typed from here; an address as it is."""
+    if isinstance(path, str):
+        return path
     path = path.absolute()
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
