@@ -179,7 +179,9 @@ def test_jobs_are_not_taken_without_the_token_either(cluster: Cluster):
 _POST = """
 import sys, urllib.error, urllib.request
 _, url, body, token = sys.argv
-headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+headers = {"Content-Type": "application/json"}
+if token:
+    headers["Authorization"] = f"Bearer {token}"
 try:
     with urllib.request.urlopen(urllib.request.Request(url, body.encode(), headers)) as answer:
         print(answer.status)
