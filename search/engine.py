@@ -3,6 +3,7 @@
 import signal
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import optuna
+from optuna.trial import TrialState
 from ray import tune
 from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial as RayTrial
@@ -21,9 +23,10 @@ from search.early_stopping import build_early_stopping
 from search.latency_meter import LATENCY, LatencyMeter
 from search.ledger import Ledger
 from search.node_health import NodeHealth
+from search.node_report import tell_search
 from search.nodes import alive_nodes, trials_that_fit
 from search.preflight import check_study
-from search.ray_session import ray_session
+from search.ray_session import joins_a_cluster, ray_session
 from search.room import Room, open_room
 from search.run_folder import (
     TUNE_FOLDER,
@@ -144,6 +147,7 @@ class _Session:
         self._ledger = ledger
         self._room = room
         self._health = health
+        self._on_cluster = joins_a_cluster()
         self._show = show
         self._stopper = SearchStopper()
         self._searched_before = ledger.seconds_searched
@@ -168,9 +172,16 @@ class _Session:
             config_of=self._config_of,
             stopper=self._stopper,
         )
+        recorder = Recorder(
+            self._ledger,
+            self._folder,
+            stopper=self._stopper,
+            health=self._health,
+            after_step=lambda: self._after_step(recorder),
+        )
         try:
             with _interruption(self._stopper):
-                self._tuner(trainable, searcher).fit()
+                self._tuner(trainable, searcher, recorder).fit()
         finally:
             if self._stopper.error is not None:
                 # Whatever Ray has to say follows from it, and nothing more is to be written.
@@ -188,7 +199,9 @@ class _Session:
     def _seconds(self) -> float:
         return self._searched_before + time.monotonic() - self._started
 
-    def _tuner(self, trainable: type[Trial], searcher: LedgerSearcher) -> tune.Tuner:
+    def _tuner(
+        self, trainable: type[Trial], searcher: LedgerSearcher, recorder: Recorder
+    ) -> tune.Tuner:
         # Tune sets a variable for PyTorch Lightning, which is not here; for an environment of
         # their own, trials would get new processes beside those that were begun ahead.
         class_cache.DEFAULT_ENV_VARS.clear()
@@ -207,15 +220,7 @@ class _Session:
                 name=self._folder.new_session(),
                 storage_path=str(self._folder.path / TUNE_FOLDER),
                 stop=self._stopper,
-                callbacks=[
-                    Recorder(
-                        self._ledger,
-                        self._folder,
-                        stopper=self._stopper,
-                        health=self._health,
-                        after_step=self._after_step,
-                    )
-                ],
+                callbacks=[recorder],
                 # The trial says when to save, and the recorder removes old checkpoints: with
                 # num_to_keep, Ray would write all of its own state anew after every one.
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
@@ -245,16 +250,26 @@ class _Session:
         nodes = [node.key for node in alive_nodes() if trials_that_fit(resources, node.resources)]
         return sorted(self._health.avoided_by(number, nodes))
 
-    def _after_step(self) -> None:
+    def _after_step(self, recorder: Recorder) -> None:
         now = time.monotonic()
         if now > self._next_write:
             self._write()
+            if self._on_cluster:
+                self._tell_cluster(recorder)
             ended = time.monotonic()
             # With many trials a write takes long: at most a tenth of the time goes into it.
             self._next_write = ended + max(_WRITE_PERIOD_SECONDS, 9 * (ended - now))
         if now - self._shown > _SHOW_PERIOD_SECONDS or self._stopper.requested:
             self._shown = now
             self._show(self._progress())
+
+    def _tell_cluster(self, recorder: Recorder) -> None:
+        """Leave what `flopwise nodes` shows of this search."""
+        running: dict[str, list[int]] = defaultdict(list)
+        for record in self._ledger.in_state(TrialState.RUNNING):
+            if record.number in recorder.node_of:
+                running[recorder.node_of[record.number]].append(record.number)
+        tell_search(self._study.name, running, sorted(self._health.left_out))
 
     def _write(self) -> None:
         self._folder.write_tables(self._ledger.records.values())

@@ -55,7 +55,9 @@ class Head:
     def _by_ray(self) -> Iterator:
         import click
         from ray.autoscaler import sdk
+        from ray.autoscaler._private.cli_logger import cli_logger
 
+        cli_logger.configure(log_style="pretty", color_mode="auto", verbosity=0)
         try:
             # What Ray says of its own doing is not what was asked for: it goes beside that.
             with contextlib.redirect_stdout(sys.stderr):

@@ -111,6 +111,8 @@ class Recorder(Callback):
     ) -> None:
         """after_step: called often, also when nothing happened; it decides what to do when."""
         self._health = health
+        self.node_of: dict[int, str] = {}
+        """Ray's id of the node where each trial last ended an epoch."""
         self._ledger = ledger
         self._folder = folder
         self._after_step = after_step
@@ -140,6 +142,7 @@ class Recorder(Callback):
             self._num_epochs[number] = num_epochs
             self._deaths[number] = self._losses[number] = 0
             self._health.worked(result[NODE])
+            self.node_of[number] = result[NODE]
         if result[FAILURE] is not None:
             self._failures[number] = result[FAILURE]
 
