@@ -24,7 +24,6 @@ from search.latency_meter import LATENCY, LatencyMeter
 from search.ledger import Ledger
 from search.node_health import NodeHealth
 from search.node_report import tell_search
-from search.nodes import alive_nodes, trials_that_fit
 from search.preflight import check_study
 from search.ray_session import joins_a_cluster, ray_session
 from search.room import Room, open_room
@@ -107,6 +106,8 @@ def run_search(
     earlier = [] if resume else read_earlier_trials(study, data.digest)
     if resume:
         study = recorded_resources(study)
+    if study.resources == AUTO and joins_a_cluster():
+        raise UserError("resources: auto would probe the cluster's head; write what a trial takes")
     if study.resources == AUTO:
         # Probes bring SciPy's optimisers, for which no other search should wait.
         from search.packing_probe import decide_resources
@@ -246,9 +247,7 @@ class _Session:
     def _avoided_by(self, number: int) -> list[str]:
         if not self._health.any_died:
             return []
-        resources = self._study.trial_resources
-        nodes = [node.key for node in alive_nodes() if trials_that_fit(resources, node.resources)]
-        return sorted(self._health.avoided_by(number, nodes))
+        return sorted(self._health.avoided_by(number, [node.key for node in self._room.nodes]))
 
     def _after_step(self, recorder: Recorder) -> None:
         now = time.monotonic()

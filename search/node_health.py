@@ -48,11 +48,11 @@ class NodeHealth:
         return True
 
     def avoided_by(self, trial: int, nodes: Collection[str]) -> frozenset[str]:
-        """Those of the nodes where a trial is not to run: left out, or it died there.
+        """Nodes where a trial is not to run: left out, or it died there.
 
         nodes: where trials may run. A trial that died on every one of them avoids none for that.
         """
-        avoided = self._left_out | self._died_on.get(trial, set())
-        if not set(nodes) - avoided:
-            avoided = self._left_out
-        return frozenset(avoided.intersection(nodes))
+        died_on = self._died_on.get(trial, set()).intersection(nodes)
+        if not set(nodes) - died_on - self._left_out:
+            died_on = set()
+        return frozenset(self._left_out | died_on)

@@ -6,6 +6,7 @@ more wait than would double what runs, and none once every planned node is there
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -38,25 +39,33 @@ class Room:
         self._planned = planned
         self._nodes = nodes
         self._is_left_out = is_left_out
-        self._asked = -_ASK_PERIOD_SECONDS
-        self._workers = 0
+        self._found: Sequence[Node] = ()
+        self._ask_again = -math.inf
+
+    @property
+    def nodes(self) -> list[Node]:
+        """The nodes where at least one trial fits."""
+        return [node for node in self._now() if self._on(node)]
 
     @property
     def workers(self) -> int:
         """Trials that fit on the nodes that are there."""
+        return sum(self._on(node) for node in self._now())
+
+    def _now(self) -> Sequence[Node]:
         now = time.monotonic()
-        if now - self._asked >= _ASK_PERIOD_SECONDS:
-            self._asked = now
-            self._workers = sum(
-                trials_that_fit(
-                    self._resources,
-                    node.resources,
-                    keep_a_core=self._keep_a_core and node.is_head,
-                )
-                for node in self._nodes()
-                if not self._is_left_out(node.key)
-            )
-        return self._workers
+        if now >= self._ask_again:
+            self._found = self._nodes()
+            alone = len(self._found) == 1 and self._found[0].is_head and not self._planned
+            # A machine alone stays so, and a Ray that died need not be asked.
+            self._ask_again = math.inf if alone else now + _ASK_PERIOD_SECONDS
+        return self._found
+
+    def _on(self, node: Node) -> int:
+        if self._is_left_out(node.key):
+            return 0
+        keep_a_core = self._keep_a_core and node.is_head
+        return trials_that_fit(self._resources, node.resources, keep_a_core=keep_a_core)
 
     @property
     def most(self) -> int:

@@ -27,7 +27,12 @@ def precision(device: torch.device) -> str:
 
 def device_name(device: torch.device) -> str:
     """The GPU's name, or the CPU's."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
+    if device.type != "cuda":
+        return cpu_name()
+    try:
+        return torch.cuda.get_device_name(device)
+    except (RuntimeError, AssertionError):  # without a driver, of which trials tell
+        return "no GPU found"
 
 
 def autocast(device: torch.device) -> AbstractContextManager[object]:

@@ -133,6 +133,10 @@ def _tell_resume(screen: Console, study: Path, how: str) -> NoReturn:
 
 
 def _resume_command(study: Path) -> str:
+    from search.ray_session import joins_a_cluster
+
+    if joins_a_cluster():
+        return "flopwise search STUDY --cluster CLUSTER --resume"
     return f"{program()} search {shlex.quote(str(study))} --resume"
 
 
