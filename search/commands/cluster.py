@@ -18,12 +18,12 @@ Cluster = Annotated[
 
 
 def on_head(cluster: Path, words: list[str]) -> None:
-    """Run a command of ours on the head, with this checkout's code."""
+    """Run a command of ours on the head, with this checkout's code, and print what it printed."""
     from search.head import Head
 
     head = Head(cluster)
     head.send_code()
-    head.run("search.cli", words)
+    typer.echo(head.ask("search.cli", words), nl=False)
 
 
 def nodes(
@@ -64,7 +64,11 @@ def attach(
     Without --cluster, on the Ray that RAY_API_SERVER_ADDRESS names, or that runs on this machine.
     """
     if cluster is not None:
-        on_head(cluster, ["attach", *([study] if study else [])])
+        from search.head import Head
+
+        head = Head(cluster)
+        head.send_code()
+        head.watch("search.cli", ["attach", *([study] if study else [])])
         return
     from search.jobs import find_job, follow_job
 

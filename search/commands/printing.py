@@ -27,7 +27,11 @@ def near(path: Path | str) -> str:
 
 def program() -> str:
     """How this program is called from here: by its name where the shell would find it."""
-    return "flopwise" if shutil.which("flopwise") else near(Path(sys.argv[0]))
+    if shutil.which("flopwise"):
+        return "flopwise"
+    called = Path(sys.argv[0])
+    # Where the code was sent to and not installed, as on the head of a cluster.
+    return "python -m search.cli" if called.name == "cli.py" else near(called)
 
 
 def print_json(content: Any) -> None:

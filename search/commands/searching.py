@@ -98,7 +98,7 @@ def _search_on(cluster: Path, file: Path, study: "Study", words: list[str]) -> N
     content, path = portable_study(file), f"studies/{study.name}.yaml"
     head = Head(cluster)
     head.send_code({path: content})
-    head.run("search.jobs", [path, *words])
+    head.ask("search.jobs", [path, *words])
     flopwise, on = program(), f"--cluster {shlex.quote(str(cluster))}"
     console().print(
         f"{study.name}: searched on the cluster from now on, also without this machine; next:\n"

