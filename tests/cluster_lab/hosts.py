@@ -217,13 +217,14 @@ def wait_for(
     what: str,
     *,
     unless: Callable[[], bool] = lambda: False,
+    every: float = 0.5,
 ) -> None:
-    """Wait for something; an AssertionError says what did not come."""
+    """Wait for something, asking every so many seconds. Raises AssertionError."""
     end = time.monotonic() + seconds
     while not happens():
         assert time.monotonic() < end, f"waited {seconds:.0f} s for {what}"
         assert not unless(), f"there will be no {what}"
-        time.sleep(0.5)
+        time.sleep(every)
 
 
 def _ip(*words: str) -> None:

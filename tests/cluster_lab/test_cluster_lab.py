@@ -75,7 +75,8 @@ class Cluster:
         mounts["~/cluster-requirements.txt"] = str(requirements)
         for kind, cpus in (("head", 0), ("worker", 1)):
             lines = config[f"{kind}_start_ray_commands"]
-            lines[-1] = lines[-1].replace("--num-cpus=0 ", "") + f" {SMALL}{cpus}"
+            start = lines[-1].replace("--num-cpus=0 ", "")
+            lines[-1] = start.replace("ray start ", f"ray start {SMALL}{cpus} ")
         self.file.write_text(yaml.safe_dump(config))
         self.study.write_text(yaml.safe_dump(STUDY))
         for host in lab.hosts:
@@ -128,7 +129,7 @@ def test_ray_up_brings_every_host_and_the_head_has_nothing_for_trials(cluster: C
         found[:] = cluster.nodes()
         return len(found) == 3
 
-    wait_for(all_are_there, 300, "all three nodes")
+    wait_for(all_are_there, 600, "all three nodes", every=10)
     head, *workers = found
     assert (head["address"], head["is_head"], head["cpus"]) == (cluster.head.address, True, 0)
     assert [node["address"] for node in workers] == [host.address for host in cluster.workers]
