@@ -11,7 +11,16 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from search.commands import data, exported, models, recipes, replaying, results, searching
+from search.commands import (
+    data,
+    exported,
+    looking,
+    models,
+    recipes,
+    replaying,
+    results,
+    searching,
+)
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -44,6 +53,10 @@ def _root(
 app.command("search")(searching.search)
 app.command("status")(results.status)
 app.command("front")(results.front)
+app.command("watch")(looking.watch)
+app.command("report")(looking.report)
+app.command("compare")(looking.compare)
+app.command("dashboard")(looking.dashboard)
 app.command("export")(results.export)
 app.command("predict")(exported.predict)
 app.command("evaluate")(exported.evaluate)

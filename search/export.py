@@ -64,7 +64,7 @@ def export_model(
     """
     read = read_run(run)
     choice = choose(read, rule)
-    checkpoint = _checkpoint(read, choice)
+    checkpoint = checkpoint_of(read, choice)
     numbers = _numbers(read, choice, rule)
     data = open_data(Path(numbers["data"]))
     if data.digest != numbers["data_digest"]:
@@ -100,7 +100,8 @@ def export_model(
     )
 
 
-def _checkpoint(read: Run, choice: Choice) -> Path:
+def checkpoint_of(read: Run, choice: Choice) -> Path:
+    """The checkpoint of a trial. Raises UserError where it is gone."""
     kept = choice.row.get("checkpoint")
     path = read.path / str(kept)
     if not kept or not path.is_dir():
