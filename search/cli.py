@@ -11,7 +11,17 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from search.commands import data, exported, models, recipes, replaying, results, searching
+from search.commands import (
+    ablating,
+    confirming,
+    data,
+    exported,
+    models,
+    recipes,
+    replaying,
+    results,
+    searching,
+)
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -45,6 +55,8 @@ app.command("search")(searching.search)
 app.command("status")(results.status)
 app.command("front")(results.front)
 app.command("export")(results.export)
+app.command("confirm")(confirming.confirm)
+app.command("ablate")(ablating.ablate)
 app.command("predict")(exported.predict)
 app.command("evaluate")(exported.evaluate)
 app.command("train")(recipes.train)

@@ -1,16 +1,12 @@
 """Writes a trained model to a file, loads it again, and sees that it does what was promised."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import nn
 
 from spaces.errors import UserError
-from trainables.augmentation import MEAN, STD, normalize, to_batch
+from trainables.augmentation import MEAN, STD
 from trainables.exported import About, in_batches, open_exported
 from trainables.images import ImageData
 from trainables.model_files import (
@@ -20,13 +16,9 @@ from trainables.model_files import (
     write_onnx,
     write_pt2,
 )
-from trainables.pixels import UInt8Array
-from trainables.trained import Trained
+from trainables.trained import Logits, Trained, logits_of
 
 _TOLERANCE = 0.002  # of the accuracy: 0.2 points
-_CPU = torch.device("cpu")
-
-Logits = Callable[[UInt8Array], NDArray[np.float32]]
 
 
 def export_verified(
@@ -49,7 +41,7 @@ def export_verified(
     )
     if form == "pt2":
         write_pt2(trained.model, about, path)
-        written: Logits = _logits_of(read_pt2(path))
+        written: Logits = logits_of(read_pt2(path))
     else:
         if trained.onnx is not None:
             write_made_onnx(trained.onnx, about, path)
@@ -58,7 +50,7 @@ def export_verified(
         written = open_exported(path).logits
     rows = data.rows("validation")
     table = data.at_size(about.input_size)
-    expected = _logits_of(trained.model)
+    expected = logits_of(trained.model)
     num_correct, in_torch, largest, same = 0, 0, 0.0, 0
     for batch in in_batches(rows):
         pixels_NHWC = table.take(batch)
@@ -83,11 +75,3 @@ def export_verified(
         f" {accuracy:.2%} (the trial's: {trained.accuracy:.2%}), the same answer as the model in"
         f" torch on {same:,} images, largest difference of an output {largest:.3g}."
     )
-
-
-def _logits_of(model: nn.Module) -> Logits:
-    @torch.no_grad()
-    def logits(pixels_NHWC: UInt8Array) -> NDArray[np.float32]:
-        return model(normalize(to_batch(pixels_NHWC, _CPU))).numpy()
-
-    return logits
