@@ -13,6 +13,8 @@ from spaces.differences import Fields
 from spaces.recipe import Recipe
 
 WITHIN = "within the spread"
+# The widths of the others, with what lies between columns.
+_OTHER_COLUMNS = 24 + 11 + 11 + 17 + 4 * 3
 Role = Literal["start", "step", "without"]
 
 
@@ -71,24 +73,27 @@ class Ablation:
             return None
         return difference(row.accuracies, other.accuracies)
 
+    def names(self, place: int) -> str:
+        """What a difference is called: its fields."""
+        return ", ".join(heading(field) for field in self.differences[place])
+
     def label(self, place: int) -> str:
         """A difference in words: batch size 16 → 64."""
-        fields = self.differences[place]
-        names = ", ".join(heading(field) for field in fields)
         before, after = (
-            ", ".join(write_setting(field, getattr(recipe, field)) for field in fields)
+            ", ".join(
+                write_setting(field, getattr(recipe, field)) for field in self.differences[place]
+            )
             for recipe in (self.start, self.full)
         )
-        return f"{names} {before} → {after}"
+        return f"{self.names(place)} {before} → {after}"
 
     def row_label(self, row: Trained) -> str:
         """A row in words: its starting point, + batch size, without batch size."""
         if row.difference is None:
             return f"starting point ({self.against})"
-        names = ", ".join(heading(field) for field in self.differences[row.difference])
         sign = "without" if row.role == "without" else "+"
         whole = f" = trial {self.trial}" if row.role == "step" and all(row.on) else ""
-        return f"{sign} {names}{whole}"
+        return f"{sign} {self.names(row.difference)}{whole}"
 
     @property
     def rows(self) -> tuple[Trained, ...]:
@@ -96,18 +101,27 @@ class Ablation:
         return self.climb + (self.without_one if len(self.differences) > 1 else ())
 
 
-def ablation_table(ablation: Ablation) -> Table:
-    """A row for each recipe: what is on (Y) and off (N), the accuracy, and what changed it."""
+def ablation_table(ablation: Ablation, width: int = 120) -> Table:
+    """A row for each recipe: what is on (Y) and off (N), the accuracy, and what changed it.
+
+    Where width columns have no room for the differences' names, they are numbered.
+    """
+    names = [ablation.names(place) for place in range(len(ablation.differences))]
+    # Headings break at spaces.
+    widths = [max(map(len, name.split())) for name in names]
+    if sum(widths) + 3 * len(widths) > width - _OTHER_COLUMNS:
+        names = [str(place + 1) for place in range(len(names))]
+        widths = [len(name) for name in names]
     table = Table(
         title=_title(ablation), title_style="bold", title_justify="left", box=SIMPLE_HEAD,
         caption=_caption(ablation), caption_justify="left",
     )  # fmt: skip
-    table.add_column("recipe", no_wrap=True)
-    for place in range(len(ablation.differences)):
-        table.add_column(ablation.label(place), justify="center", overflow="fold")
-    table.add_column("accuracy (%)", justify="right", no_wrap=True)
-    table.add_column("change (points)", justify="right", no_wrap=True)
-    table.add_column("")
+    table.add_column("recipe", overflow="fold", min_width=18)
+    for name, needed in zip(names, widths, strict=True):
+        table.add_column(name, justify="center", width=needed)
+    table.add_column("accuracy (%)", justify="right", width=11)
+    table.add_column("change (points)", justify="right", width=11)
+    table.add_column("", overflow="fold")
     for row in ablation.rows:
         change = ablation.change(row)
         cells = ["Y" if on else "N" for on in row.on]
@@ -174,8 +188,11 @@ def _title(ablation: Ablation) -> str:
 
 
 def _caption(ablation: Ablation) -> str:
+    places = range(len(ablation.differences))
+    differences = "; ".join(f"{place + 1} {ablation.label(place)}" for place in places)
     return (
-        f"accuracy: of {ablation.num_images:,} validation images, mean ± standard deviation over"
-        " seeds; change: against the row above, or against all of them on where one is off, with"
-        f" half of its 95 % interval (Welch's t); {WITHIN}: the interval holds 0"
+        f"{differences}. Accuracy: of {ablation.num_images:,} validation images, mean ± standard"
+        " deviation over seeds. Change: against the row above, or against all of them on where one"
+        f" is off, with half of its 95 % interval (Welch's t). {WITHIN.capitalize()}: that interval"
+        " holds 0"
     )

@@ -1,6 +1,7 @@
 """An ablation as a picture: every seed of every recipe, from the starting point to the whole."""
 
 from pathlib import Path
+from textwrap import fill
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -12,6 +13,7 @@ from analysis.pictures import GREY, OKABE_ITO, save_picture
 
 _STEP, _WITHOUT = OKABE_ITO[0], OKABE_ITO[1]
 _ROW_INCHES = 0.42
+_LABEL_WIDTH = 36  # characters
 
 
 def ablation_picture(ablation: Ablation, path: Path) -> Path:
@@ -24,10 +26,10 @@ def ablation_picture(ablation: Ablation, path: Path) -> Path:
     figure = Figure(figsize=(9, 1.5 + _ROW_INCHES * len(rows)), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    axes.set_title(
+    figure.suptitle(
         f"{ablation.run}: trial {ablation.trial} against {ablation.against},"
         f" {ablation.num_seeds} seeds of {ablation.full.epochs} epochs",
-        loc="left", fontsize=11,
+        x=0.01, ha="left", fontsize=11,
     )  # fmt: skip
     for place, row in enumerate(rows):
         _draw_row(axes, ablation, row, place)
@@ -56,6 +58,8 @@ def _draw_row(axes: Axes, ablation: Ablation, row: Trained, place: int) -> None:
         )  # fmt: skip
     change = ablation.change(row)
     told, colour = write_change(change), "#222222"
+    if row.difference is None:
+        told, colour = "change (points)", GREY
     if change is not None and change.holds_zero:
         told, colour = f"{told}, {WITHIN}", GREY
     # In axes' coordinates across, beside every mark.
@@ -64,7 +68,8 @@ def _draw_row(axes: Axes, ablation: Ablation, row: Trained, place: int) -> None:
 
 
 def _words(ablation: Ablation, row: Trained) -> str:
-    if row.difference is None or row.role == "without":
-        return ablation.row_label(row)
-    whole = f" = trial {ablation.trial}" if all(row.on) else ""
-    return f"+ {ablation.label(row.difference)}{whole}"
+    words = ablation.row_label(row)
+    if row.difference is not None and row.role == "step":
+        whole = f" = trial {ablation.trial}" if all(row.on) else ""
+        words = f"+ {ablation.label(row.difference)}{whole}"
+    return fill(words, _LABEL_WIDTH, break_long_words=False)

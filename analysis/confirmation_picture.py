@@ -6,7 +6,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
+from matplotlib.transforms import ScaledTranslation
 
 from analysis.columns import COSTS
 from analysis.confirmation import Confirmation
@@ -62,7 +64,7 @@ def _draw_band(axes: Axes, costs: FloatArray, drawn: FloatArray) -> None:
         steps, [*worst, worst[-1]], [*best, best[-1]], step="post", color=_FRONT, alpha=0.15, lw=0,
         label="front of 95 % of the draws",
     )  # fmt: skip
-    axes.step(steps, [*middle, middle[-1]], where="post", color=_FRONT, lw=1.4,
+    axes.step(steps, [*middle, middle[-1]], where="post", color="#444444", lw=1.2,
               label="median front")  # fmt: skip
     axes.set_xlim(right=end)
 
@@ -76,15 +78,18 @@ def _draw_candidates(axes: Axes, confirmation: Confirmation, costs: FloatArray) 
         costs, means, yerr=np.array([below, above]), fmt="o", ms=7, mec="white", mew=0.8,
         color=_FRONT, elinewidth=1.6, capsize=3, zorder=4, label="test, 95 % interval",
     )  # fmt: skip
+    # Of the same cost, but legible beside the mark.
+    beside = ScaledTranslation(-9 / 72, 0, axes.figure.dpi_scale_trans)
     axes.scatter(
         costs, [100 * candidate.promised for candidate in confirmation.candidates], marker="D",
         s=38, facecolors="none", edgecolors=_PROMISED, linewidths=1.5, zorder=5,
-        label="promised by the search\n(validation)",
+        label="promised by the search\n(validation)", transform=axes.transData + beside,
     )  # fmt: skip
     for candidate, x, y in zip(confirmation.candidates, costs, means - below, strict=True):
         axes.annotate(
-            f"trial {candidate.trial}", (x, y), xytext=(0, -5), textcoords="offset points",
-            ha="center", va="top", fontsize=8, color="#222222",
+            f"trial {candidate.trial}", (x, y), xytext=(0, -4), textcoords="offset points",
+            ha="center", va="top", fontsize=8, color="#222222", zorder=6,
+            path_effects=[withStroke(linewidth=2.5, foreground="w")],
         )  # fmt: skip
 
 

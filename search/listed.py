@@ -59,9 +59,10 @@ def train_recipes(
     that is taken, name-2. show: as in `search.engine.run_search`. Raises KeyboardInterrupt after a
     Ctrl-C, with what runs saved, and what `run_search` raises.
     """
+    below = below.resolve()
     wanted = {recipe.key: recipe for recipe in recipes}
     for path in sorted(below.glob(f"*/{STUDY}")):
-        study = load_study(path)
+        study = replace(load_study(path), storage=below)  # the run may have been moved
         finished = _finished(path.parent)
         rest = {recipe.key for recipe in study.space.enqueue} - finished.keys()
         # A list with more in it than is wanted stays as it is.

@@ -75,6 +75,6 @@ class AnswerTable:
 
     def correct(self, recipe_key: str) -> NDArray[np.bool_]:
         """(images,): whether a model's answer was right, in the order of the data's rows."""
-        rows = self._table.filter(pc.equal(self._table["recipe"], recipe_key))
+        rows = self._table.filter(pc.field("recipe") == recipe_key)
         rows = rows.sort_by("image")
         return rows["label"].to_numpy() == rows["answer"].to_numpy()
