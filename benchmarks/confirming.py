@@ -3,9 +3,9 @@
     python benchmarks/confirming.py animals [OUT]
     python benchmarks/confirming.py ladder [OUT]
 
-`animals`: a search of 24 trials on the photographs of ../shared/data/animals25 (96 px; baseline CNN
-and MobileNetV2 from ImageNet weights, 2 to 4 epochs), then `flopwise confirm --top 4 --seeds 3`: the
-selection bias, measured. Says so and ends where photographs or weights are absent.
+`animals`: a search of 24 trials on the photographs of ../shared/data/animals25 (64 to 96 px;
+baseline CNN and MobileNetV2 from ImageNet weights, 2 to 4 epochs), then `flopwise confirm --top 4
+--seeds 3`: the selection bias, measured. Says so and ends where photographs or weights are absent.
 
 `ladder`: the first steps of the shipped ladder on generated images (24 classes, 64 px): baseline
 CNN, batch size 16 to 64, batch norm, learning rate 1e-3 to 1e-4, 8 epochs, 3 seeds.

@@ -86,6 +86,13 @@ def test_the_top_candidates_are_those_that_add_most_hypervolume(tmp_path):
     assert chosen == sorted(chosen)
 
 
+def test_trials_that_differ_in_their_seed_alone_are_one_candidate(tmp_path):
+    rows = [trial_row(number, 0.9, 0.5, seed=number) for number in range(3)]
+    run = read_run(write_run(tmp_path / "run", [*rows, trial_row(3, 0.9, 0.5, augment="light")]))
+    assert len(run.front()) == 4
+    assert [row["trial"] for row in choose_candidates(run)] == [0, 3]
+
+
 def test_without_a_finished_trial_there_is_no_candidate(tmp_path):
     run = read_run(write_run(tmp_path / "run", four_trials()[4:]))
     with pytest.raises(UserError, match="no finished trial yet"):

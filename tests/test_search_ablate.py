@@ -1,8 +1,6 @@
 """`flopwise ablate`, from a small search to what each difference is worth."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -29,14 +27,6 @@ def run(two_workers: None, demo_data: ImageData, tmp_path_factory: pytest.TempPa
         tmp_path_factory.mktemp("ablate"), demo_data, space=RECIPE, budget={"trials": 1}
     )
     return run_search(load_study(path)).folder
-
-
-def flopwise(*words: object, code: int = 0) -> str:
-    """Run the command in a process of its own; its output, or what it complains of."""
-    command = [sys.executable, "-m", "search.cli", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout if code == 0 else done.stderr
 
 
 def test_every_variant_is_trained_with_every_seed_once(two_workers: None, run: Path):
@@ -84,14 +74,15 @@ def _trials(run: Path, name: str):
     return read_run(run / "ablate" / name).trials.iterrows()
 
 
-def test_the_command_prints_the_table_and_draws_it(run: Path):
-    told = flopwise("ablate", run, "--trial", 0, "--against", "ladder", "--seeds", 2)
+def test_the_command_prints_the_table_and_draws_it(two_workers: None, flopwise, run: Path):
+    words = ("ablate", run, "--trial", 0, "--against", "ladder", "--seeds", 2)
+    code, told, complaint = flopwise(*words)
+    assert code == 0, complaint
     assert "starting point (ladder)" in told
     assert "= trial 0" in told
     assert "±" in told
     assert (run / "ablate" / "trial-0-against-ladder.png").stat().st_size > 5_000
-    words = ("ablate", run, "--trial", 0, "--against", "ladder", "--seeds", 2, "--json")
-    found = json.loads(flopwise(*words))
+    found = json.loads(flopwise(*words, "--json")[1])
     assert [row["on"].count(True) for row in found["climb"]] == [0, 1, 2, 3]
     assert [row["on"].count(True) for row in found["without_one"]] == [2, 2, 2]
 
@@ -106,9 +97,10 @@ def test_the_command_prints_the_table_and_draws_it(run: Path):
     ],
 )
 def test_mistakes_are_told_in_a_line_with_exit_code_2(
-    run: Path, tmp_path: Path, words: list[str], told: str
+    flopwise, run: Path, tmp_path: Path, words: list[str], told: str
 ):
     filled = (word.format(run=run, tmp=tmp_path) for word in words)
-    complaint = flopwise("ablate", *filled, "--against", "default", code=2)
+    code, _, complaint = flopwise("ablate", *filled, "--against", "default")
+    assert code == 2
     assert told in complaint
     assert len(complaint.splitlines()) == 1

@@ -70,14 +70,6 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return asked
 
 
-def flopwise(*words: object, code: int = 0) -> str:
-    """Run the command in a process of its own; its output, or what it complains of."""
-    command = [sys.executable, "-m", "search.cli", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout if code == 0 else done.stderr
-
-
 def test_the_front_is_trained_again_and_judged_once(
     two_workers: None, run: Path, demo_data: ImageData, opened: list[str]
 ):
@@ -137,8 +129,9 @@ def test_a_model_that_was_not_judged_yet_must_have_its_checkpoint(two_workers: N
         confirm(run, top=1, seeds=2)
 
 
-def test_the_command_tells_goes_on_and_draws(run: Path):
-    """In processes of its own, the first of which is interrupted."""
+def test_the_command_goes_on_after_an_interruption_tells_and_draws(
+    two_workers: None, flopwise, run: Path
+):
     command = [sys.executable, "-m", "search.cli", "confirm", str(run), "--seeds", "3"]
     table = run / "confirm" / "front" / "trials.parquet"
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -156,17 +149,18 @@ def test_the_command_tells_goes_on_and_draws(run: Path):
         assert process.returncode == 130, output
         assert "the same command goes on" in output
     assert "Traceback" not in output
-    told = flopwise("confirm", run, "--seeds", 3)
+    code, told, complaint = flopwise("confirm", run, "--seeds", 3)
+    assert code == 0, complaint
     for words in ("truly non-dominated:", "luck of the seed, by", "promised too much, by"):
         assert words in told
     assert (run / "confirm" / "front.png").stat().st_size > 5_000
     trials = read_run(run / "confirm" / "front").trials
     assert sorted(trials["state"]) == ["COMPLETE"] * 6
     assert trials["seconds"].tolist()[: len(done)] == done["seconds"].tolist()
-    found = json.loads(flopwise("confirm", run, "--seeds", 3, "--json"))
+    found = json.loads(flopwise("confirm", run, "--seeds", 3, "--json")[1])
     assert [candidate["trial"] for candidate in found["candidates"]] == [0, 1]
-    assert "6 complete" in flopwise("status", run / "confirm" / "front")
-    assert "accuracy" in flopwise("front", run / "confirm" / "front")
+    assert "6 complete" in flopwise("status", run / "confirm" / "front")[1]
+    assert "accuracy" in flopwise("front", run / "confirm" / "front")[1]
 
 
 @pytest.mark.parametrize(
@@ -181,14 +175,16 @@ def test_the_command_tells_goes_on_and_draws(run: Path):
     ],
 )
 def test_mistakes_are_told_in_a_line_with_exit_code_2(
-    searched: Path, tmp_path: Path, words: list[str], told: str
+    flopwise, searched: Path, tmp_path: Path, words: list[str], told: str
 ):
     write_run(tmp_path / "empty", four_trials()[4:])
     write_run(tmp_path / "moved", four_trials())  # its study.yaml names no space
     shutil.copytree(searched, tmp_path / "other")
     study = tmp_path / "other" / "study.yaml"
     study.write_text(study.read_text().replace("data_digest: ", "data_digest: '0', was: "))
-    complaint = flopwise("confirm", *(w.format(run=searched, tmp=tmp_path) for w in words), code=2)
+    filled = (word.format(run=searched, tmp=tmp_path) for word in words)
+    code, _, complaint = flopwise("confirm", *filled)
+    assert code == 2
     assert told in complaint
     assert len(complaint.splitlines()) == 1
     assert not (searched / "confirm").exists()

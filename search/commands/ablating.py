@@ -40,5 +40,5 @@ def ablate(
     if as_json:
         print_json({**ablation_records(ablation), "picture": str(path)})
         return
-    screen.print(ablation_table(ablation))
+    screen.print(ablation_table(ablation, width=screen.width))
     screen.print(f"picture: {near(path)}", markup=False, soft_wrap=True)
