@@ -114,8 +114,9 @@ class Confirmation:
 def choose_candidates(run: Run, top: int | None = None) -> list[dict[str, Any]]:
     """The front's trials as plain rows, from the cheapest on.
 
-    Of trials that differ in nothing but their seed, the first. top: only so many, those that add most to the hypervolume (see `most_contributing`) in the box
-    of all finished trials, costs by magnitude. Raises UserError where no trial is finished.
+    Of trials that differ in nothing but their seed, the first. top: only so many, those that add
+    most to the hypervolume (see `most_contributing`) in the box of all finished trials, costs by
+    magnitude. Raises UserError where no trial is finished.
     """
     front = run.front().drop_duplicates([name for name in RECIPE_FIELDS if name != "seed"])
     if top is not None and top < len(front):
