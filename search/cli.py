@@ -12,6 +12,8 @@ import typer
 from rich.console import Console
 
 from search.commands import (
+    ablating,
+    confirming,
     data,
     exported,
     looking,
@@ -58,6 +60,8 @@ app.command("report")(looking.report)
 app.command("compare")(looking.compare)
 app.command("dashboard")(looking.dashboard)
 app.command("export")(results.export)
+app.command("confirm")(confirming.confirm)
+app.command("ablate")(ablating.ablate)
 app.command("predict")(exported.predict)
 app.command("evaluate")(exported.evaluate)
 app.command("train")(recipes.train)

@@ -282,6 +282,7 @@ def _open_ledger(
         constraints=study.constraints,
         stopping=build_early_stopping(study.early_stopping, list(study.objectives)),
         earlier=earlier,
+        keep_dominated=study.dominated == "keep",
     )
     ledger.enqueue(study.space.enqueue)
     return ledger

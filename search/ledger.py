@@ -64,6 +64,7 @@ class Ledger:
         constraints: Sequence[Constraint] = (),
         stopping: EarlyStopping | None = None,
         earlier: Sequence[TrialRecord] = (),
+        keep_dominated: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """measure: the cost of a recipe's model, before any training.
@@ -73,10 +74,12 @@ class Ledger:
         constraints: on costs; a trial that breaks one never begins. stopping: compares trials at
         rungs; None: each runs all of its epochs. earlier: complete trials of earlier runs, with
         numbers below 0: their recipes are not trained again, and rungs compare with them.
-        clock: seconds from any moment on.
+        keep_dominated: trials that can't reach the front begin all the same, and no complete trial
+        loses its checkpoint. clock: seconds from any moment on.
         """
         self.records: dict[int, TrialRecord] = {}
-        self.standing = Standing(objectives)
+        self.standing = Standing(objectives, keep_dominated=keep_dominated)
+        self._keep_dominated = keep_dominated
         self._space = space
         self._sampler_of = sampler_of
         self._measure = measure
@@ -300,7 +303,8 @@ class Ledger:
                 trial.set_constraint(constraint.column, violation)
             if violation > 0:
                 broken.append(f"{constraint.column} is {value:.4g}, which breaks {constraint}")
-        if not broken and not self.standing.could_reach_front(record):
+        in_vain = not self._keep_dominated and not self.standing.could_reach_front(record)
+        if not broken and in_vain:
             broken.append("others have an accuracy of 1 at a lower cost")
         if not broken:
             return False

@@ -68,14 +68,12 @@ def _answers(read: Run, chosen: Choice, data: ImageData) -> Answers | str:
     except UserError as error:
         return f"No answers of the chosen model: {error}."
     # After what can be told without torch.
-    from trainables.trained import trial_answers
+    from trainables.answers import split_answers
 
-    rows = data.rows("validation")
+    threads = read.study["resources"]["cpus"]
     return Answers(
         trial=chosen.trial,
         classes=data.classes,
-        labels=data.labels[rows],
-        predicted=trial_answers(
-            chosen.recipe, data, checkpoint, rows, threads=read.study["resources"]["cpus"]
-        ),
+        labels=data.labels[data.rows("validation")],
+        predicted=split_answers(chosen.recipe, data, checkpoint, "validation", threads=threads),
     )

@@ -58,7 +58,7 @@ class RunFolder:
         folder = cls(path)
         folder._acquire()
         content = {**study.resolved(), _PROVENANCE: _provenance(study, data)}
-        _replace(path / STUDY_FILE, write_yaml(content).encode())
+        replace_file(path / STUDY_FILE, write_yaml(content).encode())
         return folder
 
     @classmethod
@@ -80,7 +80,7 @@ class RunFolder:
         if study.packing or stored["resources"] != asdict(study.trial_resources):
             provenance[_PACKING] = study.packing
         content = {**study.resolved(), _PROVENANCE: provenance}
-        _replace(folder.path / STUDY_FILE, write_yaml(content).encode())
+        replace_file(folder.path / STUDY_FILE, write_yaml(content).encode())
         return folder
 
     def write_tables(self, records: Iterable[TrialRecord]) -> None:
@@ -96,7 +96,7 @@ class RunFolder:
         for name, table in ((TRIALS_FILE, trials), (EPOCHS_FILE, epochs)):
             sink = pa.BufferOutputStream()
             pq.write_table(table, sink)
-            _replace(self.path / name, sink.getvalue())
+            replace_file(self.path / name, sink.getvalue())
 
     def new_session(self) -> str:
         """The name of Ray Tune's next experiment folder below tune/."""
@@ -226,7 +226,7 @@ def _epochs_schema() -> pa.Schema:
     return pa.schema({"trial": pa.int64(), **metrics}.items())
 
 
-def _replace(path: Path, content: bytes | pa.Buffer) -> None:
+def replace_file(path: Path, content: bytes | pa.Buffer) -> None:
     """Write a file so that it is there whole or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -419,6 +419,18 @@ def test_checkpoints_of_dominated_trials_are_dropped_for_good(tmp_path: Path):
         run.reopen()
 
 
+def test_where_dominated_trials_are_kept_they_begin_and_keep_their_checkpoints(tmp_path: Path):
+    run = Run(tmp_path, keep_dominated=True)
+    run.finish(run.ask(), accuracy=1.0)
+    run.search(trials=20)
+    for _ in range(2):
+        complete = run.ledger.in_state(TrialState.COMPLETE)
+        assert len(run.ledger.front()) < len(complete)
+        assert {r.number for r in complete if r.checkpoint is None} == set()
+        assert run.ledger.in_state(TrialState.PRUNED) == []
+        run.reopen()
+
+
 def test_the_outcome_of_a_trial_can_be_read_by_optuna_alone(tmp_path: Path):
     run = Run(tmp_path)
     run.search(trials=3)

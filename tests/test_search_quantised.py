@@ -12,13 +12,14 @@ import pytest
 from PIL import Image
 from searches import write_study
 
-from analysis.runs import read_run
+from analysis.runs import read_run, run_recipe
 from search.engine import run_search
 from search.latency_meter import LatencyMeter
 from search.report import make_report
 from search.study import load_study
 from search.trial_record import TrialRecord
 from spaces.recipe import Recipe
+from trainables.answers import split_answers
 from trainables.cost import recipe_cost
 from trainables.images import ImageData
 
@@ -130,6 +131,16 @@ def test_what_can_not_be_used_has_a_line_and_exit_code_2(run: Path, tmp_path: Pa
     shutil.rmtree(tmp_path / "run" / "tune")
     line = flopwise("export", tmp_path / "run", "--pick", "1", "--format", "onnx", code=2)
     assert "trial 1: its checkpoint is gone" in line
+
+
+def test_an_int8_model_answers_as_it_did_when_its_accuracy_was_measured(
+    run: Path, demo_data: ImageData
+):
+    row = read_run(run).trials.set_index("trial").loc[1]
+    checkpoint = run / str(row["checkpoint"])
+    answers = split_answers(run_recipe(row), demo_data, checkpoint, "validation", threads=1)
+    labels = demo_data.labels[demo_data.rows("validation")]
+    assert (answers == labels).mean() == row["accuracy"]
 
 
 def test_latency_is_an_objective_measured_before_training(

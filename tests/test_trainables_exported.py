@@ -19,7 +19,7 @@ from trainables.latency import measure_latency
 from trainables.model_files import read_pt2
 from trainables.predictions import evaluate, find_images, predict
 from trainables.prepare import prepare
-from trainables.trained import CHECKPOINT_FILE, Trained, load_trained, trial_answers
+from trainables.trained import CHECKPOINT_FILE, Trained, load_trained
 from trainables.training import Training
 from trainables.verified_export import export_verified
 
@@ -65,9 +65,6 @@ def trained(
     torch.save(training.state_dict(), folder / CHECKPOINT_FILE)
     loaded = load_trained(recipe, data, folder, threads=1)
     assert loaded.accuracy == training.history[-1].accuracy
-    rows = data.rows("validation")
-    answers = trial_answers(recipe, data, folder, rows, threads=1)
-    assert (answers == data.labels[rows]).mean() == pytest.approx(loaded.accuracy)
     return loaded
 
 

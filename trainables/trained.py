@@ -14,18 +14,17 @@ from spaces.errors import UserError
 from spaces.recipe import Recipe
 from trainables.augmentation import normalize, to_batch
 from trainables.blocks import freeze
-from trainables.exported import in_batches, open_session, run_session
 from trainables.images import ImageData
 from trainables.models import build_model
 from trainables.phases import Int8Phase
 from trainables.pixels import UInt8Array
-from trainables.training import use_threads
+from trainables.training import EpochMetrics, use_threads
 
 CHECKPOINT_FILE = "training.pt"
 _CPU = torch.device("cpu")
 
 Logits = Callable[[UInt8Array], NDArray[np.float32]]
-"""From images (N, input_size, input_size, 3) to (N, classes)."""
+"""From uint8 RGB images (N, input_size, input_size, 3) to outputs (N, classes)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,45 +49,40 @@ def load_trained(
     are calibrated again, and sums should be rounded as they were. Raises UserError where the
     checkpoint is damaged, or of a trial that is not finished.
     """
-    state = _finished_state(recipe, checkpoint)
+    state = _read_finished(recipe, checkpoint)
+    accuracy = EpochMetrics(**state["history"][-1]).accuracy
     use_threads(threads)
-    model, accuracy = _model(recipe, data, state), state["history"][-1]["accuracy"]
+    model = _float_model(recipe, data, state)
     if recipe.qat:
-        phase = Int8Phase(model, recipe, data, _CPU, state["int8"])
-        return Trained(
-            recipe=recipe, model=phase.finished_model(), accuracy=accuracy, onnx=_made_onnx(state)
-        )
+        phase = Int8Phase(model, recipe, data, torch.device("cpu"), state["int8"])
+        model, made = phase.finished_model(), _onnx(state)
+        return Trained(recipe=recipe, model=model, accuracy=accuracy, onnx=made)
     return Trained(recipe=recipe, model=model.eval(), accuracy=accuracy)
 
 
-def trial_answers(
-    recipe: Recipe,
-    data: ImageData,
-    checkpoint: Path,
-    rows: NDArray[np.int64],
-    *,
-    threads: int | None = None,
-) -> NDArray[np.int64]:
-    """(rows,): the most probable class that a finished trial's model gives these images.
+def load_logits(
+    recipe: Recipe, data: ImageData, checkpoint: Path, *, threads: int | None = None
+) -> Logits:
+    """What a finished trial's model answers, run as it was when its accuracy was measured.
 
-    An int8 model answers by ONNX Runtime, by which its accuracy was measured. Raises UserError as
-    `load_trained` does.
+    Float models in torch, on the CPU and in float32; int8 models in ONNX Runtime. Arguments and
+    errors are those of `load_trained`.
     """
-    state = _finished_state(recipe, checkpoint)
+    state = _read_finished(recipe, checkpoint)
     use_threads(threads)
-    if recipe.qat:
-        session = open_session(_made_onnx(state), threads=torch.get_num_threads())
-        logits: Logits = lambda pixels: run_session(  # noqa: E731
-            session, normalize(to_batch(pixels, _CPU)).contiguous().numpy()
-        )
-    else:
-        logits = logits_of(_model(recipe, data, state).eval())
-    table = data.at_size(recipe.input_size)
-    return np.concatenate([logits(table.take(some)).argmax(axis=1) for some in in_batches(rows)])
+    if not recipe.qat:
+        return logits_of(_float_model(recipe, data, state).eval())
+    # Brings ONNX Runtime, for which float models need not wait.
+    from trainables.exported import open_session, run_session
+
+    session = open_session(_onnx(state), threads=torch.get_num_threads())
+    return lambda pixels_NHWC: run_session(
+        session, normalize(to_batch(pixels_NHWC, _CPU)).contiguous().numpy()
+    )
 
 
 def logits_of(model: nn.Module) -> Logits:
-    """A model in torch, on the CPU, as a function of uint8 images."""
+    """A model in evaluation, on the CPU, as a function from pixels to logits."""
 
     @torch.no_grad()
     def logits(pixels_NHWC: UInt8Array) -> NDArray[np.float32]:
@@ -97,16 +91,7 @@ def logits_of(model: nn.Module) -> Logits:
     return logits
 
 
-def _finished_state(recipe: Recipe, checkpoint: Path) -> dict[str, Any]:
-    state = _read(checkpoint / CHECKPOINT_FILE)
-    if state.get("recipe") != recipe.to_dict():
-        raise UserError(f"{checkpoint}: holds another recipe than its trial's")
-    if len(state["history"]) < recipe.epochs:
-        raise UserError(f"{checkpoint}: of a trial that was not finished")
-    return state
-
-
-def _model(recipe: Recipe, data: ImageData, state: dict[str, Any]) -> nn.Module:
+def _float_model(recipe: Recipe, data: ImageData, state: dict[str, Any]) -> nn.Module:
     # The recipe's weights file may be gone; the checkpoint has all of its own.
     model = build_model(recipe.replace(weights="none"), num_classes=len(data.classes))
     model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -115,8 +100,17 @@ def _model(recipe: Recipe, data: ImageData, state: dict[str, Any]) -> nn.Module:
     return model
 
 
-def _made_onnx(state: dict[str, Any]) -> bytes:
+def _onnx(state: dict[str, Any]) -> bytes:
     return bytes(state["int8"]["onnx"].numpy())
+
+
+def _read_finished(recipe: Recipe, checkpoint: Path) -> dict[str, Any]:
+    state = _read(checkpoint / CHECKPOINT_FILE)
+    if state.get("recipe") != recipe.to_dict():
+        raise UserError(f"{checkpoint}: holds another recipe than its trial's")
+    if len(state["history"]) < recipe.epochs:
+        raise UserError(f"{checkpoint}: of a trial that was not finished")
+    return state
 
 
 def _read(checkpoint: Path) -> dict[str, Any]:
