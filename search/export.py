@@ -6,11 +6,11 @@ from typing import Any, Literal
 
 from analysis.choose import Choice, choose
 from analysis.runs import Run, read_run
+from search.searched import data_of
 from search.study import Resources
 from spaces.errors import UserError
 from spaces.recipe import NUMBERS
 from spaces.yaml_files import read_yaml_mapping, write_yaml
-from trainables.images import open_data
 
 _NUMBER_COLUMNS = (
     *("accuracy", "gmacs", "gflops", "effective_gflops", "gbops", "params", "size_mb"),
@@ -66,12 +66,10 @@ def export_model(
     choice = choose(read, rule)
     checkpoint = checkpoint_of(read, choice)
     numbers = _numbers(read, choice, rule)
-    data = open_data(Path(numbers["data"]))
-    if data.digest != numbers["data_digest"]:
-        raise UserError(
-            f"{data.path}: is not the data that {read.path} was searched on (another digest);"
-            " export --format recipe does without"
-        )
+    try:
+        data = data_of(read)
+    except UserError as error:
+        raise UserError(f"{error}; export --format recipe does without") from None
     path = out or read.path / "export" / f"trial-{choice.trial}.{form}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,8 +7,9 @@ from analysis.choose import Choice, choose
 from analysis.classes import Answers, Labels
 from analysis.runs import Run, read_run
 from search.export import checkpoint_of
+from search.searched import data_of
 from spaces.errors import UserError
-from trainables.images import ImageData, open_data
+from trainables.images import ImageData
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +33,10 @@ def make_report(run: Path, rule: str = "knee", out: Path | None = None) -> Repor
     """
     read = read_run(run)
     chosen = choose(read, rule)
-    data = _data_of(read)
+    try:
+        data: ImageData | str = data_of(read)
+    except UserError as error:
+        data = f"Nothing is told of classes: {error}."
     answers = data if isinstance(data, str) else _answers(read, chosen, data)
     from analysis.report import write_report
     from analysis.run_pictures import write_pictures
@@ -48,18 +52,6 @@ def make_report(run: Path, rule: str = "knee", out: Path | None = None) -> Repor
         chosen=chosen,
         notes=tuple(dict.fromkeys(part for part in (answers, labels) if isinstance(part, str))),
     )
-
-
-def _data_of(read: Run) -> ImageData | str:
-    """The images that a run was on, or why they can't be shown."""
-    path = Path(str((read.study.get("data") or {}).get("path")))
-    try:
-        data = open_data(path)
-    except UserError:
-        return f"The images of this run are not at {path}, so nothing is told of their classes."
-    if data.digest != (read.study.get("provenance") or {}).get("data_digest"):
-        return f"{path} holds other images now than this run was on."
-    return data
 
 
 def _answers(read: Run, chosen: Choice, data: ImageData) -> Answers | str:
