@@ -24,7 +24,7 @@ from analysis.columns import (
     write_percent,
 )
 from analysis.curves import Curve
-from analysis.distribution import images_per_class
+from analysis.distribution import images_per_class, shortened
 from analysis.front import FloatArray, front_order
 from analysis.history import FrontHistory
 from analysis.importances import by_importance
@@ -221,14 +221,14 @@ def parallel_figure(scales: list[Scale]) -> go.Figure:
             dimensions=[
                 {
                     "label": scale.title, "values": scale.places, "range": scale.ends,
-                    "tickvals": scale.tick_places, "ticktext": scale.tick_labels,
+                    "tickvals": scale.tick_places, "ticktext": [shortened(label, 16) for label in scale.tick_labels],
                 }
                 for scale in scales
             ],
             labelangle=-25 if len(scales) > 6 else 0,
         )
     )  # fmt: skip
-    figure.update_layout(margin={"l": 60, "r": 30, "t": 90, "b": 20})
+    figure.update_layout(margin={"l": 110, "r": 30, "t": 90, "b": 20})
     return figure
 
 
@@ -261,7 +261,7 @@ def distribution_figure(labels: np.ndarray, classes: tuple[str, ...]) -> go.Figu
     )  # fmt: skip
     figure.add_hline(y=float(counts.mean()), line={"color": "#D55E00", "width": 1.5})
     figure.update_xaxes(type="category", tickangle=-60, showticklabels=len(classes) <= 60)
-    figure.update_yaxes(title=f"images per class (line: mean {counts.mean():.1f})")
+    figure.update_yaxes(title="images (line: the mean)")
     return figure
 
 
