@@ -8,8 +8,8 @@ quantisation-aware. Both are exported to ONNX and checked as `flopwise export` d
 the trial's on the validation split, size_mb the file's, latency_ms that of the file (ONNX Runtime,
 one image, one thread, median). mobilenet_v2 has ImageNet weights, its last 8 blocks train, on
 ../shared/data/animals25 at 96 px; where that is absent, and for all others, it is generated images
-(12 classes, 64 px) from random weights, everything trains, and accuracies say no more than whether
-int8 keeps them.
+(12 classes, 64 px, some 2,000) from random weights, everything trains, and accuracies say no more
+than whether int8 keeps them.
 
 --artefact counts the operations of torchvision's own quantised MobileNetV3-Large, the way that
 gave a report 0.003 GFLOPs for an int8 model, beside ours.
@@ -60,7 +60,7 @@ def main() -> None:
     use_threads(options.threads)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        generated = make_demo(Path(folder) / "generated", classes=12, size=64)
+        generated = make_demo(Path(folder) / "generated", classes=12, size=64, times=4)
         for model in options.models:
             recipe, data = recipe_and_data(model, generated, Path(folder), options.epochs)
             for qat in (False, True):

@@ -16,6 +16,7 @@ from search.commands import (
     confirming,
     data,
     exported,
+    looking,
     models,
     recipes,
     replaying,
@@ -54,6 +55,10 @@ def _root(
 app.command("search")(searching.search)
 app.command("status")(results.status)
 app.command("front")(results.front)
+app.command("watch")(looking.watch)
+app.command("report")(looking.report)
+app.command("compare")(looking.compare)
+app.command("dashboard")(looking.dashboard)
 app.command("export")(results.export)
 app.command("confirm")(confirming.confirm)
 app.command("ablate")(ablating.ablate)

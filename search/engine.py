@@ -35,6 +35,7 @@ from search.scheduler import LedgerScheduler
 from search.searcher import LedgerSearcher, Recorder, trial_number
 from search.stopping import SearchStopper
 from search.study import AUTO, Study
+from search.tensorboard import CurveLogs
 from search.trial_record import TrialRecord, read_record
 from search.warm_start import (
     read_earlier_trials,
@@ -136,13 +137,13 @@ class _Session:
         self._ledger = ledger
         self._num_workers = num_workers
         self._show = show
+        self._curves = CurveLogs(folder.path)
         self._stopper = SearchStopper()
-        self._searched_before = ledger.seconds_searched
-        self._started = self._next_write = self._shown = time.monotonic()
+        self._next_write = self._shown = time.monotonic()
         self._meter = BudgetMeter(
             study.budget,
             ledger,
-            seconds=lambda: self._seconds,
+            seconds=lambda: ledger.seconds_searched,
             log_columns=study.log_columns,
         )
 
@@ -171,12 +172,8 @@ class _Session:
             folder=self._folder.path,
             ledger=self._ledger,
             ending=self._ending(searcher),
-            seconds=self._seconds,
+            seconds=self._ledger.seconds_searched,
         )
-
-    @property
-    def _seconds(self) -> float:
-        return self._searched_before + time.monotonic() - self._started
 
     def _tuner(self, trainable: type[Trial], searcher: LedgerSearcher) -> tune.Tuner:
         # Tune sets a variable for PyTorch Lightning, which is not here; for an environment of
@@ -239,14 +236,15 @@ class _Session:
 
     def _write(self) -> None:
         self._folder.write_tables(self._ledger.records.values())
-        self._ledger.seconds_searched = self._seconds
+        self._curves.write(self._ledger.records.values())
+        self._ledger.save_seconds_searched()
 
     def _progress(self) -> Progress:
         return Progress(
             study=self._study,
             ledger=self._ledger,
             num_workers=self._num_workers,
-            seconds=self._seconds,
+            seconds=self._ledger.seconds_searched,
             stopping=self._stopper.requested,
         )
 

@@ -198,6 +198,7 @@ def _trial_row(record: TrialRecord) -> dict[str, Any]:
         **{name: getattr(cost, name) if cost else None for name in COST_COLUMNS},
         "epochs_trained": len(record.epochs),
         "seconds": record.seconds,
+        "search_seconds": record.search_seconds,
         "error": record.error,
         "checkpoint": record.checkpoint,
     }
@@ -211,7 +212,8 @@ def _trials_schema() -> pa.Schema:
         columns[name] = _ARROW_TYPES.get(type(getattr(defaults, name)), pa.int64())
     columns["accuracy"] = pa.float64()
     columns |= {name: pa.int64() if name == "params" else pa.float64() for name in COST_COLUMNS}
-    columns |= {"epochs_trained": pa.int64(), "seconds": pa.float64()}
+    columns |= {"epochs_trained": pa.int64()}
+    columns |= {"seconds": pa.float64(), "search_seconds": pa.float64()}
     columns |= {"error": pa.string(), "checkpoint": pa.string()}
     return pa.schema(columns.items())
 

@@ -1,6 +1,7 @@
 """A finished search as its successors take it up: the run, its study, and the data it was on."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from analysis.runs import STUDY, Run, run_recipe
 from search.study import Study, load_study
@@ -29,9 +30,14 @@ class Searched:
 def open_searched(run: Run) -> Searched:
     """Raises UserError where the run's data is gone, or is not what it was searched on."""
     study = load_study(run.path.resolve() / STUDY)
-    data = open_data(study.data)
-    if data.digest != run.study.get("provenance", {}).get("data_digest"):
+    return Searched(run=run, study=study, data=data_of(run))
+
+
+def data_of(run: Run) -> ImageData:
+    """Open the images of a run. Raises UserError where they are gone or other ones."""
+    data = open_data(Path(str((run.study.get("data") or {}).get("path"))))
+    if data.digest != (run.study.get("provenance") or {}).get("data_digest"):
         raise UserError(
             f"{data.path}: is not the data that {run.path} was searched on (another digest)"
         )
-    return Searched(run=run, study=study, data=data)
+    return data

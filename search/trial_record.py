@@ -33,6 +33,8 @@ class TrialRecord:
     """Of the last epoch saved: a path, relative to the run folder where it lies in it."""
     reused: int | None = None
     """The trial of the same recipe whose result this one took over; below 0: an earlier run's."""
+    search_seconds: float | None = None
+    """Wall time of the search, over all of its sessions, when it was told."""
     rungs: dict[int, float] = field(default_factory=dict)
     """Accuracy at the rungs past which it went on: kept in the storage while it runs."""
 
@@ -71,6 +73,7 @@ class TrialRecord:
             "error": self.error,
             "checkpoint": self.checkpoint,
             "reused": self.reused,
+            "search_seconds": self.search_seconds,
             "epochs": [asdict(metrics) for metrics in self.epochs],
         }
 
@@ -95,5 +98,6 @@ def read_record(frozen: optuna.trial.FrozenTrial) -> tuple[TrialRecord, TrialSta
     record.error = outcome["error"]
     record.checkpoint = outcome["checkpoint"]
     record.reused = outcome["reused"]
+    record.search_seconds = outcome.get("search_seconds")  # not in the oldest storages
     record.add_epochs(EpochMetrics(**metrics) for metrics in outcome["epochs"])
     return record, TrialState[outcome["state"]]

@@ -127,6 +127,16 @@ def test_results_of_a_run_are_shown_exported_and_trained_again(
     assert (finished / "export" / "front.png").stat().st_size > 5_000
     records = json.loads(flopwise("front", finished, "--json")[1])
     best = max(record["accuracy"] for record in records)
+    code, out, _ = flopwise("watch", finished)  # over, so that it is shown once
+    assert code == 0
+    assert "4 complete" in out
+    assert "Front of tiny" in out
+    picture = tmp_path / "fronts.png"
+    code, out, _ = flopwise("compare", finished, finished, "--picture", picture)
+    assert code == 0
+    assert picture.stat().st_size > 5_000
+    compared = json.loads(flopwise("compare", finished, finished, "--json")[1])
+    assert [one["only_here"] for one in compared] == [[], []]
     recipe = tmp_path / "best.yaml"
     code, out, _ = flopwise("export", finished, "--pick", "most-accurate", "--out", recipe)
     assert code == 0
@@ -170,6 +180,10 @@ def test_narrowing_and_overriding_from_the_command_line(
         (["data", "prepare", "{tmp}/nothing", "{tmp}/out"], "nothing"),
         (["data", "prepare", "torchvision:Nothing", "{tmp}/out"], "Nothing"),
         (["models", "show", "resnet19"], "did you mean resnet18?"),
+        (["report", "{tmp}"], "not a run folder"),
+        (["watch", "{tmp}/none"], "there is no such run folder"),
+        (["dashboard", "{tmp}"], "not a run folder"),
+        (["compare", "{tmp}/none"], "there is no such run folder"),
     ],
 )
 def test_mistakes_are_told_in_a_line_with_exit_code_2(

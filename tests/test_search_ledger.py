@@ -149,14 +149,18 @@ def test_a_trial_is_not_told_twice(tmp_path: Path):
 
 
 def test_what_was_recorded_comes_back_from_the_storage(tmp_path: Path):
-    run = Run(tmp_path)
+    now = 100.0
+    run = Run(tmp_path, clock=lambda: now)
+    run.search(trials=6)
+    now += 12.5
     run.search(trials=12)
-    run.ledger.seconds_searched = 12.5
+    run.ledger.save_seconds_searched()
     before = [asdict(record) for record in run.ledger.records.values()]
     run.reopen()
     after = [asdict(record) for record in run.ledger.records.values()]
     assert repr(after) == repr(before)  # NaN is not equal to itself
     assert run.ledger.seconds_searched == 12.5
+    assert {record.search_seconds for record in run.ledger.records.values()} == {0.0, 12.5}
 
 
 def test_interrupted_trials_are_handed_out_first_with_their_numbers_and_recipes(tmp_path: Path):

@@ -10,7 +10,7 @@ from spaces.recipe import Recipe
 from trainables.exported import in_batches
 from trainables.images import ImageData
 from trainables.splits import SplitName
-from trainables.trained import load_logits
+from trainables.trained import load_trained
 
 
 def split_answers(
@@ -27,7 +27,7 @@ def split_answers(
     checkpoint, threads: as in `trainables.trained.load_trained`. progress: called with images done
     and their number. Raises UserError where the checkpoint is damaged or of another recipe.
     """
-    logits = load_logits(recipe, data, checkpoint, threads=threads)
+    logits = load_trained(recipe, data, checkpoint, threads=threads).logits
     rows, table = data.rows(split), data.at_size(recipe.input_size)
     answers = np.empty(len(rows), dtype=np.int64)
     done = 0

@@ -32,10 +32,13 @@ class Trained:
     """What a trial trained."""
 
     recipe: Recipe
-    model: nn.Module
-    """From normalised images to logits, in evaluation, on the CPU; int8 with qat."""
     accuracy: float
     """Of its last epoch, on the validation split; a fraction of 1."""
+    logits: Logits
+    """What it answers, run as when that was measured: int8 in ONNX Runtime, float in torch."""
+    torch_model: Callable[[], nn.Module]
+    """Makes the model in torch, in evaluation, on the CPU, from normalised images to logits. The
+    frozen blocks of an int8 model are calibrated again, which takes a while."""
     onnx: bytes | None = None
     """With qat: the content of the ONNX file that has this accuracy."""
 
@@ -45,39 +48,31 @@ def load_trained(
 ) -> Trained:
     """Load what a finished trial trained on this data.
 
-    checkpoint: the folder that it wrote. threads: that it had; the frozen blocks of an int8 model
-    are calibrated again, and sums should be rounded as they were. Raises UserError where the
-    checkpoint is damaged, or of a trial that is not finished.
+    checkpoint: the folder that it wrote. threads: that it had, since sums should be rounded as they
+    were. Raises UserError where the checkpoint is damaged, or of a trial that is not finished.
     """
     state = _read_finished(recipe, checkpoint)
     accuracy = EpochMetrics(**state["history"][-1]).accuracy
     use_threads(threads)
     model = _float_model(recipe, data, state)
-    if recipe.qat:
-        phase = Int8Phase(model, recipe, data, torch.device("cpu"), state["int8"])
-        model, made = phase.finished_model(), _onnx(state)
-        return Trained(recipe=recipe, model=model, accuracy=accuracy, onnx=made)
-    return Trained(recipe=recipe, model=model.eval(), accuracy=accuracy)
-
-
-def load_logits(
-    recipe: Recipe, data: ImageData, checkpoint: Path, *, threads: int | None = None
-) -> Logits:
-    """What a finished trial's model answers, run as it was when its accuracy was measured.
-
-    Float models in torch, on the CPU and in float32; int8 models in ONNX Runtime. Arguments and
-    errors are those of `load_trained`.
-    """
-    state = _read_finished(recipe, checkpoint)
-    use_threads(threads)
     if not recipe.qat:
-        return logits_of(_float_model(recipe, data, state).eval())
+        model.eval()
+        return Trained(
+            recipe=recipe, accuracy=accuracy, logits=logits_of(model), torch_model=lambda: model
+        )
     # Brings ONNX Runtime, for which float models need not wait.
     from trainables.exported import open_session, run_session
 
-    session = open_session(_onnx(state), threads=torch.get_num_threads())
-    return lambda pixels_NHWC: run_session(
-        session, normalize(to_batch(pixels_NHWC, _CPU)).contiguous().numpy()
+    made = bytes(state["int8"]["onnx"].numpy())
+    session = open_session(made, threads=torch.get_num_threads())
+    return Trained(
+        recipe=recipe,
+        accuracy=accuracy,
+        logits=lambda pixels_NHWC: run_session(
+            session, normalize(to_batch(pixels_NHWC, _CPU)).contiguous().numpy()
+        ),
+        torch_model=lambda: Int8Phase(model, recipe, data, _CPU, state["int8"]).finished_model(),
+        onnx=made,
     )
 
 
@@ -98,10 +93,6 @@ def _float_model(recipe: Recipe, data: ImageData, state: dict[str, Any]) -> nn.M
     model.load_state_dict(state["model"])
     freeze(model, recipe.unfrozen)
     return model
-
-
-def _onnx(state: dict[str, Any]) -> bytes:
-    return bytes(state["int8"]["onnx"].numpy())
 
 
 def _read_finished(recipe: Recipe, checkpoint: Path) -> dict[str, Any]:
