@@ -52,12 +52,11 @@ def confirmation_sentences(confirmation: Confirmation) -> list[str]:
     for candidate, share in zip(confirmation.candidates, confirmation.front_shares, strict=True):
         by_verdict[verdict(share)].append(str(candidate.trial))
     told = [f"{_SAID[word]}: {', '.join(trials)}" for word, trials in by_verdict.items() if trials]
-    images = f"{confirmation.num_images:,} test images"
     return [
         f"truly non-dominated: {'; '.join(told)}",
-        "the search's validation accuracy is above that of fresh seeds, which is luck of the seed,"
-        f" by {_write_bias(confirmation.luck)}, and above that on {images}, which is all that it"
-        f" promised too much, by {_write_bias(confirmation.promised_too_much)}",
+        "selection bias, the search's validation accuracy minus that of fresh seeds, which is luck"
+        f" of the seed: {_write_bias(confirmation.luck)}; minus that on the test split, which is"
+        f" all that it promised too much: {_write_bias(confirmation.promised_too_much)}",
         *(_missing(candidate) for candidate in confirmation.candidates if candidate.failures),
         *(_missing(candidate) for candidate in confirmation.failed),
     ]
@@ -74,7 +73,8 @@ def _write_accuracy(accuracy: Interval) -> str:
 
 
 def _write_bias(bias: Interval) -> str:
-    return f"{100 * bias.mean:.1f} points (95 %: {100 * bias.low:.1f} to {100 * bias.high:.1f})"
+    low, high = f"{100 * bias.low:+.1f}", f"{100 * bias.high:+.1f}"
+    return f"{100 * bias.mean:+.1f} points (95 %: {low} to {high})"
 
 
 def _missing(candidate: Candidate) -> str:

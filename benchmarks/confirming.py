@@ -7,8 +7,8 @@
 baseline CNN and MobileNetV2 from ImageNet weights, 2 to 4 epochs), then `flopwise confirm --top 4
 --seeds 3`: the selection bias, measured. Says so and ends where photographs or weights are absent.
 
-`ladder`: the first steps of the shipped ladder on generated images (24 classes, 64 px): baseline
-CNN, batch size 16 to 64, batch norm, learning rate 1e-3 to 1e-4, 8 epochs, 3 seeds.
+`ladder`: the first steps of the shipped ladder on generated images (24 classes, 48 px): baseline
+CNN, batch size 16 to 64, batch norm, learning rate 1e-3 to 1e-4, 6 epochs, 3 seeds.
 
 Everything goes through the `flopwise` command, into OUT (default: a new temporary folder); with the
 same OUT, what is there already is not done again.
@@ -44,7 +44,7 @@ LADDER_STUDY = """\
 name: ladder
 data: {path: data}
 budget: {trials: 1}
-space: {input_size: 64, batch_size: 64, batch_norm: true, learning_rate: 1.0e-4, epochs: 8}
+space: {input_size: 48, batch_size: 64, batch_norm: true, learning_rate: 1.0e-4, epochs: 6}
 """
 
 
@@ -61,7 +61,7 @@ def main() -> None:
         search(out, ["data", "prepare", ANIMALS, out / "data", "--size", "96"], ANIMALS_STUDY)
         flopwise("confirm", out / "runs" / "animals25", "--top", "4", "--seeds", "3")
     else:
-        demo = ["data", "demo", out / "data", "--classes", "24", "--size", "64"]
+        demo = ["data", "demo", out / "data", "--classes", "24", "--size", "48"]
         search(out, demo, LADDER_STUDY)
         flopwise("ablate", out / "runs" / "ladder", "--trial", "0", "--against", "ladder")
 
