@@ -35,7 +35,12 @@ def free_port() -> int:
 
 
 def serve(run: Path, port: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "search.cli", "dashboard", str(run), "--port", str(port)]
+    # A shell has processes in the background ignore Ctrl-C, and so would these.
+    main = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        " from search.cli import main; main()"
+    )
+    command = [sys.executable, "-c", main, "dashboard", str(run), "--port", str(port)]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
     )
