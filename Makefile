@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test check format clean
+.PHONY: install demo test test-cluster check format clean
 
 install: $(INSTALLED)
 
@@ -29,6 +29,11 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest
+
+# Three hosts on this machine, each in namespaces of its own: Linux, root, iproute2, openssh-server, rsync.
+test-cluster: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cluster,dev]'
+	$(BIN)/python -m pytest -m cluster tests/cluster_lab
 
 check: install
 	$(BIN)/ruff check .

@@ -221,7 +221,8 @@ def parallel_figure(scales: list[Scale]) -> go.Figure:
             dimensions=[
                 {
                     "label": scale.title, "values": scale.places, "range": scale.ends,
-                    "tickvals": scale.tick_places, "ticktext": [shortened(label, 16) for label in scale.tick_labels],
+                    "tickvals": scale.tick_places,
+                    "ticktext": [shortened(label, 16) for label in scale.tick_labels],
                 }
                 for scale in scales
             ],

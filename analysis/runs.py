@@ -33,7 +33,7 @@ from spaces.yaml_files import read_yaml_mapping
 STUDY, TRIALS, EPOCHS = "study.yaml", "trials.parquet", "epochs.parquet"
 TRIAL_COLUMNS: tuple[str, ...] = (
     *("trial", "state", *RECIPE_FIELDS, *NUMBERS),
-    *("epochs_trained", "seconds", "search_seconds", "error", "checkpoint"),
+    *("epochs_trained", "seconds", "search_seconds", "error", "checkpoint", "ran_on"),
 )
 EPOCH_COLUMNS: tuple[str, ...] = (
     *("trial", "epoch", "train_loss", "train_accuracy", "val_loss"),
@@ -178,6 +178,8 @@ def _read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
             table[field.name] = field.default
     if "search_seconds" in columns and "search_seconds" not in table:
         table["search_seconds"] = np.nan  # not in the oldest runs
+    if "ran_on" in columns and "ran_on" not in table:  # nor did it say where it ran
+        table["ran_on"] = None
     missing = [name for name in columns if name not in table]
     if missing:
         raise UserError(f"{path}: lacks the columns {', '.join(missing)}")

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from search.commands import (
     ablating,
+    cluster,
     confirming,
     data,
     exported,
@@ -53,6 +54,8 @@ def _root(
 
 
 app.command("search")(searching.search)
+app.command("attach")(cluster.attach)
+app.command("nodes")(cluster.nodes)
 app.command("status")(results.status)
 app.command("front")(results.front)
 app.command("watch")(looking.watch)

@@ -33,9 +33,10 @@ from search.forecast import (
 from search.packing_probe import available_resources, decide_resources
 from search.preflight import check_study
 from search.probes import PROBE_SECONDS, Probed, run_probes
-from search.ray_session import workers_at_most
+from search.room import workers_at_most
 from search.study import AUTO, Study
-from trainables.images import ImageData, open_data
+from trainables.data_copy import open_near_data
+from trainables.images import ImageData
 from trainables.node_cache import free_bytes
 
 _NUM_COURSES = 100
@@ -72,7 +73,7 @@ def estimate_study(
     """
     tell("checking the study")
     started = time.monotonic()
-    data = open_data(study.data)
+    data = open_near_data(study.data, copy=study.copy_data)
     check_study(study, data)
     check_seconds = time.monotonic() - started
     resources = available_resources()

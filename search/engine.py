@@ -3,6 +3,7 @@
 import signal
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import optuna
-import ray
+from optuna.trial import TrialState
 from ray import tune
 from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial as RayTrial
@@ -21,8 +22,11 @@ from search.budget import BudgetMeter, Spent
 from search.early_stopping import build_early_stopping
 from search.latency_meter import LATENCY, LatencyMeter
 from search.ledger import Ledger
+from search.node_health import NodeHealth
+from search.node_report import tell_search
 from search.preflight import check_study
-from search.ray_session import ray_session, workers_at_most
+from search.ray_session import joins_a_cluster, ray_session
+from search.room import Room, open_room
 from search.run_folder import (
     TUNE_FOLDER,
     RunFolder,
@@ -45,12 +49,15 @@ from search.warm_start import (
 from spaces.errors import UserError
 from spaces.recipe import Recipe
 from trainables.cost import Cost, recipe_cost
-from trainables.images import ImageData, open_data
+from trainables.data_copy import open_near_data
+from trainables.images import ImageData
 from trainables.trial import Trial
 
 # How often the tables are replaced while trials run; a finished trial waits as long to be seen.
 _WRITE_PERIOD_SECONDS = 2.0
 _SHOW_PERIOD_SECONDS = 0.25
+# What Ray Tune is told; `search.room` says how many there are.
+_MOST_TRIALS_AT_ONCE = 100_000
 
 Ending = Spent | Literal["exhausted", "interrupted"]
 
@@ -88,27 +95,31 @@ def run_search(
 ) -> SearchResult:
     """Run a study to the end of its budget, or go on with it.
 
-    Uses the Ray that this process is connected to, or starts one of its own. Ctrl-C ends the
+    Uses the Ray that this process is connected to, joins the cluster of RAY_ADDRESS, or starts a
+    Ray of its own. Ctrl-C ends the
     search cleanly, what runs is left to `resume`. show: called a few times a second. tell: called
     with what is done before the search begins. trainable: what runs a trial. Raises UserError
     before anything is started where the study can't work.
     """
-    data = open_data(study.data)
+    data = open_near_data(study.data, copy=study.copy_data)
     check_run_folder(study, data, resume=resume)
     check_study(study, data)
     earlier = [] if resume else read_earlier_trials(study, data.digest)
     if resume:
         study = recorded_resources(study)
+    if study.resources == AUTO and joins_a_cluster():
+        raise UserError("resources: auto would probe the cluster's head; write what a trial takes")
     if study.resources == AUTO:
         # Probes bring SciPy's optimisers, for which no other search should wait.
         from search.packing_probe import decide_resources
 
         study = decide_resources(study, data, tell=tell)
     with ray_session(study.trial_resources):
-        num_workers = workers_at_most(
+        health = NodeHealth()
+        room = open_room(
             study.trial_resources,
-            ray.cluster_resources(),
             keep_a_core=LATENCY in study.cost_columns,
+            is_left_out=lambda node: node in health.left_out,
         )
         folder = (RunFolder.reopen if resume else RunFolder.create)(study, data)
         try:
@@ -116,7 +127,7 @@ def run_search(
                 ledger = _open_ledger(study, folder, data, earlier, resume=resume)
             except OSError as error:
                 raise UserError(f"can't write {folder.path}: {error.strerror}") from None
-            return _Session(study, folder, ledger, num_workers, show).run(trainable)
+            return _Session(study, folder, ledger, room, health, show).run(trainable)
         finally:
             folder.close()
 
@@ -129,13 +140,16 @@ class _Session:
         study: Study,
         folder: RunFolder,
         ledger: Ledger,
-        num_workers: int,
+        room: Room,
+        health: NodeHealth,
         show: Callable[[Progress], None],
     ) -> None:
         self._study = study
         self._folder = folder
         self._ledger = ledger
-        self._num_workers = num_workers
+        self._room = room
+        self._health = health
+        self._on_cluster = joins_a_cluster()
         self._show = show
         self._curves = CurveLogs(folder.path)
         self._stopper = SearchStopper()
@@ -156,12 +170,20 @@ class _Session:
         searcher = LedgerSearcher(
             self._ledger,
             may_begin=self._meter.allows_another,
+            most=lambda: self._room.most,
             config_of=self._config_of,
             stopper=self._stopper,
         )
+        recorder = Recorder(
+            self._ledger,
+            self._folder,
+            stopper=self._stopper,
+            health=self._health,
+            after_step=lambda: self._after_step(recorder),
+        )
         try:
             with _interruption(self._stopper):
-                self._tuner(trainable, searcher).fit()
+                self._tuner(trainable, searcher, recorder).fit()
         finally:
             if self._stopper.error is not None:
                 # Whatever Ray has to say follows from it, and nothing more is to be written.
@@ -175,18 +197,19 @@ class _Session:
             seconds=self._ledger.seconds_searched,
         )
 
-    def _tuner(self, trainable: type[Trial], searcher: LedgerSearcher) -> tune.Tuner:
+    def _tuner(
+        self, trainable: type[Trial], searcher: LedgerSearcher, recorder: Recorder
+    ) -> tune.Tuner:
         # Tune sets a variable for PyTorch Lightning, which is not here; for an environment of
         # their own, trials would get new processes beside those that were begun ahead.
         class_cache.DEFAULT_ENV_VARS.clear()
-        resources = self._study.trial_resources
         return tune.Tuner(
-            tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
+            trainable,
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 scheduler=LedgerScheduler(self._ledger, self._stopper),
                 num_samples=-1,  # the searcher says when the budget is used up
-                max_concurrent_trials=self._num_workers,
+                max_concurrent_trials=_MOST_TRIALS_AT_ONCE,  # and the searcher how many, by now
                 reuse_actors=True,
                 trial_name_creator=_trial_name,
                 trial_dirname_creator=_trial_name,
@@ -195,14 +218,7 @@ class _Session:
                 name=self._folder.new_session(),
                 storage_path=str(self._folder.path / TUNE_FOLDER),
                 stop=self._stopper,
-                callbacks=[
-                    Recorder(
-                        self._ledger,
-                        self._folder,
-                        stopper=self._stopper,
-                        after_step=self._after_step,
-                    )
-                ],
+                callbacks=[recorder],
                 # The trial says when to save, and the recorder removes old checkpoints: with
                 # num_to_keep, Ray would write all of its own state anew after every one.
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
@@ -216,23 +232,40 @@ class _Session:
         return {
             "recipe": record.recipe.to_dict(),
             "data": str(self._study.data),
+            "copy_data": self._study.copy_data,
             "device": resources.device,
             "threads": resources.cpus,
             "gpu_share": resources.gpus,
             "deepest_unfrozen": self._study.space.largest("unfrozen", record.recipe),
             "resume_from": [str(path) for path in self._folder.checkpoints(record.number)],
+            "avoid": self._avoided_by(record.number),
         }
 
-    def _after_step(self) -> None:
+    def _avoided_by(self, number: int) -> list[str]:
+        if not self._health.any_died:
+            return []
+        return sorted(self._health.avoided_by(number, [node.key for node in self._room.nodes]))
+
+    def _after_step(self, recorder: Recorder) -> None:
         now = time.monotonic()
         if now > self._next_write:
             self._write()
+            if self._on_cluster:
+                self._tell_cluster(recorder)
             ended = time.monotonic()
             # With many trials a write takes long: at most a tenth of the time goes into it.
             self._next_write = ended + max(_WRITE_PERIOD_SECONDS, 9 * (ended - now))
         if now - self._shown > _SHOW_PERIOD_SECONDS or self._stopper.requested:
             self._shown = now
             self._show(self._progress())
+
+    def _tell_cluster(self, recorder: Recorder) -> None:
+        """Leave what `flopwise nodes` shows of this search."""
+        running: dict[str, list[int]] = defaultdict(list)
+        for record in self._ledger.in_state(TrialState.RUNNING):
+            if record.number in recorder.node_of:
+                running[recorder.node_of[record.number]].append(record.number)
+        tell_search(self._study.name, running, sorted(self._health.left_out))
 
     def _write(self) -> None:
         self._folder.write_tables(self._ledger.records.values())
@@ -243,7 +276,7 @@ class _Session:
         return Progress(
             study=self._study,
             ledger=self._ledger,
-            num_workers=self._num_workers,
+            num_workers=max(1, self._room.workers),
             seconds=self._ledger.seconds_searched,
             stopping=self._stopper.requested,
         )

@@ -149,15 +149,19 @@ class Ledger:
         """Whether no trial is being trained or waits to go on."""
         return not self._running
 
-    def report(self, number: int, epochs: Iterable[EpochMetrics]) -> bool:
+    def report(
+        self, number: int, epochs: Iterable[EpochMetrics], *, ran_on: str | None = None
+    ) -> bool:
         """Take up epochs of a running trial; whether it goes on, if there is more for it to do.
 
         A trial that early stopping ends here is told as pruned at once. Epochs that are known
         already change nothing, so a trial that went on from a checkpoint reports all of its own.
+        ran_on: the machine.
         """
         record = self.records[number]
         if record.state != TrialState.RUNNING:
             return False
+        record.add_machine(ran_on)
         record.add_epochs(epochs)
         ended = record.recipe is not None and len(record.epochs) == record.recipe.epochs
         for rung in self._new_rungs(record):

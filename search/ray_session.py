@@ -1,16 +1,16 @@
-"""The Ray that trials run on: the one that this process is connected to, or one begun for them."""
+"""The Ray that trials run on: this process's own, a running cluster's, or one begun for them."""
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
+from ray.exceptions import AuthenticationError
 
 from search.study import Resources
 from spaces.errors import UserError
 
-_log = logging.getLogger("flopwise")
 _RAY_SETTINGS = {
     # Ray's own tables, loggers and snapshots: ours take their place, and they cost time a trial.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -32,7 +32,9 @@ _HEAVY_MODULES = "torch,torch._dynamo,torchvision,ray.tune"
 def ray_session(resources: Resources) -> Iterator[None]:
     """Have a Ray to run trials of these resources on; one that was begun here ends here.
 
-    Begun before torch is imported, its processes start meanwhile.
+    Where RAY_ADDRESS names a running cluster, as it does for jobs of one, that is joined. Begun
+    before torch is imported, its processes start meanwhile. Raises UserError where it can't be
+    joined.
     """
     settings = dict(_RAY_SETTINGS)
     # Ray starts a process for each core ahead of any work. Where trials will want about as many,
@@ -47,7 +49,9 @@ def ray_session(resources: Resources) -> Iterator[None]:
     tune_log.setLevel(logging.CRITICAL)
     begun_here = not ray.is_initialized()
     try:
-        if begun_here:
+        if begun_here and joins_a_cluster():
+            join_cluster()
+        elif begun_here:
             ray.init(
                 address="local",
                 include_dashboard=False,
@@ -63,30 +67,22 @@ def ray_session(resources: Resources) -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def workers_at_most(
-    resources: Resources, available: Mapping[str, float], *, keep_a_core: bool = False
-) -> int:
-    """How many trials run at once. Raises UserError where not even one fits.
+def joins_a_cluster() -> bool:
+    """Whether a running cluster is to be joined rather than a Ray begun for this process."""
+    return bool(os.environ.get("RAY_ADDRESS"))
 
-    keep_a_core: for the driver to measure on, where there is more than one trial's.
+
+def join_cluster() -> None:
+    """Connect to the Ray of RAY_ADDRESS, or to the one that runs on this machine.
+
+    Raises UserError where there is none, or it does not let us in.
     """
-    if available.get("GPU") and not resources.gpus:
-        _log.warning(
-            "this machine has %g GPU, and the study uses none: see resources.gpus", available["GPU"]
+    try:
+        ray.init(
+            address=os.environ.get("RAY_ADDRESS") or "auto",
+            log_to_driver=False,
+            logging_level=logging.ERROR,
         )
-    wanted = {"CPU": resources.cpus, "GPU": resources.gpus}
-    for kind, amount in wanted.items():
-        if amount > available.get(kind, 0):
-            raise UserError(
-                f"resources.{kind.lower()}s: a trial takes {amount:g}, and there are"
-                f" {available.get(kind, 0):g}"
-            )
-    by_cpus = max(1, int((available["CPU"] - keep_a_core) / wanted["CPU"]))
-    if not wanted["GPU"]:
-        return by_cpus
-    # A part of a GPU is a part of one and the same GPU.
-    if wanted["GPU"] < 1:
-        by_gpus = int(available["GPU"]) * int(1 / wanted["GPU"] + 1e-9)
-    else:
-        by_gpus = int(available["GPU"] / wanted["GPU"])
-    return min(by_cpus, by_gpus)
+    except (ConnectionError, ValueError, RuntimeError, AuthenticationError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"can't join the cluster's Ray: {reason}") from None

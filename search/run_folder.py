@@ -7,10 +7,10 @@ never sees half of one. The layout is public; other tools read it.
 import os
 import platform
 import shutil
-import subprocess
+import tomllib
 from collections.abc import Iterable
 from dataclasses import asdict, fields, replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from filelock import Timeout
 
 from search.driver_lock import driver_lock, is_searched
+from search.source_code import ROOT, git_commit
 from search.study import AUTO, Resources, Study
 from search.trial_record import TrialRecord
 from spaces.errors import UserError
@@ -201,6 +202,7 @@ def _trial_row(record: TrialRecord) -> dict[str, Any]:
         "search_seconds": record.search_seconds,
         "error": record.error,
         "checkpoint": record.checkpoint,
+        "ran_on": record.ran_on,
     }
 
 
@@ -214,7 +216,7 @@ def _trials_schema() -> pa.Schema:
     columns |= {name: pa.int64() if name == "params" else pa.float64() for name in COST_COLUMNS}
     columns |= {"epochs_trained": pa.int64()}
     columns |= {"seconds": pa.float64(), "search_seconds": pa.float64()}
-    columns |= {"error": pa.string(), "checkpoint": pa.string()}
+    columns |= {"error": pa.string(), "checkpoint": pa.string(), "ran_on": pa.string()}
     return pa.schema(columns.items())
 
 
@@ -244,8 +246,8 @@ def _provenance(study: Study, data: ImageData) -> dict[str, Any]:
     packages = ("flopwise", "torch", "torchvision", "ray", "optuna")
     return {
         "versions": {"python": platform.python_version()}
-        | {package: version(package) for package in packages},
-        "git_commit": _git_commit(),
+        | {package: _version(package) for package in packages},
+        "git_commit": git_commit(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "space_name": study.space.name,
         "space_hash": study.space.digest,
@@ -258,18 +260,10 @@ def _provenance(study: Study, data: ImageData) -> dict[str, Any]:
     }
 
 
-def _git_commit() -> str | None:
-    """The commit of this checkout, with -dirty where files differ from it; None outside of git."""
-    command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+def _version(package: str) -> str:
+    """An installed package's; flopwise's own, which need not be, as its code says."""
     try:
-        result = subprocess.run(  # noqa: S603
-            command,
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return result.stdout.strip() or None
+        return version(package)
+    except PackageNotFoundError:
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        return project["version"]

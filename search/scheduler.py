@@ -10,7 +10,7 @@ from search.ledger import Ledger
 from search.searcher import trial_number
 from search.stopping import SearchStopper, unless_broken_off
 from trainables.training import EpochMetrics
-from trainables.trial import EPOCHS, FAILURE
+from trainables.trial import EPOCHS, FAILURE, RAN_ON
 
 
 class LedgerScheduler(FIFOScheduler):
@@ -27,12 +27,13 @@ class LedgerScheduler(FIFOScheduler):
         """Not called for a trial's last result: that one is the recorder's."""
         if result[FAILURE] is not None:
             return TrialScheduler.CONTINUE
-        stops = self._stops(trial_number(trial), result[EPOCHS])
+        stops = self._stops(trial_number(trial), result[EPOCHS], result[RAN_ON])
         return TrialScheduler.STOP if stops else TrialScheduler.CONTINUE
 
     @unless_broken_off
-    def _stops(self, number: int, epochs: list[dict[str, Any]]) -> bool:
-        return not self._ledger.report(number, [EpochMetrics(**metrics) for metrics in epochs])
+    def _stops(self, number: int, epochs: list[dict[str, Any]], ran_on: str) -> bool:
+        reported = [EpochMetrics(**metrics) for metrics in epochs]
+        return not self._ledger.report(number, reported, ran_on=ran_on)
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Ray pickles the whole tuner to restore it, and we begin a new one instead."""

@@ -5,6 +5,7 @@ OptunaSearch is not used: it loses failed trials and tells stopped ones as finis
 """
 
 import errno
+import logging
 import os
 import shutil
 from collections.abc import Callable
@@ -16,15 +17,21 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial as RayTrial
 from ray.tune.search import Searcher
 
+from search.deaths import error_text, is_broken_device, is_death, is_loss, node_of, reason
 from search.ledger import Ledger, SpaceExhaustedError
+from search.node_health import NodeHealth
+from search.nodes import alive_nodes
 from search.run_folder import RunFolder
 from search.stopping import SearchStopper, unless_broken_off
 from search.trial_record import TrialRecord
 from trainables.training import EpochMetrics
-from trainables.trial import EPOCHS, FAILURE
+from trainables.trial import EPOCHS, FAILURE, NODE, RAN_ON
 
+_log = logging.getLogger("flopwise")
 # So many deaths of a trial's process without an epoch in between: it is the recipe that kills it.
 MAX_DEATHS = 3
+# So many machines lost under a trial: spot machines go as they like, but not as often as this.
+MAX_LOSSES = 10
 _NUMBER = "number"
 
 
@@ -41,11 +48,14 @@ class LedgerSearcher(Searcher):
         ledger: Ledger,
         *,
         may_begin: Callable[[], bool],
+        most: Callable[[], int],
         config_of: Callable[[TrialRecord], dict[str, Any]],
         stopper: SearchStopper,
     ) -> None:
-        """config_of: what the trainable needs of a trial besides its number."""
+        """most: trials at once, now. config_of: what a trial's process needs besides its number."""
         super().__init__()
+        self._most = most
+        self._live: set[str] = set()
         self._ledger = ledger
         self._may_begin = may_begin
         self._config_of = config_of
@@ -56,6 +66,8 @@ class LedgerSearcher(Searcher):
     @unless_broken_off
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The config of the next trial; None: not now; FINISHED: never again."""
+        if len(self._live) >= self._most():
+            return None
         record = None
         try:
             record = self._ledger.ask(may_begin=lambda: not self._over and self._may_begin())
@@ -65,12 +77,14 @@ class LedgerSearcher(Searcher):
             # No new trial begins any more, but one whose process dies may still come back.
             self._over = True
             return Searcher.FINISHED if self._ledger.is_idle else None
+        self._live.add(trial_id)
         return {_NUMBER: record.number, **self._config_of(record)}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         """The recorder tells the ledger: Ray gives the reason of an error to callbacks alone."""
+        self._live.discard(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: Optuna's storage holds it all, and Ray's snapshot would lag behind."""
@@ -92,9 +106,13 @@ class Recorder(Callback):
         folder: RunFolder,
         *,
         stopper: SearchStopper,
+        health: NodeHealth,
         after_step: Callable[[], None],
     ) -> None:
         """after_step: called often, also when nothing happened; it decides what to do when."""
+        self._health = health
+        self.node_of: dict[int, str] = {}
+        """Ray's id of the node where each trial last ended an epoch."""
         self._ledger = ledger
         self._folder = folder
         self._after_step = after_step
@@ -102,6 +120,7 @@ class Recorder(Callback):
         self._failures: dict[int, str] = {}
         # Of each trial's process, since its last new epoch.
         self._deaths: dict[int, int] = {}
+        self._losses: dict[int, int] = {}
         self._num_epochs: dict[int, int] = {}
         self._checkpoints: dict[int, str] = {}
 
@@ -116,11 +135,14 @@ class Recorder(Callback):
     ) -> None:
         number = trial_number(trial)
         # The scheduler has seen all results but a trial's last one.
-        self._ledger.report(number, [EpochMetrics(**metrics) for metrics in result[EPOCHS]])
+        epochs = [EpochMetrics(**metrics) for metrics in result[EPOCHS]]
+        self._ledger.report(number, epochs, ran_on=result[RAN_ON])
         num_epochs = len(self._ledger.records[number].epochs)
         if num_epochs > self._num_epochs.get(number, 0):
             self._num_epochs[number] = num_epochs
-            self._deaths[number] = 0
+            self._deaths[number] = self._losses[number] = 0
+            self._health.worked(result[NODE])
+            self.node_of[number] = result[NODE]
         if result[FAILURE] is not None:
             self._failures[number] = result[FAILURE]
 
@@ -163,22 +185,36 @@ class Recorder(Callback):
         """Have a trial whose process died begin again, unless that happens over and over."""
         number = trial_number(trial)
         record = self._ledger.records[number]
-        text = _error_text(trial)
+        text = error_text(trial)
         self._stopper.check_ray()
         if os.strerror(errno.ENOSPC) in text:
             self._stopper.break_off(f"can't write {self._folder.path}: {os.strerror(errno.ENOSPC)}")
         if self._stopper.error is not None:
             return
-        self._deaths[number] = self._deaths.get(number, 0) + 1
+        # Not by Ray's own recovery: that fails a trial whose warm process died between two.
+        goes_on = self._goes_on(number, text)
         if record.state == TrialState.PRUNED:
             pass  # told when the scheduler stopped it
-        elif _is_death(text) and self._deaths[number] < MAX_DEATHS:
-            # Not by Ray's own recovery: that fails a trial whose warm process died between two.
+        elif goes_on:
             self._ledger.put_back(number)
             return
         else:
-            self._ledger.fail(number, _reason(text))
+            self._ledger.fail(number, reason(text))
         self._folder.keep_checkpoint(record)
+
+    def _goes_on(self, number: int, text: str) -> bool:
+        """Whether a trial whose process ended so begins again, on another node if there is one."""
+        if is_loss(text):
+            self._losses[number] = self._losses.get(number, 0) + 1
+            return self._losses[number] < MAX_LOSSES
+        elsewhere = is_broken_device(text) and len(alive_nodes()) > 1
+        if not is_death(text) and not elsewhere:
+            return False
+        self._deaths[number] = self._deaths.get(number, 0) + 1
+        node = node_of(text)
+        if node is not None and self._health.died(node, number):
+            _log.warning("%s is left out: its trials keep dying, others' go on", _address_of(node))
+        return self._deaths[number] < MAX_DEATHS
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing, as in LedgerSearcher."""
@@ -190,28 +226,5 @@ class Recorder(Callback):
         self._after_step()
 
 
-def _error_text(trial: RayTrial) -> str:
-    """What Ray wrote down about the end of a trial's process.
-
-    Its text, not its pickle: that is beside it for `Trial.get_pickled_error`, which looks for it in
-    the run folder before it is there.
-    """
-    return Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else ""
-
-
-def _is_death(text: str) -> bool:
-    """Whether the process was ended from outside, and not by an error in it or at its start."""
-    died = "ActorDiedError" in text or "actor died" in text
-    return "low on memory" in text or (died and "creation task" not in text)
-
-
-def _reason(text: str) -> str:
-    """One line of it."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if not lines:
-        return "Ray gave no reason"
-    if "low on memory" in text:
-        return "out of memory: Ray ended the trial's process before the machine ran out"
-    if _is_death(text):
-        return "the trial's process died: killed from outside, or by the system for its memory"
-    return lines[-1]
+def _address_of(key: str) -> str:
+    return next((node.address for node in alive_nodes() if node.key == key), key)

@@ -28,7 +28,7 @@ from spaces.narrowing import narrow
 from spaces.recipe import Recipe, describe_mistakes, read_recipe
 from spaces.space import SearchSpace
 from spaces.space_file import load_space, parse_space
-from spaces.yaml_files import did_you_mean, path_from, read_yaml_mapping, shorten
+from spaces.yaml_files import did_you_mean, is_address, path_from, read_yaml_mapping, shorten
 
 DEFAULT_TRIALS = 64
 AUTO = "auto"
@@ -37,9 +37,11 @@ _CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
 class DataSettings:
-    """Where the prepared data lies."""
+    """Where the prepared data lies: a folder, or an address such as s3://bucket/animals."""
 
     path: str
+    copy: bool = False
+    """Copy a folder once to each machine; from an address that is always done."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
@@ -183,8 +185,10 @@ class _StudyFile:
     @field_validator("storage")
     @classmethod
     def _is_a_folder(cls, storage: str) -> str:
-        if "://" in storage:
-            raise ValueError(f"{storage}: addresses are not built yet; name a folder")
+        if is_address(storage):
+            raise ValueError(
+                f"{storage}: runs are written to a folder; on a cluster, one that all nodes share"
+            )
         return storage
 
     @field_validator("objectives")
@@ -213,7 +217,9 @@ class Study:
     """One search, decided: every path absolute, the space read and narrowed."""
 
     name: str
-    data: Path
+    data: Path | str
+    """A folder; an address where it is one."""
+    copy_data: bool
     space: SearchSpace
     objectives: dict[str, Direction]
     sampler: SamplerSettings
@@ -264,7 +270,7 @@ class Study:
         """The study as plain data: what study.yaml in the run folder begins with."""
         return {
             "name": self.name,
-            "data": {"path": str(self.data)},
+            "data": {"path": str(self.data), **({"copy": True} if self.copy_data else {})},
             "space": self.space.to_dict(),
             "objectives": dict(self.objectives),
             "sampler": asdict(self.sampler),
@@ -360,7 +366,8 @@ def _resolve(file: _StudyFile, path: Path, overrides: dict[str, Any]) -> Study:
         space = narrow(space, overrides["fixes"])
     return Study(
         name=file.name,
-        data=path_from(file.data.path, folder),
+        data=file.data.path if is_address(file.data.path) else path_from(file.data.path, folder),
+        copy_data=file.data.copy,
         space=space,
         objectives=dict(file.objectives),
         sampler=file.sampler,

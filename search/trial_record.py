@@ -35,6 +35,8 @@ class TrialRecord:
     """The trial of the same recipe whose result this one took over; below 0: an earlier run's."""
     search_seconds: float | None = None
     """Wall time of the search, over all of its sessions, when it was told."""
+    ran_on: str | None = None
+    """The machines whose time its seconds are, with what trained there."""
     rungs: dict[int, float] = field(default_factory=dict)
     """Accuracy at the rungs past which it went on: kept in the storage while it runs."""
 
@@ -65,6 +67,12 @@ class TrialRecord:
         known.update({metrics.epoch: metrics for metrics in epochs})
         self.epochs = [known[epoch] for epoch in sorted(known)]
 
+    def add_machine(self, ran_on: str | None) -> None:
+        """Take up where the trial runs now; one that moved has been on several."""
+        known = self.ran_on.split(", then ") if self.ran_on else []
+        if ran_on and ran_on not in known:
+            self.ran_on = ", then ".join([*known, ran_on])
+
     def outcome(self, state: TrialState) -> dict[str, Any]:
         """What is stored before the trial is told as having come to this state."""
         return {
@@ -74,6 +82,7 @@ class TrialRecord:
             "checkpoint": self.checkpoint,
             "reused": self.reused,
             "search_seconds": self.search_seconds,
+            "ran_on": self.ran_on,
             "epochs": [asdict(metrics) for metrics in self.epochs],
         }
 
@@ -99,5 +108,6 @@ def read_record(frozen: optuna.trial.FrozenTrial) -> tuple[TrialRecord, TrialSta
     record.checkpoint = outcome["checkpoint"]
     record.reused = outcome["reused"]
     record.search_seconds = outcome.get("search_seconds")  # not in the oldest storages
+    record.ran_on = outcome.get("ran_on")  # not in storages of before
     record.add_epochs(EpochMetrics(**metrics) for metrics in outcome["epochs"])
     return record, TrialState[outcome["state"]]

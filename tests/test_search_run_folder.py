@@ -48,6 +48,7 @@ TRIALS = {
     **{"accuracy": "double", "gmacs": "double", "gflops": "double", "effective_gflops": "double"},
     **{"gbops": "double", "params": "int64", "size_mb": "double", "latency_ms": "double"},
     **{"epochs_trained": "int64", "seconds": "double", "error": "string", "checkpoint": "string"},
+    "ran_on": "string",
 }
 EPOCHS = {
     **{"trial": "int64", "epoch": "int64", "train_loss": "double", "train_accuracy": "double"},

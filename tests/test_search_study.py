@@ -132,7 +132,8 @@ def test_every_mistake_is_told_at_once_with_its_path(tmp_path: Path):
             "budget.hours: 0 should be greater than 0",
             "budget.trails: unknown; did you mean trials?",
             "resources.cpus: 0.5 should be a valid integer",
-            "storage: s3://bucket/runs: addresses are not built yet; name a folder",
+            "storage: s3://bucket/runs: runs are written to a folder; on a cluster, one that all"
+            " nodes share",
             "seed: -1 should be greater than or equal to 0",
             "enqueue: 'ladder' should be a valid array",
         ]

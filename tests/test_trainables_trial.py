@@ -17,11 +17,13 @@ def config(data: ImageData, resume_from: list[Path] | None = None, **recipe: Any
     return {
         "recipe": recipe_from({**RECIPE, **recipe}).to_dict(),
         "data": str(data.path),
+        "copy_data": False,
         "device": "cpu",
         "threads": 1,
         "gpu_share": 0,
         "deepest_unfrozen": None,
         "resume_from": [str(path) for path in resume_from or []],
+        "avoid": [],
     }
 
 

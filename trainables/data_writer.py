@@ -1,6 +1,5 @@
 """Writing prepared data: an image at a time, and a folder that appears whole or not at all."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -15,11 +14,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from spaces.errors import UserError
+from trainables.data_digest import DIGEST_BYTES, data_digest, image_digest
 from trainables.images import ABOUT, FORMAT_VERSION, PARTIAL, PIXELS, ROWS
 from trainables.pixels import PixelWriter, UInt8Array
 from trainables.splits import split_rows
-
-DIGEST_BYTES = 16
 
 
 def check_free(out: Path) -> None:
@@ -72,9 +70,7 @@ class DataWriter:
         """Add one (size, size, 3) image of class `label`; source says where it came from."""
         self._pixels.append(image)
         self._labels.append(label)
-        self._digests += hashlib.blake2b(
-            np.ascontiguousarray(image).data, digest_size=DIGEST_BYTES
-        ).digest()
+        self._digests += image_digest(image)
         self._sources.append(source)
 
     def __enter__(self) -> Self:
@@ -112,7 +108,7 @@ class DataWriter:
             "size": self._size,
             "classes": list(classes),
             "synthetic": synthetic,
-            "digest": self._digest(labels, splits, classes),
+            "digest": data_digest(self._size, classes, self._digests, labels, splits),
             "split": {"validation": validation, "test": test, "seed": seed},
             "notes": [*notes, *_equal_content_notes(labels, digests)],
         }
@@ -139,18 +135,6 @@ class DataWriter:
                 sink.write_table(table)
             file.flush()
             os.fsync(file.fileno())
-
-    def _digest(
-        self,
-        labels: npt.NDArray[np.int64],
-        splits: npt.NDArray[np.uint8],
-        classes: Sequence[str],
-    ) -> str:
-        whole = hashlib.sha256(json.dumps([self._size, list(classes)]).encode())
-        whole.update(self._digests)
-        whole.update(labels.astype("<i8").tobytes())
-        whole.update(splits.tobytes())
-        return whole.hexdigest()[:32]
 
 
 def _equal_content_notes(

@@ -5,6 +5,8 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
+from trainables.machine import cpu_name
+
 # Of the GPU memory that is free, so much may be taken by inputs that are kept there.
 _SHARE_FOR_INPUTS = 0.4
 # What a process takes of a GPU beside torch's tensors: the CUDA context and its kernels.
@@ -21,6 +23,16 @@ def precision(device: torch.device) -> str:
     if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
         return "bf16"
     return "fp32"
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU's name, or the CPU's."""
+    if device.type != "cuda":
+        return cpu_name()
+    try:
+        return torch.cuda.get_device_name(device)
+    except (RuntimeError, AssertionError):  # without a driver, of which trials tell
+        return "no GPU found"
 
 
 def autocast(device: torch.device) -> AbstractContextManager[object]:

@@ -1,6 +1,5 @@
 """How long one image takes: ONNX Runtime, one image at a time, one thread of this machine."""
 
-import platform
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ import numpy as np
 import onnxruntime
 
 from trainables.exported import open_exported
+from trainables.machine import cpu_name
 
 # Runs before the clock starts: the first ones allocate.
 _WARM_RUNS = 10
@@ -57,14 +57,4 @@ def measure_latency(file: Path) -> Latency:
 
 def machine_name() -> str:
     """The CPU as the system names it, and the runtime that is timed."""
-    return f"{_cpu_name()}, ONNX Runtime {onnxruntime.__version__}"
-
-
-def _cpu_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+    return f"{cpu_name()}, ONNX Runtime {onnxruntime.__version__}"

@@ -10,42 +10,57 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import ray
 import torch
 from ray import tune
 from ray.tune.result import DONE, SHOULD_CHECKPOINT
 
 from spaces.recipe import recipe_from
+from trainables.data_copy import open_near_data
 from trainables.failures import describe_failure
-from trainables.gpus import limit_gpu_memory
+from trainables.gpus import device_name, limit_gpu_memory
 from trainables.host_memory import give_back_memory, keep_freed_memory
-from trainables.images import ImageData, open_data
+from trainables.images import ImageData
 from trainables.trained import CHECKPOINT_FILE
 from trainables.training import Training
 
 # The driver reads these keys of a result.
 EPOCHS = "epochs"
 FAILURE = "failure"
+NODE = "node"
+RAN_ON = "ran_on"
 # A trial saves itself after its last epoch, and meanwhile as often as that takes a twentieth of its
 # time, but not more often than this: what an interruption loses is as little as it may cost.
 _MIN_CHECKPOINT_PERIOD_SECONDS = 2.0
 _MAX_CHECKPOINT_SHARE = 0.05
 _PR_SET_PDEATHSIG = 1  # prctl(2)
+_NODE_LABEL = "ray.io/node-id"  # Ray gives every node this one
 
 
 class Trial(tune.Trainable):
     """Runs one epoch a step.
 
-    Its config: recipe, data, device, threads, gpu_share (0 to 1, or whole GPUs), deepest_unfrozen
-    (see Training), resume_from.
+    Its config: recipe, data, copy_data (see open_near_data), device, threads, gpu_share (0 to 1, or
+    whole GPUs), deepest_unfrozen (see Training), resume_from, and avoid: Ray's ids of nodes.
 
     A recipe that fails ends its trial with the reason in the result, so that the actor stays warm
     for the next; only an error that leaves the GPU unusable takes the actor down with it.
     """
 
+    @classmethod
+    def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        """What Ray gives the trial, and where it does not put it."""
+        bundle = {"CPU": config["threads"], "GPU": config["gpu_share"]}
+        if not config["avoid"]:
+            return tune.PlacementGroupFactory([bundle])
+        elsewhere = {_NODE_LABEL: f"!in({','.join(config['avoid'])})"}
+        return tune.PlacementGroupFactory([bundle], bundle_label_selector=[elsewhere])
+
     def setup(self, config: dict[str, Any]) -> None:
         _end_with_the_parent()
         keep_freed_memory()
         self._data: ImageData | None = None
+        self._data_from = ""
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -62,6 +77,7 @@ class Trial(tune.Trainable):
         self._saved = time.monotonic()
         self._save_seconds = 0.0
         torch.set_num_threads(config["threads"])
+        self._device = torch.device(config["device"])
 
     def step(self) -> dict[str, Any]:
         try:
@@ -70,25 +86,33 @@ class Trial(tune.Trainable):
             if _breaks_the_process(error):
                 raise
             self._training = None
-            return {EPOCHS: [], FAILURE: describe_failure(error), DONE: True}
+            return {EPOCHS: [], FAILURE: describe_failure(error), DONE: True, **self._where()}
         done = self._training is not None and self._training.done
         period = max(_MIN_CHECKPOINT_PERIOD_SECONDS, self._save_seconds / _MAX_CHECKPOINT_SHARE)
         due = time.monotonic() - self._saved > period
-        return {EPOCHS: epochs, FAILURE: None, DONE: done, SHOULD_CHECKPOINT: done or due}
+        result = {EPOCHS: epochs, FAILURE: None, DONE: done, SHOULD_CHECKPOINT: done or due}
+        return result | self._where()
+
+    def _where(self) -> dict[str, str]:
+        """Ray's id of this node, and what it is called in the run folder."""
+        if not ray.is_initialized():
+            return {NODE: "", RAN_ON: ""}
+        machine = f"{ray.util.get_node_ip_address()} ({device_name(self._device)})"
+        return {NODE: ray.get_runtime_context().get_node_id(), RAN_ON: machine}
 
     def _run_epoch(self) -> list[dict[str, Any]]:
         """Run the next epoch; returns every epoch that the driver may not know of yet."""
         if self._training is not None:
             return [asdict(self._training.run_epoch())]
         config = self._config
-        if self._data is None or str(self._data.path) != config["data"]:
-            self._data = open_data(Path(config["data"]))
-        device = torch.device(config["device"])
-        limit_gpu_memory(config["gpu_share"], device)
+        if self._data is None or self._data_from != config["data"]:
+            self._data = open_near_data(config["data"], copy=config["copy_data"])
+            self._data_from = config["data"]
+        limit_gpu_memory(config["gpu_share"], self._device)
         training = Training(
             recipe_from(config["recipe"]),
             self._data,
-            device=device,
+            device=self._device,
             deepest_unfrozen=config["deepest_unfrozen"],
         )
         for folder in config["resume_from"]:

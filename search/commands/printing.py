@@ -17,15 +17,21 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else 120, highlight=False)
 
 
-def near(path: Path) -> str:
-    """A path as short as it can be typed from here."""
+def near(path: Path | str) -> str:
+    """A path as short as it can be typed from here; an address as it is."""
+    if isinstance(path, str):
+        return path
     path = path.absolute()
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def program() -> str:
     """How this program is called from here: by its name where the shell would find it."""
-    return "flopwise" if shutil.which("flopwise") else near(Path(sys.argv[0]))
+    if shutil.which("flopwise"):
+        return "flopwise"
+    called = Path(sys.argv[0])
+    # Where the code was sent to and not installed, as on the head of a cluster.
+    return "python -m search.cli" if called.name == "cli.py" else near(called)
 
 
 def print_json(content: Any) -> None:

@@ -7,14 +7,18 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
+from search.commands.cluster import Cluster, on_head
 from search.commands.printing import console, near, print_json, program
 
 RunFolder = Annotated[Path, typer.Argument(help="A run folder: <storage>/<study name>.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 
-def status(run: RunFolder, as_json: AsJson = False) -> None:
+def status(run: RunFolder, cluster: Cluster = None, as_json: AsJson = False) -> None:
     """Say how far a search has come."""
+    if cluster is not None:
+        on_head(cluster, ["status", str(run), *(["--json"] if as_json else [])])
+        return
     from analysis.runs import read_run
     from analysis.status import run_status, status_table
     from search.driver_lock import is_searched

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 from rich.console import Console
 
+from search.commands.cluster import Cluster
 from search.commands.printing import console, near, program
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def search(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only estimate what it takes, from short probes.")
     ] = False,
+    cluster: Cluster = None,
 ) -> None:
     """Search for the front of a study: accuracy against compute.
 
@@ -49,7 +51,12 @@ def search(
     if dry_run:
         _tell_estimate(console(), loaded)
         return
-    open_data(loaded.data)  # a wrong path need not wait for what follows
+    if cluster is not None:
+        words = _options(trials=trials, hours=hours, fix=fix, seed=seed, resume=resume)
+        _search_on(cluster, study, loaded, words)
+        return
+    if isinstance(loaded.data, Path):
+        open_data(loaded.data)  # a wrong path need not wait for what follows
     screen = console()
     of = f" ({loaded.space.name})" if loaded.space.name != loaded.name else ""
     screen.print(
@@ -78,6 +85,31 @@ def search(
         _tell_end(screen, study, result)
 
 
+def _options(*, fix: list[str] | None, resume: bool, **values: float | None) -> list[str]:
+    """Options as they were written, for the same command elsewhere."""
+    words = [f"--{name}={value}" for name, value in values.items() if value is not None]
+    return [*words, *(f"--fix={line}" for line in fix or []), *(["--resume"] if resume else [])]
+
+
+def _search_on(cluster: Path, file: Path, study: "Study", words: list[str]) -> None:
+    from search.head import Head
+    from search.submission import portable_study
+
+    content, path = portable_study(file), f"studies/{study.name}.yaml"
+    head = Head(cluster)
+    head.send_code({path: content})
+    head.ask("search.jobs", [path, *words])
+    flopwise, on = program(), f"--cluster {shlex.quote(str(cluster))}"
+    console().print(
+        f"{study.name}: searched on the cluster from now on, also without this machine; next:\n"
+        f"  {flopwise} attach {study.name} {on}\n"
+        f"  {flopwise} status {study.folder} {on}\n"
+        f"  {flopwise} nodes {on}",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
 def _tell_estimate(screen: Console, study: "Study") -> None:
     from search.dry_run import estimate_study
     from search.estimate import estimate_table
@@ -101,6 +133,10 @@ def _tell_resume(screen: Console, study: Path, how: str) -> NoReturn:
 
 
 def _resume_command(study: Path) -> str:
+    from search.ray_session import joins_a_cluster
+
+    if joins_a_cluster():
+        return "flopwise search STUDY --cluster CLUSTER --resume"
     return f"{program()} search {shlex.quote(str(study))} --resume"
 
 

@@ -1,0 +1,63 @@
+"""What Ray writes down about the end of a trial's process, and what it means."""
+
+import re
+from pathlib import Path
+
+from ray.tune.experiment import Trial as RayTrial
+
+_ACTOR = re.compile(r"(?:actor_id[:=]\s*|The actor )([0-9a-f]{32})\b")
+# Ray's words where a machine is gone, or can't be reached: the process there may have been well.
+_LOST = ("is unavailable", "ActorUnavailableError", "node has died", "node has been terminated")
+# A CUDA error after which a process can't go on: a bad GPU, or a bad recipe.
+_BROKEN_DEVICE = "AcceleratorError"
+
+
+def error_text(trial: RayTrial) -> str:
+    """What Ray wrote down about the end of a trial's process.
+
+    Its text, not its pickle: that is beside it for `Trial.get_pickled_error`, which looks for it in
+    the run folder before it is there.
+    """
+    return Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else ""
+
+
+def is_loss(text: str) -> bool:
+    """Whether the machine went, with whatever ran on it."""
+    return any(words in text for words in _LOST)
+
+
+def is_death(text: str) -> bool:
+    """Whether the process was ended from outside, and not by an error in it or at its start."""
+    died = "ActorDiedError" in text or "actor died" in text
+    return "low on memory" in text or (died and "creation task" not in text)
+
+
+def is_broken_device(text: str) -> bool:
+    """Whether the GPU failed under the process."""
+    return _BROKEN_DEVICE in text
+
+
+def node_of(text: str) -> str | None:
+    """Ray's id of the node on which the process was; None where Ray does not know."""
+    import ray
+
+    found = _ACTOR.search(text)
+    if found is None:
+        return None
+    # Private, but the only place where dead actors without a dashboard are found.
+    actor = ray._private.state.actors(found[1])  # pyright: ignore[reportAttributeAccessIssue, reportPrivateImportUsage]
+    return (actor or {}).get("Address", {}).get("NodeID") or None
+
+
+def reason(text: str) -> str:
+    """One line of it."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        return "Ray gave no reason"
+    if "low on memory" in text:
+        return "out of memory: Ray ended the trial's process before the machine ran out"
+    if is_loss(text):
+        return "the machine that it ran on was lost, over and over"
+    if is_death(text):
+        return "the trial's process died: killed from outside, or by the system for its memory"
+    return lines[-1]

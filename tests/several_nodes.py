@@ -1,0 +1,74 @@
+"""Searches on several logical nodes: one of them bad, or lost. In a process with a Ray of its own.
+
+    python tests/several_nodes.py bad FOLDER     # the processes of trials die on one of three nodes
+    python tests/several_nodes.py lost FOLDER    # one of two nodes goes away under its trial
+
+FOLDER holds a study file. Prints, as JSON, on which node each trial ended: a node's number.
+"""
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import cloudpickle
+from ray.cluster_utils import Cluster
+
+from search.engine import Progress, run_search
+from search.study import load_study
+from trainables.trial import Trial
+
+# Workers don't have tests/ to import from.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+SMALL = 80_000_000
+FOLDER = "FLOPWISE_TEST_FOLDER"
+
+
+class OnABadNode(Trial):
+    """Dies wherever a file with the node's name says so."""
+
+    def _run_epoch(self) -> list[dict[str, Any]]:
+        node, folder = ray.get_runtime_context().get_node_id(), Path(os.environ[FOLDER])
+        (folder / "tried" / node).touch()
+        if (folder / "bad" / node).exists():
+            os._exit(1)
+        return super()._run_epoch()
+
+
+def main(what: str, folder: Path) -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    os.environ[FOLDER] = str(folder)  # nodes have what this process has
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 0, "include_dashboard": False, "object_store_memory": SMALL},
+    )
+    nodes = [
+        cluster.add_node(wait=True, num_cpus=1, object_store_memory=SMALL)
+        for _ in range(3 if what == "bad" else 2)
+    ]
+    keys = [node.node_id for node in nodes]
+    ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+    for name in ("bad", "tried"):
+        (folder / name).mkdir()
+    if what == "bad":
+        (folder / "bad" / keys[0]).touch()
+    lost: list[int] = []
+
+    def watch(progress: Progress) -> None:
+        under_way = [
+            record for record in progress.ledger.records.values() if 2 <= len(record.epochs) < 6
+        ]
+        if what == "lost" and not lost and len(under_way) == 2:
+            lost.append(1)
+            cluster.remove_node(nodes[0], allow_graceful=False)
+
+    result = run_search(load_study(folder / "study.yaml"), show=watch, trainable=OnABadNode)
+    tried = [keys.index(path.name) for path in (folder / "tried").iterdir()]
+    json.dump({"ending": result.ending, "tried": sorted(tried), "lost": lost}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))
