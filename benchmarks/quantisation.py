@@ -8,8 +8,8 @@ quantisation-aware. Both are exported to ONNX and checked as `flopwise export` d
 the trial's on the validation split, size_mb the file's, latency_ms that of the file (ONNX Runtime,
 one image, one thread, median). mobilenet_v2 has ImageNet weights, its last 8 blocks train, on
 ../shared/data/animals25 at 96 px; where that is absent, and for all others, it is generated images
-(12 classes, 64 px, some 500; --times as many) from random weights, everything trains, and accuracies
-say no more than whether int8 keeps them.
+(12 classes, 64 px, some 500; --times as many) from random weights, everything trains, and
+accuracies say no more than whether int8 keeps them.
 
 --artefact counts the operations of torchvision's own quantised MobileNetV3-Large, the way that
 gave a report 0.003 GFLOPs for an int8 model, beside ours.
