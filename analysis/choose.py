@@ -16,6 +16,7 @@ from analysis.columns import (
     amount,
     is_missing,
     plain_row,
+    write_percent,
 )
 from analysis.constraints import Constraint, read_constraint
 from analysis.front import knee
@@ -24,6 +25,7 @@ from spaces.errors import UserError
 from spaces.recipe import Recipe
 from spaces.yaml_files import did_you_mean
 
+_DROP = re.compile(r"drop\s*<=\s*(?P<points>[^\s%]+)\s*(?P<percent>%?)")
 RULES = ("knee", "most-accurate", "cheapest")
 
 
@@ -53,6 +55,8 @@ def choose(run: Run, rule: str) -> Choice:
       constraints    such as `accuracy>=0.9` or `accuracy>=0.9, size_mb<=20` (`,` or `and`), on
                      accuracy and on any cost column: among the finished trials that hold all of
                      them the cheapest where accuracy is bounded from below, else the most accurate
+      drop           such as `drop<=0.01` or `drop<=1%`: the cheapest of the finished trials that
+                     are at most so far below the highest accuracy
       a number       that trial, if it is finished, on the front or not
     The cost that counts is the study's first objective that is minimised.
 
@@ -74,12 +78,31 @@ def choose(run: Run, rule: str) -> Choice:
     if rule == "cheapest":
         cost = COSTS.get(run.costs[0], run.costs[0])
         return _choice(run, _best(run, finished, "cheapest"), f"the lowest cost in {cost}")
+    drop = _DROP.fullmatch(rule)
+    if drop:
+        return _allowed_drop(run, finished, drop)
     return _constrained(run, finished, _read_constraints(rule))
 
 
 def _knee_position(run: Run) -> int:
-    names = list(run.objectives)
-    return knee(run.losses(), log_columns=[names.index(cost) for cost in COSTS if cost in names])
+    return knee(run.losses(), log_columns=run.log_columns)
+
+
+def _allowed_drop(run: Run, finished: pd.DataFrame, rule: re.Match[str]) -> Choice:
+    try:
+        allowed = float(rule["points"]) / 100 if rule["percent"] else float(rule["points"])
+    except ValueError:
+        raise UserError(f"{rule[0]}: {rule['points']} is not a number") from None
+    if not 0 <= allowed < 1:
+        raise UserError(f"{rule[0]}: use a fraction such as drop<=0.01, or drop<=1%")
+    best = float(finished[ACCURACY].to_numpy(dtype=float).max())
+    # The rounding of a subtraction is no drop.
+    near = finished.loc[finished[ACCURACY] >= best - allowed - 1e-9]
+    told = f"{100 * allowed:g} points of the highest accuracy, {write_percent(best)} %"
+    among = f"the cheapest of the {len(near)} finished trials within {told}"
+    if len(near) == 1:
+        among = f"the only finished trial within {told}"
+    return _choice(run, _best(run, near, "cheapest"), among)
 
 
 def _best(run: Run, rows: pd.DataFrame, rule: str) -> pd.Series:
@@ -120,7 +143,7 @@ def _read_constraints(rule: str) -> list[Constraint]:
         constraint = read_constraint(part)
         if constraint is None:
             raise UserError(
-                f"{part!r} is no rule: use {', '.join(RULES)}, a constraint such as"
+                f"{part!r} is no rule: use {', '.join(RULES)}, drop<=0.01, a constraint such as"
                 f" accuracy>=0.9, or a trial's number{did_you_mean(part, RULES)}"
             )
         constraints.append(constraint)

@@ -116,14 +116,14 @@ def distribution_picture(
         label=f"median {numbers['median']:g}",
     )  # fmt: skip
     what = f"{numbers['images']:,} images, {numbers['classes']:,} classes"
-    axes.set_title(f"{_shortened(title, 30)}: {what}" if title else what, loc="left", fontsize=11)
+    axes.set_title(f"{shortened(title, 30)}: {what}" if title else what, loc="left", fontsize=11)
     axes.set_ylabel("images per class")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     edge = max(0.6, (5 - len(classes)) / 2)  # two classes are not two walls
     axes.set_xlim(-edge, len(classes) - 1 + edge)
     if named:
         size = 9 if len(classes) <= 25 else 6.5
-        names = [_shortened(classes[place], 28) for place in order]
+        names = [shortened(classes[place], 28) for place in order]
         axes.set_xticks(places, names, fontsize=size, rotation=90 if len(classes) > 6 else 0)
     else:
         axes.set_xlabel("classes, from the largest to the smallest")
@@ -134,7 +134,7 @@ def distribution_picture(
 
 
 def _bars(bars: list[tuple[str, int]], width: int) -> list[str]:
-    names = [_shortened(name, max(8, width // 3)) for name, _ in bars]
+    names = [shortened(name, max(8, width // 3)) for name, _ in bars]
     numbers = [f"{count:,}" for _, count in bars]
     # Wide characters, such as Chinese ones, take two cells.
     wide, long = max(map(cell_len, names)), max(map(len, numbers))
@@ -153,5 +153,6 @@ def _named(chosen: npt.NDArray[np.bool_], classes: Sequence[str]) -> str:
     return ", ".join(names[: 2 if more else 3]) + more
 
 
-def _shortened(name: str, most: int) -> str:
+def shortened(name: str, most: int) -> str:
+    """Cut a name to so many characters."""
     return name if len(name) <= most else f"{name[: most - 1]}…"

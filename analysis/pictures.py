@@ -32,8 +32,9 @@ def front_picture(run: Run, path: Path) -> Path:
     """Draw accuracy (%) against the first cost of the run as a PNG at path, and return path.
 
     The front is a step line through large labelled marks, a shape and a colour for each model;
-    dominated trials are faint marks, those that were stopped early crosses at the accuracy that
-    they had come to. Labels that would cover another label or a mark of the front are left out.
+    dominated trials are faint marks, int8 models hollow ones, those that were stopped early crosses
+    at the accuracy that they had come to. Labels that would cover another label or a mark of the
+    front are left out.
     Raises UserError where no trial is finished.
     """
     front = run.front()
@@ -42,7 +43,7 @@ def front_picture(run: Run, path: Path) -> Path:
     axes = figure.add_subplot()
     axes.set_title(picture_title(run), loc="left", fontsize=11)
     cost = run.costs[0]
-    axes.set_xlabel(COSTS.get(cost, cost) + (" per image" if cost in _PER_IMAGE else ""))
+    axes.set_xlabel(axis_title(cost))
     axes.set_ylabel("validation accuracy (%)")
     draw_front(axes, run, front)
     canvas.draw()  # places the labels' boxes
@@ -72,12 +73,17 @@ def picture_title(run: Run) -> str:
     return f"{run.name}{on}: {number}, {len(run.front())} on the front"
 
 
+def axis_title(cost: str) -> str:
+    """Words for an axis of costs, with the unit."""
+    return COSTS.get(cost, cost) + (" per image" if cost in _PER_IMAGE else "")
+
+
 def draw_front(axes: Axes, run: Run, front: pd.DataFrame) -> None:
     """Draw the marks and the step line of a run's front on axes, with a legend."""
     cost = run.costs[0]
     finished = run.finished
     pruned = run.stopped.dropna(subset=[cost])
-    _set_scale(axes, np.concatenate([finished[cost].to_numpy(), pruned[cost].to_numpy()]))
+    set_cost_scale(axes, np.concatenate([finished[cost].to_numpy(), pruned[cost].to_numpy()]))
     axes.scatter(
         pruned[cost], 100 * pruned[ACCURACY], marker="x", s=22, lw=0.9, c=GREY, alpha=0.6,
         label="stopped early" if len(pruned) else None, zorder=1,
@@ -93,14 +99,18 @@ def draw_front(axes: Axes, run: Run, front: pd.DataFrame) -> None:
     for model, (colour, marker) in model_styles(finished).items():
         dominated = behind.loc[behind["model"] == model]
         axes.scatter(
-            dominated[cost], 100 * dominated[ACCURACY], marker=marker, s=26, c=colour,
-            alpha=0.28, linewidths=0, zorder=3,
+            dominated[cost], 100 * dominated[ACCURACY], marker=marker, s=26, alpha=0.28,
+            facecolors=_fills(dominated, colour), edgecolors=colour, linewidths=0.8, zorder=3,
         )  # fmt: skip
         best = front.loc[front["model"] == model]
         axes.scatter(
-            best[cost], 100 * best[ACCURACY], marker=marker, s=78, c=colour, zorder=4,
-            edgecolors="white", linewidths=0.8, label=model,
+            best[cost], 100 * best[ACCURACY], marker=marker, s=78, zorder=4,
+            facecolors=_fills(best, colour), edgecolors=colour, linewidths=1.6,
         )  # fmt: skip
+        # A mark of the legend's own: the first of the front may be hollow.
+        axes.scatter([], [], marker=marker, s=78, c=colour, label=model)
+    if finished["qat"].to_numpy(dtype=bool).any():
+        axes.scatter([], [], marker="o", s=60, facecolors="white", edgecolors=GREY, label="int8")
     low, high = axes.get_ylim()
     axes.set_ylim(max(low, -2.0), min(high, 102.0))  # accuracy ends there
     axes.grid(visible=True, which="major", color="#e4e4e4", linewidth=0.7)
@@ -113,6 +123,21 @@ def draw_front(axes: Axes, run: Run, front: pd.DataFrame) -> None:
     )  # fmt: skip
 
 
+def _fills(rows: pd.DataFrame, colour: str) -> list[str]:
+    """The inside of marks: white where the model is int8."""
+    return ["white" if qat else colour for qat in rows["qat"]]
+
+
+def mark_label(row: Any) -> str:
+    """Few words beside the mark of a row of trials: its model, int8, width and input size."""
+    words = [str(row["model"])]
+    if row["qat"]:
+        words.append("int8")
+    if row["width"] != 1:
+        words.append(f"×{row['width']:g}")
+    return " ".join([*words, f"{row['input_size']} px"])
+
+
 def model_styles(trials: pd.DataFrame) -> dict[str, tuple[str, str]]:
     """A colour and a marker for each model, by name, so that pictures of a run agree."""
     models = sorted(set(trials["model"]))
@@ -123,7 +148,7 @@ def model_styles(trials: pd.DataFrame) -> dict[str, tuple[str, str]]:
 
 
 def label_front(axes: Axes, front: pd.DataFrame, cost: str) -> None:
-    """Write model and input size beside the marks of the front, where there is room.
+    """Write `mark_label` beside the marks of the front, where there is room.
 
     The axes must have been drawn once. The ends of the front are labelled first.
     """
@@ -136,7 +161,7 @@ def label_front(axes: Axes, front: pd.DataFrame, cost: str) -> None:
         row = front.iloc[place]
         for offset, ha, va in _OFFSETS:
             label = axes.annotate(
-                f"{row['model']} {row['input_size']} px", (row[cost], 100 * row[ACCURACY]),
+                mark_label(row), (row[cost], 100 * row[ACCURACY]),
                 xytext=offset, textcoords="offset points", ha=ha, va=va, fontsize=8,
                 color="#222222", zorder=5, path_effects=[withStroke(linewidth=2.5, foreground="w")],
             )  # fmt: skip
@@ -177,7 +202,8 @@ def spans_magnitudes(costs: FloatArray) -> bool:
     return bool(len(costs) and costs.min() > 0 and costs.max() > LOG_FROM * costs.min())
 
 
-def _set_scale(axes: Axes, costs: FloatArray) -> None:
+def set_cost_scale(axes: Axes, costs: FloatArray) -> None:
+    """Have the x axis show these costs: by magnitude where they lie far apart."""
     axes.margins(x=0.08, y=0.12)
     if spans_magnitudes(costs):
         axes.set_xscale("log")

@@ -14,6 +14,7 @@ import pyarrow as pa
 from analysis.columns import (
     ACCURACY,
     COMPLETE,
+    COSTS,
     DEFAULT_OBJECTIVES,
     FAIL,
     NUMBERS,
@@ -32,7 +33,7 @@ from spaces.yaml_files import read_yaml_mapping
 STUDY, TRIALS, EPOCHS = "study.yaml", "trials.parquet", "epochs.parquet"
 TRIAL_COLUMNS: tuple[str, ...] = (
     *("trial", "state", *RECIPE_FIELDS, *NUMBERS),
-    *("epochs_trained", "seconds", "error", "checkpoint", "ran_on"),
+    *("epochs_trained", "seconds", "search_seconds", "error", "checkpoint", "ran_on"),
 )
 EPOCH_COLUMNS: tuple[str, ...] = (
     *("trial", "epoch", "train_loss", "train_accuracy", "val_loss"),
@@ -61,6 +62,11 @@ class Run:
     """A row a trial in any state, TRIAL_COLUMNS, ordered by trial."""
     epochs: pd.DataFrame
     """A row an epoch, EPOCH_COLUMNS."""
+
+    @property
+    def log_columns(self) -> tuple[int, ...]:
+        """Positions of the objectives that are costs: they count in magnitudes."""
+        return tuple(place for place, name in enumerate(self.objectives) if name in COSTS)
 
     @property
     def costs(self) -> tuple[str, ...]:
@@ -170,6 +176,8 @@ def _read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     for field in dataclasses.fields(Recipe):
         if field.name in columns and field.name not in table:
             table[field.name] = field.default
+    if "search_seconds" in columns and "search_seconds" not in table:
+        table["search_seconds"] = np.nan  # not in the oldest runs
     if "ran_on" in columns and "ran_on" not in table:  # nor did it say where it ran
         table["ran_on"] = None
     missing = [name for name in columns if name not in table]

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from rich.console import Group, RenderableType
 from rich.table import Table
 
 from analysis.columns import (
@@ -16,6 +17,7 @@ from analysis.columns import (
     write_percent,
 )
 from analysis.runs import Run
+from analysis.tables import front_table
 
 _MAX_FAILURES = 3
 
@@ -76,6 +78,14 @@ def status_table(run: Run, *, searched: bool) -> Table:
     for reason, number in list(status["failures"].items())[:_MAX_FAILURES]:
         table.add_row(f"failed {number} x", reason)
     return table
+
+
+def watch_view(run: Run, *, searched: bool) -> Group:
+    """How far a run has come, and its front so far, for a terminal that is drawn anew."""
+    parts: list[RenderableType] = [status_table(run, searched=searched)]
+    if not run.finished.empty:
+        parts.append(front_table(run))
+    return Group(*parts)
 
 
 def _said(state: str, searched: bool) -> str:

@@ -41,7 +41,7 @@ def front_table(run: Run, width: int = 120) -> Table:
     recipes = [describe_recipe(record, ["model", *differing]) for record in records]
     table = Table(title=_title(run), title_style="bold", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("trial", justify="right", no_wrap=True)
-    numbers = _number_columns(run, records)
+    numbers = front_columns(run, records)
     # Headings break at spaces.
     widths = {name: max(map(len, [*name.split(), *numbers[name]])) for name in numbers}
     must = {heading(name) for name in (ACCURACY, *run.costs)}
@@ -114,7 +114,7 @@ def _write_efficiency(record: dict[str, Any]) -> str:
     return f"{efficiency:,.0f}" if efficiency and efficiency >= 100 else write_number(efficiency)
 
 
-def _number_columns(run: Run, records: list[dict[str, Any]]) -> dict[str, list[str]]:
+def front_columns(run: Run, records: list[dict[str, Any]]) -> dict[str, list[str]]:
     """Cells by heading: accuracy, the run's costs, efficiency, and other costs worth knowing."""
     columns = {heading(ACCURACY): [write_percent(record[ACCURACY]) for record in records]}
     names = [*run.costs, *(name for name in _MORE_NUMBERS if name not in run.costs)]

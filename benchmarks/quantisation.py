@@ -1,6 +1,6 @@
 """What int8 buys and what it takes: each family in float and after QAT, side by side.
 
-    python benchmarks/quantisation.py [--models NAME ...] [--epochs 9] [--threads 2] [--out FILE]
+    python benchmarks/quantisation.py [--models NAME ...] [--epochs 9] [--times 1] [--threads 2]
     python benchmarks/quantisation.py --artefact
 
 The same recipe twice, once with `qat`: the same epochs in all, of which the last third are
@@ -8,8 +8,8 @@ quantisation-aware. Both are exported to ONNX and checked as `flopwise export` d
 the trial's on the validation split, size_mb the file's, latency_ms that of the file (ONNX Runtime,
 one image, one thread, median). mobilenet_v2 has ImageNet weights, its last 8 blocks train, on
 ../shared/data/animals25 at 96 px; where that is absent, and for all others, it is generated images
-(12 classes, 64 px) from random weights, everything trains, and accuracies say no more than whether
-int8 keeps them.
+(12 classes, 64 px, some 500; --times as many) from random weights, everything trains, and
+accuracies say no more than whether int8 keeps them.
 
 --artefact counts the operations of torchvision's own quantised MobileNetV3-Large, the way that
 gave a report 0.003 GFLOPs for an int8 model, beside ours.
@@ -50,6 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Float and int8, side by side.")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
     parser.add_argument("--epochs", type=int, default=9)
+    parser.add_argument("--times", type=int, default=1, help="As many generated images.")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=None, help="Where figures go, as JSON.")
     parser.add_argument("--artefact", action="store_true")
@@ -60,7 +61,7 @@ def main() -> None:
     use_threads(options.threads)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        generated = make_demo(Path(folder) / "generated", classes=12, size=64)
+        generated = make_demo(Path(folder) / "generated", classes=12, size=64, times=options.times)
         for model in options.models:
             recipe, data = recipe_and_data(model, generated, Path(folder), options.epochs)
             for qat in (False, True):

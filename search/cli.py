@@ -12,9 +12,12 @@ import typer
 from rich.console import Console
 
 from search.commands import (
+    ablating,
     cluster,
+    confirming,
     data,
     exported,
+    looking,
     models,
     recipes,
     replaying,
@@ -55,7 +58,13 @@ app.command("attach")(cluster.attach)
 app.command("nodes")(cluster.nodes)
 app.command("status")(results.status)
 app.command("front")(results.front)
+app.command("watch")(looking.watch)
+app.command("report")(looking.report)
+app.command("compare")(looking.compare)
+app.command("dashboard")(looking.dashboard)
 app.command("export")(results.export)
+app.command("confirm")(confirming.confirm)
+app.command("ablate")(ablating.ablate)
 app.command("predict")(exported.predict)
 app.command("evaluate")(exported.evaluate)
 app.command("train")(recipes.train)

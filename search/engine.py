@@ -39,6 +39,7 @@ from search.scheduler import LedgerScheduler
 from search.searcher import LedgerSearcher, Recorder, trial_number
 from search.stopping import SearchStopper
 from search.study import AUTO, Study
+from search.tensorboard import CurveLogs
 from search.trial_record import TrialRecord, read_record
 from search.warm_start import (
     read_earlier_trials,
@@ -150,13 +151,13 @@ class _Session:
         self._health = health
         self._on_cluster = joins_a_cluster()
         self._show = show
+        self._curves = CurveLogs(folder.path)
         self._stopper = SearchStopper()
-        self._searched_before = ledger.seconds_searched
-        self._started = self._next_write = self._shown = time.monotonic()
+        self._next_write = self._shown = time.monotonic()
         self._meter = BudgetMeter(
             study.budget,
             ledger,
-            seconds=lambda: self._seconds,
+            seconds=lambda: ledger.seconds_searched,
             log_columns=study.log_columns,
         )
 
@@ -193,12 +194,8 @@ class _Session:
             folder=self._folder.path,
             ledger=self._ledger,
             ending=self._ending(searcher),
-            seconds=self._seconds,
+            seconds=self._ledger.seconds_searched,
         )
-
-    @property
-    def _seconds(self) -> float:
-        return self._searched_before + time.monotonic() - self._started
 
     def _tuner(
         self, trainable: type[Trial], searcher: LedgerSearcher, recorder: Recorder
@@ -272,14 +269,15 @@ class _Session:
 
     def _write(self) -> None:
         self._folder.write_tables(self._ledger.records.values())
-        self._ledger.seconds_searched = self._seconds
+        self._curves.write(self._ledger.records.values())
+        self._ledger.save_seconds_searched()
 
     def _progress(self) -> Progress:
         return Progress(
             study=self._study,
             ledger=self._ledger,
             num_workers=max(1, self._room.workers),
-            seconds=self._seconds,
+            seconds=self._ledger.seconds_searched,
             stopping=self._stopper.requested,
         )
 
@@ -317,6 +315,7 @@ def _open_ledger(
         constraints=study.constraints,
         stopping=build_early_stopping(study.early_stopping, list(study.objectives)),
         earlier=earlier,
+        keep_dominated=study.dominated == "keep",
     )
     ledger.enqueue(study.space.enqueue)
     return ledger

@@ -6,11 +6,11 @@ from typing import Any, Literal
 
 from analysis.choose import Choice, choose
 from analysis.runs import Run, read_run
+from search.searched import data_of
 from search.study import Resources
 from spaces.errors import UserError
 from spaces.recipe import NUMBERS
 from spaces.yaml_files import read_yaml_mapping, write_yaml
-from trainables.images import open_data
 
 _NUMBER_COLUMNS = (
     *("accuracy", "gmacs", "gflops", "effective_gflops", "gbops", "params", "size_mb"),
@@ -64,14 +64,12 @@ def export_model(
     """
     read = read_run(run)
     choice = choose(read, rule)
-    checkpoint = _checkpoint(read, choice)
+    checkpoint = checkpoint_of(read, choice)
     numbers = _numbers(read, choice, rule)
-    data = open_data(Path(numbers["data"]))
-    if data.digest != numbers["data_digest"]:
-        raise UserError(
-            f"{data.path}: is not the data that {read.path} was searched on (another digest);"
-            " export --format recipe does without"
-        )
+    try:
+        data = data_of(read)
+    except UserError as error:
+        raise UserError(f"{error}; export --format recipe does without") from None
     path = out or read.path / "export" / f"trial-{choice.trial}.{form}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,7 +98,8 @@ def export_model(
     )
 
 
-def _checkpoint(read: Run, choice: Choice) -> Path:
+def checkpoint_of(read: Run, choice: Choice) -> Path:
+    """The checkpoint of a trial. Raises UserError where it is gone."""
     kept = choice.row.get("checkpoint")
     path = read.path / str(kept)
     if not kept or not path.is_dir():

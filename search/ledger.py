@@ -6,6 +6,7 @@ driver dies at, the next one knows what was finished and what has to go on. No R
 """
 
 import math
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -40,6 +41,8 @@ MAX_FAILURES_FROM_START = 8
 # So many proposals in a row of which none could begin: a small space is used up, or its constraints
 # leave nothing of it.
 _MAX_REPEATS = 200
+# Optuna's name for what the study took so far.
+_SECONDS = "seconds_searched"
 
 
 class SpaceExhaustedError(Exception):
@@ -61,6 +64,8 @@ class Ledger:
         constraints: Sequence[Constraint] = (),
         stopping: EarlyStopping | None = None,
         earlier: Sequence[TrialRecord] = (),
+        keep_dominated: bool = False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """measure: the cost of a recipe's model, before any training.
 
@@ -69,9 +74,12 @@ class Ledger:
         constraints: on costs; a trial that breaks one never begins. stopping: compares trials at
         rungs; None: each runs all of its epochs. earlier: complete trials of earlier runs, with
         numbers below 0: their recipes are not trained again, and rungs compare with them.
+        keep_dominated: trials that can't reach the front begin all the same, and no complete trial
+        loses its checkpoint. clock: seconds from any moment on.
         """
         self.records: dict[int, TrialRecord] = {}
-        self.standing = Standing(objectives)
+        self.standing = Standing(objectives, keep_dominated=keep_dominated)
+        self._keep_dominated = keep_dominated
         self._space = space
         self._sampler_of = sampler_of
         self._measure = measure
@@ -93,6 +101,8 @@ class Ledger:
             objectives=list(objectives),
             warm=[self._as_known(record) for record in earlier],
         )
+        self._clock = clock
+        self._opened = clock() - study.user_attrs.get(_SECONDS, 0.0)
         trials = study.get_trials(deepcopy=False)
         for frozen in sorted(trials, key=_when_told):
             self._take_up(frozen)
@@ -217,12 +227,12 @@ class Ledger:
 
     @property
     def seconds_searched(self) -> float:
-        """Wall time of the search, over all of its sessions; set it as the search goes."""
-        return self._study.user_attrs.get("seconds_searched", 0.0)
+        """Wall time of the search, over all of its sessions."""
+        return self._clock() - self._opened
 
-    @seconds_searched.setter
-    def seconds_searched(self, seconds: float) -> None:
-        self._study.set_user_attr("seconds_searched", seconds)
+    def save_seconds_searched(self) -> None:
+        """Store it, for the next session to go on from."""
+        self._study.set_user_attr(_SECONDS, self.seconds_searched)
 
     def _propose(self) -> TrialRecord | None:
         """Ask Optuna and store what it proposed; None where the trial is over already."""
@@ -297,7 +307,8 @@ class Ledger:
                 trial.set_constraint(constraint.column, violation)
             if violation > 0:
                 broken.append(f"{constraint.column} is {value:.4g}, which breaks {constraint}")
-        if not broken and not self.standing.could_reach_front(record):
+        in_vain = not self._keep_dominated and not self.standing.could_reach_front(record)
+        if not broken and in_vain:
             broken.append("others have an accuracy of 1 at a lower cost")
         if not broken:
             return False
@@ -340,6 +351,7 @@ class Ledger:
 
     def _tell(self, record: TrialRecord, state: TrialState) -> None:
         assert record.state == TrialState.RUNNING, f"trial {record.number} is told twice"
+        record.search_seconds = self.seconds_searched
         self._trials[record.number].set_user_attr(OUTCOME, record.outcome(state))
         self._close(record, state)
         for follower in self._followers.pop(record.number, []):

@@ -52,16 +52,31 @@ def read_trials(folder: Path) -> list[FrozenTrial]:
 
     Raises UserError where there is no study, or the journal is damaged.
     """
-    _quieten()
-    journal = folder / JOURNAL
-    if not journal.exists():
-        raise UserError(f"{journal}: there is no such file, so {folder} has no trials to read")
-    storage = _open(folder)
+    storage = open_to_read(folder)
     try:
         studies = storage.get_all_studies()
         return storage.get_all_trials(studies[0]._study_id) if studies else []
     except ValueError as error:
-        raise UserError(f"{journal}: damaged ({error})") from None
+        raise UserError(f"{folder / JOURNAL}: damaged ({error})") from None
+
+
+def open_to_read(folder: Path) -> JournalStorage:
+    """The storage of any run folder, also of one that is being searched, for those who only look.
+
+    Whatever would change it raises RuntimeError. Raises UserError where there is no study.
+    """
+    _quieten()
+    journal = folder / JOURNAL
+    if not journal.exists():
+        raise UserError(f"{journal}: there is no such file, so {folder} has no trials to read")
+    return JournalStorage(_ReadOnlyJournal(str(journal)))
+
+
+class _ReadOnlyJournal(JournalFileBackend):
+    """The one writer of a journal is the driver of its search."""
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        raise RuntimeError("this study is only read here; its search is the one that writes")
 
 
 class _Journal(JournalFileBackend):

@@ -16,8 +16,8 @@ from optuna.trial import FrozenTrial, TrialState
 from analysis.columns import ACCURACY, COSTS, PRUNED, Direction, plain_row
 from analysis.front import Box, FloatArray
 from analysis.runs import Run, read_run, run_recipe
-from search.drawing import Draw
 from spaces.dimensions import Fixed, Suggester, Value
+from spaces.drawing import Draw
 from spaces.errors import UserError
 from spaces.recipe import Recipe
 from spaces.space import SearchSpace

@@ -123,6 +123,7 @@ class _Simulation:
             sampler_of=self._sampler_of,
             measure=self._cost_of,
             stopping=build_early_stopping(settings.early_stopping, list(table.objectives)),
+            clock=lambda: self._now,
         )
         self._meter = BudgetMeter(
             settings.budget,

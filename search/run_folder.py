@@ -59,7 +59,7 @@ class RunFolder:
         folder = cls(path)
         folder._acquire()
         content = {**study.resolved(), _PROVENANCE: _provenance(study, data)}
-        _replace(path / STUDY_FILE, write_yaml(content).encode())
+        replace_file(path / STUDY_FILE, write_yaml(content).encode())
         return folder
 
     @classmethod
@@ -81,7 +81,7 @@ class RunFolder:
         if study.packing or stored["resources"] != asdict(study.trial_resources):
             provenance[_PACKING] = study.packing
         content = {**study.resolved(), _PROVENANCE: provenance}
-        _replace(folder.path / STUDY_FILE, write_yaml(content).encode())
+        replace_file(folder.path / STUDY_FILE, write_yaml(content).encode())
         return folder
 
     def write_tables(self, records: Iterable[TrialRecord]) -> None:
@@ -97,7 +97,7 @@ class RunFolder:
         for name, table in ((TRIALS_FILE, trials), (EPOCHS_FILE, epochs)):
             sink = pa.BufferOutputStream()
             pq.write_table(table, sink)
-            _replace(self.path / name, sink.getvalue())
+            replace_file(self.path / name, sink.getvalue())
 
     def new_session(self) -> str:
         """The name of Ray Tune's next experiment folder below tune/."""
@@ -199,6 +199,7 @@ def _trial_row(record: TrialRecord) -> dict[str, Any]:
         **{name: getattr(cost, name) if cost else None for name in COST_COLUMNS},
         "epochs_trained": len(record.epochs),
         "seconds": record.seconds,
+        "search_seconds": record.search_seconds,
         "error": record.error,
         "checkpoint": record.checkpoint,
         "ran_on": record.ran_on,
@@ -213,7 +214,8 @@ def _trials_schema() -> pa.Schema:
         columns[name] = _ARROW_TYPES.get(type(getattr(defaults, name)), pa.int64())
     columns["accuracy"] = pa.float64()
     columns |= {name: pa.int64() if name == "params" else pa.float64() for name in COST_COLUMNS}
-    columns |= {"epochs_trained": pa.int64(), "seconds": pa.float64()}
+    columns |= {"epochs_trained": pa.int64()}
+    columns |= {"seconds": pa.float64(), "search_seconds": pa.float64()}
     columns |= {"error": pa.string(), "checkpoint": pa.string(), "ran_on": pa.string()}
     return pa.schema(columns.items())
 
@@ -226,7 +228,7 @@ def _epochs_schema() -> pa.Schema:
     return pa.schema({"trial": pa.int64(), **metrics}.items())
 
 
-def _replace(path: Path, content: bytes | pa.Buffer) -> None:
+def replace_file(path: Path, content: bytes | pa.Buffer) -> None:
     """Write a file so that it is there whole or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:

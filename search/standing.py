@@ -14,13 +14,15 @@ from search.trial_record import TrialRecord
 class Standing:
     """Taken in one by one as they end, so that nothing has to go through all of them again."""
 
-    def __init__(self, objectives: Mapping[str, str]) -> None:
+    def __init__(self, objectives: Mapping[str, str], *, keep_dominated: bool = False) -> None:
+        """keep_dominated: complete trials keep their checkpoints when others dominate them."""
         self.counts: Counter[TrialState] = Counter()
         self.num_refused = 0
         """Pruned trials that were never allowed to begin."""
         self.seconds = 0.0
         """In the epochs of the trials that are over."""
         self._objectives = dict(objectives)
+        self._keep_dominated = keep_dominated
         self._complete: list[TrialRecord] = []
         self._front: list[TrialRecord] = []
 
@@ -81,18 +83,21 @@ class Standing:
         return np.array(losses, dtype=float).reshape(len(losses), len(self._objectives))
 
     def _stand_on_front(self, record: TrialRecord) -> None:
-        record.checkpoint, kept = None, record.checkpoint
         losses = self.losses(record)
         # Where the source of its result is a trial of this study, that one stands there already.
         repeated = record.reused is not None and record.reused >= 0
         if repeated or any(_dominates(self.losses(other), losses) for other in self._front):
+            self._drop_checkpoint(record)
             return
-        record.checkpoint = kept
         for other in self._front:
             if _dominates(losses, self.losses(other)):
-                other.checkpoint = None
+                self._drop_checkpoint(other)
         self._front = [one for one in self._front if not _dominates(losses, self.losses(one))]
         self._front.append(record)
+
+    def _drop_checkpoint(self, record: TrialRecord) -> None:
+        if not self._keep_dominated:
+            record.checkpoint = None
 
 
 def _dominates(losses: list[float], others: list[float]) -> bool:

@@ -161,6 +161,7 @@ class _StudyFile:
     enqueue: list[str] = Field(default_factory=list)
     constraints: dict[str, str] = Field(default_factory=dict)
     warm_start: list[str] = Field(default_factory=list)
+    dominated: Literal["drop", "keep"] = "drop"
     provenance: dict[str, Any] | None = None
     """In the study.yaml of a run folder, which is a study file again."""
 
@@ -231,6 +232,9 @@ class Study:
     constraints: tuple[Constraint, ...]
     warm_start: tuple[Path, ...]
     """Run folders of earlier searches."""
+    dominated: Literal["drop", "keep"]
+    """Drop: trials that can't reach the front never begin, and the checkpoints of those that others
+    dominate are removed. Keep: every trial is wanted for itself."""
     overrides: dict[str, Any]
     """What the command line said in place of the file; a resume says it again."""
     packing: Mapping[str, Any] | None = None
@@ -280,6 +284,7 @@ class Study:
                 for constraint in self.constraints
             },
             "warm_start": [str(path) for path in self.warm_start],
+            "dominated": self.dominated,
         }
 
 
@@ -373,6 +378,7 @@ def _resolve(file: _StudyFile, path: Path, overrides: dict[str, Any]) -> Study:
         seed=file.seed,
         constraints=tuple(read_cost_constraint(*item) for item in file.constraints.items()),
         warm_start=tuple(path_from(run, folder) for run in file.warm_start),
+        dominated=file.dominated,
         overrides=overrides,
     )
 

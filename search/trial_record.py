@@ -33,6 +33,8 @@ class TrialRecord:
     """Of the last epoch saved: a path, relative to the run folder where it lies in it."""
     reused: int | None = None
     """The trial of the same recipe whose result this one took over; below 0: an earlier run's."""
+    search_seconds: float | None = None
+    """Wall time of the search, over all of its sessions, when it was told."""
     ran_on: str | None = None
     """The machines whose time its seconds are, with what trained there."""
     rungs: dict[int, float] = field(default_factory=dict)
@@ -79,6 +81,7 @@ class TrialRecord:
             "error": self.error,
             "checkpoint": self.checkpoint,
             "reused": self.reused,
+            "search_seconds": self.search_seconds,
             "ran_on": self.ran_on,
             "epochs": [asdict(metrics) for metrics in self.epochs],
         }
@@ -104,6 +107,7 @@ def read_record(frozen: optuna.trial.FrozenTrial) -> tuple[TrialRecord, TrialSta
     record.error = outcome["error"]
     record.checkpoint = outcome["checkpoint"]
     record.reused = outcome["reused"]
+    record.search_seconds = outcome.get("search_seconds")  # not in the oldest storages
     record.ran_on = outcome.get("ran_on")  # not in storages of before
     record.add_epochs(EpochMetrics(**metrics) for metrics in outcome["epochs"])
     return record, TrialState[outcome["state"]]

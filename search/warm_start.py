@@ -13,11 +13,11 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from search import optuna_storage
-from search.drawing import Draw
 from search.knowledge import warm_trial
 from search.run_folder import STUDY_FILE
 from search.study import Study
 from search.trial_record import TrialRecord, read_record
+from spaces.drawing import Draw
 from spaces.errors import UserError
 from spaces.recipe import recipe_from
 from spaces.space import SearchSpace

@@ -20,20 +20,6 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-@pytest.fixture
-def flopwise(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Run the command line in this process: (exit code, standard output, standard error)."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["flopwise", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return run
-
-
 @pytest.fixture(scope="module")
 def finished(
     two_workers: None, demo_data: ImageData, tmp_path_factory: pytest.TempPathFactory
@@ -141,6 +127,16 @@ def test_results_of_a_run_are_shown_exported_and_trained_again(
     assert (finished / "export" / "front.png").stat().st_size > 5_000
     records = json.loads(flopwise("front", finished, "--json")[1])
     best = max(record["accuracy"] for record in records)
+    code, out, _ = flopwise("watch", finished)  # over, so that it is shown once
+    assert code == 0
+    assert "4 complete" in out
+    assert "Front of tiny" in out
+    picture = tmp_path / "fronts.png"
+    code, out, _ = flopwise("compare", finished, finished, "--picture", picture)
+    assert code == 0
+    assert picture.stat().st_size > 5_000
+    compared = json.loads(flopwise("compare", finished, finished, "--json")[1])
+    assert [one["only_here"] for one in compared] == [[], []]
     recipe = tmp_path / "best.yaml"
     code, out, _ = flopwise("export", finished, "--pick", "most-accurate", "--out", recipe)
     assert code == 0
@@ -184,6 +180,10 @@ def test_narrowing_and_overriding_from_the_command_line(
         (["data", "prepare", "{tmp}/nothing", "{tmp}/out"], "nothing"),
         (["data", "prepare", "torchvision:Nothing", "{tmp}/out"], "Nothing"),
         (["models", "show", "resnet19"], "did you mean resnet18?"),
+        (["report", "{tmp}"], "not a run folder"),
+        (["watch", "{tmp}/none"], "there is no such run folder"),
+        (["dashboard", "{tmp}"], "not a run folder"),
+        (["compare", "{tmp}/none"], "there is no such run folder"),
     ],
 )
 def test_mistakes_are_told_in_a_line_with_exit_code_2(

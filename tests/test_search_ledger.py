@@ -149,14 +149,18 @@ def test_a_trial_is_not_told_twice(tmp_path: Path):
 
 
 def test_what_was_recorded_comes_back_from_the_storage(tmp_path: Path):
-    run = Run(tmp_path)
+    now = 100.0
+    run = Run(tmp_path, clock=lambda: now)
+    run.search(trials=6)
+    now += 12.5
     run.search(trials=12)
-    run.ledger.seconds_searched = 12.5
+    run.ledger.save_seconds_searched()
     before = [asdict(record) for record in run.ledger.records.values()]
     run.reopen()
     after = [asdict(record) for record in run.ledger.records.values()]
     assert repr(after) == repr(before)  # NaN is not equal to itself
     assert run.ledger.seconds_searched == 12.5
+    assert {record.search_seconds for record in run.ledger.records.values()} == {0.0, 12.5}
 
 
 def test_interrupted_trials_are_handed_out_first_with_their_numbers_and_recipes(tmp_path: Path):
@@ -412,6 +416,18 @@ def test_checkpoints_of_dominated_trials_are_dropped_for_good(tmp_path: Path):
         kept = {r.number for r in run.ledger.records.values() if r.checkpoint is not None}
         assert kept == front
         assert run.ledger.front()[0].checkpoint is not None
+        run.reopen()
+
+
+def test_where_dominated_trials_are_kept_they_begin_and_keep_their_checkpoints(tmp_path: Path):
+    run = Run(tmp_path, keep_dominated=True)
+    run.finish(run.ask(), accuracy=1.0)
+    run.search(trials=20)
+    for _ in range(2):
+        complete = run.ledger.in_state(TrialState.COMPLETE)
+        assert len(run.ledger.front()) < len(complete)
+        assert {r.number for r in complete if r.checkpoint is None} == set()
+        assert run.ledger.in_state(TrialState.PRUNED) == []
         run.reopen()
 
 

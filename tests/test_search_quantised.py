@@ -12,12 +12,14 @@ import pytest
 from PIL import Image
 from searches import write_study
 
-from analysis.runs import read_run
+from analysis.runs import read_run, run_recipe
 from search.engine import run_search
 from search.latency_meter import LatencyMeter
+from search.report import make_report
 from search.study import load_study
 from search.trial_record import TrialRecord
 from spaces.recipe import Recipe
+from trainables.answers import split_answers
 from trainables.cost import recipe_cost
 from trainables.images import ImageData
 
@@ -71,6 +73,36 @@ def test_a_searched_int8_model_is_exported_with_the_accuracy_of_its_trial(run: P
     assert ("ms (quartiles" in card) == (form == "onnx")
 
 
+@pytest.mark.parametrize("trial", [0, 1], ids=["float", "int8"])
+def test_the_report_has_the_answers_by_which_its_trial_was_measured(run: Path, trial: int):
+    made = make_report(run, str(trial))
+    accuracy = read_run(run).trials.set_index("trial").loc[trial, "accuracy"]
+    assert made.notes == ()
+    page = " ".join(made.page.read_text().split())
+    assert f"{100 * float(accuracy):.1f} % of " in page  # pyright: ignore[reportArgumentType]
+    assert 'id="classes"' in page
+    assert 'id="history-time"' in page
+    names = {path.name for path in made.pictures}
+    assert {"front.png", "classes.png", "distribution.png"} <= names
+
+
+def test_a_report_does_without_data_and_checkpoints_that_are_gone(run: Path, tmp_path: Path):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy, ignore=shutil.ignore_patterns("checkpoint_*"))
+    told = flopwise("report", copy, "--pick", "1")
+    assert "No answers of the chosen model: trial 1: its checkpoint is gone" in told
+    study = (copy / "study.yaml").read_text()
+    (copy / "study.yaml").write_text(study.replace("data_digest: ", "data_digest: x"))
+    told = flopwise("report", copy)
+    assert "Nothing is told of classes: " in told
+    assert "was searched on (another digest)" in told
+    data = read_run(copy).study["data"]["path"]
+    (copy / "study.yaml").write_text(study.replace(data, str(tmp_path / "nowhere")))
+    told = flopwise("report", copy, "--out", tmp_path / "page.html")
+    assert "Nothing is told of classes: " in told
+    assert (tmp_path / "page.html").stat().st_size > 1_000_000
+
+
 def test_an_exported_model_predicts_and_is_evaluated(
     run: Path, demo_data: ImageData, tmp_path: Path
 ):
@@ -101,6 +133,16 @@ def test_what_can_not_be_used_has_a_line_and_exit_code_2(run: Path, tmp_path: Pa
     shutil.rmtree(tmp_path / "run" / "tune")
     line = flopwise("export", tmp_path / "run", "--pick", "1", "--format", "onnx", code=2)
     assert "trial 1: its checkpoint is gone" in line
+
+
+def test_an_int8_model_answers_as_it_did_when_its_accuracy_was_measured(
+    run: Path, demo_data: ImageData
+):
+    row = read_run(run).trials.set_index("trial").loc[1]
+    checkpoint = run / str(row["checkpoint"])
+    answers = split_answers(run_recipe(row), demo_data, checkpoint, "validation", threads=1)
+    labels = demo_data.labels[demo_data.rows("validation")]
+    assert (answers == labels).mean() == row["accuracy"]
 
 
 def test_latency_is_an_objective_measured_before_training(

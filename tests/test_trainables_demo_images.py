@@ -31,6 +31,11 @@ def test_other_numbers_of_classes_have_like_counts(classes):
     assert counts.mean() == pytest.approx(41.5, abs=2)
 
 
+def test_demo_data_can_have_many_times_the_images(tmp_path):
+    thrice = make_demo(tmp_path / "demo", classes=4, size=16, times=3)
+    np.testing.assert_array_equal(np.bincount(thrice.labels), 3 * class_counts(4, seed=0))
+
+
 def test_demo_data_says_that_it_is_synthetic(tmp_path):
     data = make_demo(tmp_path / "demo", classes=4, size=16)
     assert data.synthetic

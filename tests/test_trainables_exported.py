@@ -2,6 +2,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,14 +110,14 @@ def test_a_pt2_file_runs_in_torch(trained: Trained, data: ImageData, tmp_path: P
     export_verified(trained, data, tmp_path / "model.pt2", "pt2")
     images = torch.randn(3, 3, 48, 48)
     with torch.no_grad():
-        expected = trained.model(images)
+        expected = trained.torch_model()(images)
     torch.testing.assert_close(read_pt2(tmp_path / "model.pt2")(images), expected)
 
 
 def test_an_export_that_lost_accuracy_fails_and_leaves_no_file(
     trained: Trained, data: ImageData, tmp_path: Path
 ):
-    promised = Trained(recipe=trained.recipe, model=trained.model, accuracy=trained.accuracy - 0.5)
+    promised = replace(trained, accuracy=trained.accuracy - 0.5)
     with pytest.raises(UserError, match=r"not exported: loaded again, it gets .* its trial had"):
         export_verified(promised, data, tmp_path / "model.onnx", "onnx")
     assert not (tmp_path / "model.onnx").exists()

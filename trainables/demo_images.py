@@ -51,11 +51,13 @@ def make_demo(
     classes: int = 151,
     seed: int = 0,
     size: int = 128,
+    times: int = 1,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> ImageData:
     """Make prepared data of synthetic images at `out`, with the shape of the 151 animal species.
 
-    26 to 60 images a class; 6,270 in all for 151 classes. size: of the images, in pixels.
+    26 to 60 images a class; 6,270 in all for 151 classes. size: of the images, in pixels. times:
+    as many images of every class instead of one.
     progress: called with the numbers of images done and of all images.
     Raises UserError where `out` exists, and on numbers of classes that can't be made.
     """
@@ -63,7 +65,7 @@ def make_demo(
         raise UserError(f"classes {classes}: 2 to {MOST_CLASSES} can be generated")
     if not 8 <= size <= 2048:
         raise UserError(f"size {size}: images are stored at 8 to 2048 px")
-    counts = class_counts(classes, seed)
+    counts = times * class_counts(classes, seed)
     looks = class_looks(classes, seed)
     names = [f"synthetic-{number:03d}" for number in range(1, classes + 1)]
     total, done = int(counts.sum()), 0

@@ -1,21 +1,30 @@
 """A trial's model, from its checkpoint."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from spaces.errors import UserError
 from spaces.recipe import Recipe
+from trainables.augmentation import normalize, to_batch
 from trainables.blocks import freeze
 from trainables.images import ImageData
 from trainables.models import build_model
 from trainables.phases import Int8Phase
+from trainables.pixels import UInt8Array
 from trainables.training import EpochMetrics, use_threads
 
 CHECKPOINT_FILE = "training.pt"
+_CPU = torch.device("cpu")
+
+Logits = Callable[[UInt8Array], NDArray[np.float32]]
+"""From uint8 RGB images (N, input_size, input_size, 3) to outputs (N, classes)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,10 +32,13 @@ class Trained:
     """What a trial trained."""
 
     recipe: Recipe
-    model: nn.Module
-    """From normalised images to logits, in evaluation, on the CPU; int8 with qat."""
     accuracy: float
     """Of its last epoch, on the validation split; a fraction of 1."""
+    logits: Logits
+    """What it answers, run as when that was measured: int8 in ONNX Runtime, float in torch."""
+    torch_model: Callable[[], nn.Module]
+    """Makes the model in torch, in evaluation, on the CPU, from normalised images to logits. The
+    frozen blocks of an int8 model are calibrated again, which takes a while."""
     onnx: bytes | None = None
     """With qat: the content of the ONNX file that has this accuracy."""
 
@@ -36,27 +48,60 @@ def load_trained(
 ) -> Trained:
     """Load what a finished trial trained on this data.
 
-    checkpoint: the folder that it wrote. threads: that it had; the frozen blocks of an int8 model
-    are calibrated again, and sums should be rounded as they were. Raises UserError where the
-    checkpoint is damaged, or of a trial that is not finished.
+    checkpoint: the folder that it wrote. threads: that it had, since sums should be rounded as they
+    were. Raises UserError where the checkpoint is damaged, or of a trial that is not finished.
     """
-    state = _read(checkpoint / CHECKPOINT_FILE)
-    if state.get("recipe") != recipe.to_dict():
-        raise UserError(f"{checkpoint}: holds another recipe than its trial's")
-    history = [EpochMetrics(**metrics) for metrics in state["history"]]
-    if len(history) < recipe.epochs:
-        raise UserError(f"{checkpoint}: of a trial that was not finished")
+    state = _read_finished(recipe, checkpoint)
+    accuracy = EpochMetrics(**state["history"][-1]).accuracy
     use_threads(threads)
+    model = _float_model(recipe, data, state)
+    if not recipe.qat:
+        model.eval()
+        return Trained(
+            recipe=recipe, accuracy=accuracy, logits=logits_of(model), torch_model=lambda: model
+        )
+    # Brings ONNX Runtime, for which float models need not wait.
+    from trainables.exported import open_session, run_session
+
+    made = bytes(state["int8"]["onnx"].numpy())
+    session = open_session(made, threads=torch.get_num_threads())
+    return Trained(
+        recipe=recipe,
+        accuracy=accuracy,
+        logits=lambda pixels_NHWC: run_session(
+            session, normalize(to_batch(pixels_NHWC, _CPU)).contiguous().numpy()
+        ),
+        torch_model=lambda: Int8Phase(model, recipe, data, _CPU, state["int8"]).finished_model(),
+        onnx=made,
+    )
+
+
+def logits_of(model: nn.Module) -> Logits:
+    """A model in evaluation, on the CPU, as a function from pixels to logits."""
+
+    @torch.no_grad()
+    def logits(pixels_NHWC: UInt8Array) -> NDArray[np.float32]:
+        return model(normalize(to_batch(pixels_NHWC, _CPU))).numpy()
+
+    return logits
+
+
+def _float_model(recipe: Recipe, data: ImageData, state: dict[str, Any]) -> nn.Module:
     # The recipe's weights file may be gone; the checkpoint has all of its own.
     model = build_model(recipe.replace(weights="none"), num_classes=len(data.classes))
     model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     model.load_state_dict(state["model"])
     freeze(model, recipe.unfrozen)
-    if recipe.qat:
-        phase = Int8Phase(model, recipe, data, torch.device("cpu"), state["int8"])
-        model, made = phase.finished_model(), bytes(state["int8"]["onnx"].numpy())
-        return Trained(recipe=recipe, model=model, accuracy=history[-1].accuracy, onnx=made)
-    return Trained(recipe=recipe, model=model.eval(), accuracy=history[-1].accuracy)
+    return model
+
+
+def _read_finished(recipe: Recipe, checkpoint: Path) -> dict[str, Any]:
+    state = _read(checkpoint / CHECKPOINT_FILE)
+    if state.get("recipe") != recipe.to_dict():
+        raise UserError(f"{checkpoint}: holds another recipe than its trial's")
+    if len(state["history"]) < recipe.epochs:
+        raise UserError(f"{checkpoint}: of a trial that was not finished")
+    return state
 
 
 def _read(checkpoint: Path) -> dict[str, Any]:

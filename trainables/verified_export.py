@@ -1,16 +1,12 @@
 """Writes a trained model to a file, loads it again, and sees that it does what was promised."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import nn
 
 from spaces.errors import UserError
-from trainables.augmentation import MEAN, STD, normalize, to_batch
+from trainables.augmentation import MEAN, STD
 from trainables.exported import About, in_batches, open_exported
 from trainables.images import ImageData
 from trainables.model_files import (
@@ -20,13 +16,9 @@ from trainables.model_files import (
     write_onnx,
     write_pt2,
 )
-from trainables.pixels import UInt8Array
-from trainables.trained import Trained
+from trainables.trained import Logits, Trained, logits_of
 
 _TOLERANCE = 0.002  # of the accuracy: 0.2 points
-_CPU = torch.device("cpu")
-
-Logits = Callable[[UInt8Array], NDArray[np.float32]]
 
 
 def export_verified(
@@ -47,30 +39,32 @@ def export_verified(
         recipe=trained.recipe.to_dict(),
         versions=export_versions(),
     )
+    expected = trained.logits
     if form == "pt2":
-        write_pt2(trained.model, about, path)
-        written: Logits = _logits_of(read_pt2(path))
+        model = trained.torch_model()
+        expected = logits_of(model)
+        write_pt2(model, about, path)
+        written: Logits = logits_of(read_pt2(path))
     else:
         if trained.onnx is not None:
             write_made_onnx(trained.onnx, about, path)
         else:
-            write_onnx(trained.model, about, path)
+            write_onnx(trained.torch_model(), about, path)
         written = open_exported(path).logits
     rows = data.rows("validation")
     table = data.at_size(about.input_size)
-    expected = _logits_of(trained.model)
-    num_correct, in_torch, largest, same = 0, 0, 0.0, 0
+    num_correct, before, largest, same = 0, 0, 0.0, 0
     for batch in in_batches(rows):
         pixels_NHWC = table.take(batch)
         found_NK, wanted_NK = written(pixels_NHWC), expected(pixels_NHWC)
         answers_N = found_NK.argmax(axis=1)
         num_correct += int((answers_N == data.labels[batch]).sum())
-        in_torch += int((wanted_NK.argmax(axis=1) == data.labels[batch]).sum())
+        before += int((wanted_NK.argmax(axis=1) == data.labels[batch]).sum())
         same += int((answers_N == wanted_NK.argmax(axis=1)).sum())
         largest = max(largest, float(np.abs(found_NK - wanted_NK).max()))
     accuracy = num_correct / len(rows)
-    # An int8 model has the accuracy of its trial in ONNX Runtime, where that was measured.
-    promised = in_torch / len(rows) if form == "pt2" and trained.onnx else trained.accuracy
+    # An int8 model has the accuracy of its trial in ONNX Runtime; in torch it has another one.
+    promised = before / len(rows) if form == "pt2" and trained.onnx else trained.accuracy
     if abs(accuracy - promised) > _TOLERANCE:
         path.unlink(missing_ok=True)
         raise UserError(
@@ -80,14 +74,6 @@ def export_verified(
         )
     return about, (
         f"Loaded again and run on the {len(rows):,} images of the validation split: accuracy"
-        f" {accuracy:.2%} (the trial's: {trained.accuracy:.2%}), the same answer as the model in"
-        f" torch on {same:,} images, largest difference of an output {largest:.3g}."
+        f" {accuracy:.2%} (the trial's: {trained.accuracy:.2%}), the same answer as before"
+        f" on {same:,} images, largest difference of an output {largest:.3g}."
     )
-
-
-def _logits_of(model: nn.Module) -> Logits:
-    @torch.no_grad()
-    def logits(pixels_NHWC: UInt8Array) -> NDArray[np.float32]:
-        return model(normalize(to_batch(pixels_NHWC, _CPU))).numpy()
-
-    return logits

@@ -53,7 +53,7 @@ def export(
     pick: Annotated[
         str,
         typer.Option(
-            help='knee, most-accurate, cheapest, a constraint such as "accuracy>=0.9", or a trial.'
+            help='knee, most-accurate, cheapest, "drop<=1%", "accuracy>=0.9", ... or a trial.'
         ),
     ] = "knee",
     form: Annotated[

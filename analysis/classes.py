@@ -1,0 +1,67 @@
+"""How a model does on each class, and which classes it takes for one another."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+Places = npt.NDArray[np.integer]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Labels:
+    """The classes of a run's images."""
+
+    classes: tuple[str, ...]
+    labels: Places
+    """(images,), each the place of its class in classes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """What one trial's model said of the images of a split."""
+
+    trial: int
+    classes: tuple[str, ...]
+    labels: Places
+    """(images,), each the place of its class in classes."""
+    predicted: Places
+    """(images,), the place of the most probable class."""
+
+    @property
+    def accuracy(self) -> float:
+        return float((self.labels == self.predicted).mean())
+
+
+def class_accuracies(answers: Answers) -> pd.DataFrame:
+    """A row a class that has images: class, images, accuracy (0 to 1); the worst first."""
+    images = np.bincount(answers.labels, minlength=len(answers.classes))
+    right = np.bincount(
+        answers.labels[answers.labels == answers.predicted], minlength=len(answers.classes)
+    )
+    there = np.flatnonzero(images)
+    table = pd.DataFrame(
+        {
+            "class": [answers.classes[place] for place in there],
+            "images": images[there],
+            "accuracy": right[there] / images[there],
+        }
+    )
+    return table.sort_values(["accuracy", "class"], kind="stable", ignore_index=True)
+
+
+def confusions(answers: Answers) -> pd.DataFrame:
+    """A row for each pair of classes that were confused; the most frequent first.
+
+    Columns: class, taken_for, images (how many), share (of the class's images, 0 to 1).
+    """
+    wrong = answers.labels != answers.predicted
+    table = pd.DataFrame({"class": answers.labels[wrong], "taken_for": answers.predicted[wrong]})
+    counted = table.value_counts(sort=False).rename("images").reset_index()
+    images = np.bincount(answers.labels, minlength=len(answers.classes))
+    counted["share"] = counted["images"] / images[counted["class"].to_numpy(dtype=int)]
+    for column in ("class", "taken_for"):
+        counted[column] = [answers.classes[place] for place in counted[column]]
+    by = ["images", "share", "class", "taken_for"]
+    return counted.sort_values(by, ascending=[False, False, True, True], ignore_index=True)

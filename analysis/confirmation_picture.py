@@ -1,0 +1,110 @@
+"""Confirmed candidates as a picture: the front with its uncertainty, and what was promised."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
+from matplotlib.transforms import ScaledTranslation
+
+from analysis.columns import COSTS
+from analysis.confirmation import Confirmation
+from analysis.front import FloatArray
+from analysis.pictures import OKABE_ITO, save_picture, spans_magnitudes, write_tick
+from analysis.uncertain_front import attainment
+
+_FRONT, _PROMISED = OKABE_ITO[0], OKABE_ITO[1]
+# So many percent of the draws reach each surface: 95 % lie between the outer two.
+_BAND = (2.5, 50.0, 97.5)
+
+
+def confirmation_picture(confirmation: Confirmation, path: Path) -> Path:
+    """Draw test accuracy (%) against the first cost as a PNG at path, and return path.
+
+    A mark with a bar for each candidate, its 95 % interval; hollow above or below it what the
+    search had promised. The band holds the fronts of 95 % of the draws, the line is their median
+    (attainment surfaces).
+    """
+    cost = confirmation.run.costs[0]
+    costs = np.array([candidate.row[cost] for candidate in confirmation.candidates], dtype=float)
+    figure = Figure(figsize=(9, 5.6), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.set_title(
+        f"{confirmation.run.name}: {len(costs)} of the front's trials, each trained again with"
+        f" {confirmation.num_seeds} seeds",
+        loc="left", fontsize=11,
+    )  # fmt: skip
+    _set_scale(axes, costs)
+    _draw_band(axes, costs, confirmation.drawn)
+    _draw_candidates(axes, confirmation, costs)
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, -2.0), min(high, 102.0))
+    axes.set_xlabel(COSTS.get(cost, cost))
+    axes.set_ylabel("accuracy (%)")
+    axes.grid(visible=True, which="major", color="#e4e4e4", linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=8.5)
+    return save_picture(figure, path)
+
+
+def _draw_band(axes: Axes, costs: FloatArray, drawn: FloatArray) -> None:
+    order = np.argsort(costs, kind="stable")
+    places, firsts = np.unique(costs[order], return_index=True)
+    # Of candidates at one cost, a front has the best.
+    accuracies = np.maximum.reduceat(drawn[:, order], firsts, axis=1)
+    best, middle, worst = 100 * attainment(places, accuracies, _BAND)
+    end = axes.get_xlim()[1]
+    steps = [*places, end]
+    axes.fill_between(
+        steps, [*worst, worst[-1]], [*best, best[-1]], step="post", color=_FRONT, alpha=0.15, lw=0,
+        label="front of 95 % of the draws",
+    )  # fmt: skip
+    axes.step(steps, [*middle, middle[-1]], where="post", color="#444444", lw=1.2,
+              label="median front")  # fmt: skip
+    axes.set_xlim(right=end)
+
+
+def _draw_candidates(axes: Axes, confirmation: Confirmation, costs: FloatArray) -> None:
+    found = confirmation.accuracies
+    means = 100 * np.array([accuracy.mean for accuracy in found])
+    below = means - 100 * np.array([accuracy.low for accuracy in found])
+    above = 100 * np.array([accuracy.high for accuracy in found]) - means
+    axes.errorbar(
+        costs, means, yerr=np.array([below, above]), fmt="o", ms=7, mec="white", mew=0.8,
+        color=_FRONT, elinewidth=1.6, capsize=3, zorder=4, label="test, 95 % interval",
+    )  # fmt: skip
+    # Of the same cost, but legible beside the mark.
+    beside = ScaledTranslation(-9 / 72, 0, axes.figure.dpi_scale_trans)
+    axes.scatter(
+        costs, [100 * candidate.promised for candidate in confirmation.candidates], marker="D",
+        s=38, facecolors="none", edgecolors=_PROMISED, linewidths=1.5, zorder=5,
+        label="promised by the search\n(validation)", transform=axes.transData + beside,
+    )  # fmt: skip
+    for candidate, x, y in zip(confirmation.candidates, costs, means - below, strict=True):
+        axes.annotate(
+            f"trial {candidate.trial}", (x, y), xytext=(0, -4), textcoords="offset points",
+            ha="center", va="top", fontsize=8, color="#222222", zorder=6,
+            path_effects=[withStroke(linewidth=2.5, foreground="w")],
+        )  # fmt: skip
+
+
+def _set_scale(axes: Axes, costs: FloatArray) -> None:
+    low, high = float(costs.min()), float(costs.max())
+    if spans_magnitudes(costs):
+        margin = (high / low) ** 0.08
+        axes.set_xscale("log")
+        axes.set_xlim(low / margin, high * margin)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
+    else:
+        margin = 0.08 * (high - low) or 0.1 * high or 0.1
+        axes.set_xlim(low - margin, high + margin)
+        axes.xaxis.set_major_locator(MaxNLocator(8))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: write_tick(value)))
+    axes.yaxis.set_major_locator(MaxNLocator(8))
+    axes.margins(y=0.12)

@@ -1,0 +1,183 @@
+"""One HTML file about a run: its front, how it came about, what mattered, which model to ship.
+
+The file needs no network: Plotly's script is in it. What only torch can tell, the answers of the
+chosen model, is handed in.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from analysis import figures
+from analysis.choose import RULES, Choice, choose
+from analysis.classes import Answers, Labels, confusions
+from analysis.columns import (
+    describe_recipe,
+    write_number,
+    write_percent,
+    write_setting,
+)
+from analysis.curves import front_curves
+from analysis.distribution import distribution_numbers
+from analysis.front import FloatArray
+from analysis.history import front_history
+from analysis.importances import FEWEST_TRIALS, parameter_importances
+from analysis.parallel import parallel_scales
+from analysis.pictures import mark_label
+from analysis.runs import Run
+from analysis.tables import front_columns, front_records
+from spaces.errors import UserError
+from spaces.recipe import RECIPE_FIELDS
+
+_PAGE = Path(__file__).parent / "page"
+_MOST_CONFUSIONS = 12
+_MOST_FRONT_ROWS = 200
+
+
+def write_report(
+    run: Run,
+    path: Path,
+    *,
+    chosen: Choice,
+    answers: Answers | str,
+    data: Labels | str,
+) -> Path:
+    """Write a run's report as one HTML file, and return path.
+
+    chosen: the trial that the page speaks for. answers: of its model to the validation split;
+    data: the labels of all images; in place of either a sentence on why it is not there. Raises
+    UserError where no trial is finished or the file can't be written.
+    """
+    page = _environment().get_template("report.html").render(_content(run, chosen, answers, data))
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"can't write {path}: {error.strerror or error}") from None
+    return path
+
+
+def _content(
+    run: Run, chosen: Choice, answers: Answers | str, data: Labels | str
+) -> dict[str, Any]:
+    front = figures.front_figure(run)
+    history = front_history(run)
+    curves = front_curves(run)
+    importances = parameter_importances(run)
+    drawn: dict[str, go.Figure] = {
+        "front": front.figure,
+        "history-trials": figures.history_figure(history, over="trials"),
+        "parallel": figures.parallel_figure(parallel_scales(run)),
+    }
+    if history.seconds is not None:
+        drawn["history-time"] = figures.history_figure(history, over="time")
+    if curves:
+        drawn["curves-accuracy"] = figures.curves_figure(curves, what="accuracy")
+        drawn["curves-loss"] = figures.curves_figure(curves, what="loss")
+    if importances:
+        drawn["importances"] = figures.importances_figure(importances)
+    if isinstance(answers, Answers):
+        drawn["classes"] = figures.classes_figure(answers)
+    if isinstance(data, Labels):
+        drawn["distribution"] = figures.distribution_figure(data.labels, data.classes)
+    records = front_records(run)
+    columns = front_columns(run, records)
+    return {
+        "run": run,
+        "facts": _facts(run),
+        "chosen": chosen,
+        "chosen_label": mark_label(chosen.row),
+        "chosen_recipe": describe_recipe(chosen.row),
+        "settings": {
+            field.replace("_", " "): write_setting(field, chosen.row[field])
+            for field in RECIPE_FIELDS
+        },
+        "rules": {rule: choose(run, rule) for rule in RULES},
+        "columns": columns,
+        "rows": [
+            (record["trial"], [cells[place] for cells in columns.values()], describe_recipe(record))
+            for place, record in enumerate(records[:_MOST_FRONT_ROWS])
+        ],
+        "num_left_out": max(0, len(records) - _MOST_FRONT_ROWS),
+        "importances": importances,
+        "fewest_trials": FEWEST_TRIALS,
+        "answers": answers,
+        "confusions": (
+            confusions(answers).head(_MOST_CONFUSIONS).to_dict("records")
+            if isinstance(answers, Answers)
+            else []
+        ),
+        "data": data,
+        "data_numbers": (
+            distribution_numbers(data.labels, data.classes) if isinstance(data, Labels) else {}
+        ),
+        "costs": {name: view["label"] for name, view in front.costs.items()},
+        "first_cost": front.first,
+        "drawn": set(drawn),
+        "figures": _script_data(
+            {name: json.loads(str(figure.to_json())) for name, figure in drawn.items()}
+        ),
+        "views": _script_data(front.costs),
+        "plotly": Markup(get_plotlyjs()),  # noqa: S704 a script of Plotly's own package
+        "percent": write_percent,
+        "number": write_number,
+    }
+
+
+def _facts(run: Run) -> dict[str, str]:
+    """What the page's head tells, in words."""
+    provenance = run.study.get("provenance") or {}
+    counts = run.counts()
+    said = {"COMPLETE": "finished", "PRUNED": "stopped early", "FAIL": "failed", "RUNNING": "open"}
+    facts = {
+        "trials": ", ".join(f"{n:,} {said[state]}" for state, n in counts.items() if n),
+        "on the front": f"{len(run.front()):,}",
+        "best accuracy": f"{write_percent(run.finished['accuracy'].max())} %",
+    }
+    seconds = run.trials["search_seconds"].to_numpy(dtype=float)
+    if np.isfinite(seconds).any():
+        facts["search"] = _duration(float(np.nanmax(seconds)))
+    facts["time in epochs"] = _duration(_total(run.trials["seconds"].to_numpy(dtype=float)))
+    images = provenance.get("num_images")
+    if images:
+        facts["images"] = ", ".join(f"{number:,} {split}" for split, number in images.items())
+    if provenance.get("data_name"):
+        facts["data"] = f"{provenance['data_name']}, {provenance.get('num_classes')} classes"
+    if provenance.get("machine"):
+        facts["machine"] = str(provenance["machine"])
+    versions = provenance.get("versions") or {}
+    if versions:
+        facts["versions"] = ", ".join(f"{name} {number}" for name, number in versions.items())
+    return facts
+
+
+def _total(seconds: FloatArray) -> float:
+    return float(np.nansum(seconds))
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _script_data(content: Any) -> Markup:
+    """JSON that may stand inside of a script element, whatever class names are like."""
+    text = json.dumps(content, allow_nan=False, separators=(",", ":"))
+    escaped = text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    return Markup(escaped)  # noqa: S704 no < is left that could end the element
+
+
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(_PAGE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

@@ -1,0 +1,44 @@
+"""`flopwise ablate`: what each difference between a trial and a starting point is worth."""
+
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from search.commands.printing import console, near, print_json
+from search.commands.results import AsJson, RunFolder
+from search.commands.training import training_screen
+
+
+def ablate(
+    run: RunFolder,
+    trial: Annotated[
+        str, typer.Option(help="Its number; or knee, most-accurate, ... as for export.")
+    ],
+    against: Annotated[
+        Literal["ladder", "default"],
+        typer.Option(help="The first recipe of the ladder, or the recipe of all defaults."),
+    ],
+    seeds: Annotated[int, typer.Option(help="For each recipe, 2 or more.")] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """Turn what differs between a trial and a starting point on and off, and train all of it.
+
+    On one after the other, then off one at a time, each with several seeds and the trial's epochs.
+    The same command goes on after an interruption.
+    """
+    from analysis.ablation import ablation_records, ablation_table
+    from analysis.ablation_picture import ablation_picture
+    from search.ablate import ABLATE_FOLDER
+    from search.ablate import ablate as ablate_trial
+
+    screen = Console(stderr=True) if as_json else console()
+    with training_screen(screen) as shown:
+        ablation = ablate_trial(run, trial, against, seeds=seeds, show=shown.show)
+    name = f"trial-{ablation.trial}-against-{against}"
+    path = ablation_picture(ablation, run / ABLATE_FOLDER / f"{name}.png")
+    if as_json:
+        print_json({**ablation_records(ablation), "picture": str(path)})
+        return
+    screen.print(ablation_table(ablation, width=screen.width))
+    screen.print(f"picture: {near(path)}", markup=False, soft_wrap=True)

@@ -1,0 +1,46 @@
+"""`flopwise confirm`: a front's trials again, with fresh seeds and on the test split."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from search.commands.printing import console, near, print_json
+from search.commands.results import AsJson, RunFolder
+from search.commands.training import training_screen
+
+
+def confirm(
+    run: RunFolder,
+    top: Annotated[
+        int | None,
+        typer.Option(help="Only so many, those that add most hypervolume; all by default."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Fresh ones for each, 2 or more.")] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """Train the front's trials again, and judge them by the test split, once.
+
+    Says how accurate they are, which of them are truly non-dominated, and how much the search's
+    validation accuracy promised too much. The same command goes on after an interruption.
+    """
+    from analysis.confirmation import confirmation_records
+    from analysis.confirmation_picture import confirmation_picture
+    from analysis.confirmation_table import confirmation_sentences, confirmation_table
+    from search.confirm import CONFIRM_FOLDER
+    from search.confirm import confirm as confirm_front
+
+    screen = Console(stderr=True) if as_json else console()
+    with training_screen(screen) as shown:
+        confirmation = confirm_front(
+            run, top=top, seeds=seeds, show=shown.show, progress=shown.count
+        )
+    name = "front" if top is None else f"top-{top}"
+    path = confirmation_picture(confirmation, run / CONFIRM_FOLDER / f"{name}.png")
+    if as_json:
+        print_json({**confirmation_records(confirmation), "picture": str(path)})
+        return
+    screen.print(confirmation_table(confirmation))
+    for sentence in confirmation_sentences(confirmation):
+        screen.print(sentence, markup=False, soft_wrap=True)
+    screen.print(f"picture: {near(path)}", markup=False, soft_wrap=True)

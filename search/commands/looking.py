@@ -1,0 +1,95 @@
+"""`flopwise report`, `compare`, `watch` and `dashboard`: a run, or several, to look at."""
+
+import shlex
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from search.commands.printing import console, near, print_json
+from search.commands.results import AsJson, RunFolder
+
+_WATCH_SECONDS = 2.0
+
+
+def report(
+    run: RunFolder,
+    pick: Annotated[
+        str, typer.Option(help="The trial that it speaks for: a rule as of export --pick.")
+    ] = "knee",
+    out: Annotated[Path | None, typer.Option(help="The page; RUN/report.html by default.")] = None,
+) -> None:
+    """Write a run's report: one HTML file that needs no network, and PNG pictures."""
+    from search.report import make_report
+
+    screen = console()
+    with screen.status("writing the report"):
+        made = make_report(run, pick, out)
+    lines = [made.chosen.reason, *made.notes]
+    lines.append(f"report: {near(made.page)}")
+    lines.append(f"pictures: {near(made.pictures[0].parent)} ({len(made.pictures)} PNG files)")
+    for line in lines:
+        screen.print(line, markup=False, soft_wrap=True)
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN ...", help="Run folders.")],
+    picture: Annotated[Path, typer.Option(help="Where to put the PNG of all fronts.")] = Path(
+        "compare.png"
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """Compare the fronts of runs: hypervolume, and what each has that the others lack."""
+    from analysis.comparison import (
+        compare_runs,
+        comparison_picture,
+        comparison_records,
+        comparison_table,
+    )
+    from analysis.runs import read_run
+
+    compared = compare_runs([read_run(run) for run in runs])
+    if as_json:
+        print_json(comparison_records(compared))
+        return
+    screen = console()
+    screen.print(comparison_table(compared))
+    path = comparison_picture(compared, picture)
+    screen.print(f"picture: {near(path)}", markup=False, soft_wrap=True)
+
+
+def watch(run: RunFolder) -> None:
+    """Show a search's table as it goes, from any terminal; ends with the search, or by Ctrl-C."""
+    from rich.live import Live
+
+    from analysis.runs import read_run
+    from analysis.status import watch_view
+    from search.driver_lock import is_searched
+
+    screen = console()
+    searched = is_searched(run)
+    view = watch_view(read_run(run), searched=searched)
+    if not screen.is_terminal or not searched:
+        screen.print(view)
+        return
+    with Live(view, console=screen, auto_refresh=False) as live:
+        while searched:
+            time.sleep(_WATCH_SECONDS)
+            searched = is_searched(run)
+            live.update(watch_view(read_run(run), searched=searched), refresh=True)
+
+
+def dashboard(
+    run: RunFolder,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="On this machine.")] = 8080,
+) -> None:
+    """Open optuna-dashboard on a run, also while it is searched; on this machine only."""
+    from search.dashboard import serve_dashboard
+
+    screen = console()
+    serve_dashboard(
+        run,
+        port,
+        tell=lambda address: screen.print(f"{shlex.quote(near(run))}: {address} (Ctrl-C ends it)"),
+    )

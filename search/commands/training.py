@@ -1,0 +1,67 @@
+"""What the commands that train a list of recipes share: how it is shown, and how it ends early."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+
+from search.commands.printing import progress_bar
+
+if TYPE_CHECKING:
+    from search.engine import Progress
+    from search.live import LiveTable
+
+
+class TrainingScreen:
+    """Shows trials as a search does, then counts what is done with them; one thing at a time."""
+
+    def __init__(self, screen: Console) -> None:
+        self._screen = screen
+        self._shown = ""
+        self._live: LiveTable | None = None
+        self._count: Callable[[int, int | None], None] | None = None
+        self._stack = ExitStack()
+        if screen.is_terminal:
+            self._stack.enter_context(screen.status("what is there already? starting Ray ..."))
+
+    def show(self, progress: "Progress") -> None:
+        """Show how far a list has come; called by `run_search`."""
+        # It brings Ray and torch, which are not needed where everything is there already.
+        from search.live import LiveTable
+
+        if self._live is None or self._shown != progress.study.name:
+            self.close()
+            self._live = self._stack.enter_context(LiveTable(self._screen))
+            self._shown = progress.study.name
+        self._live.show(progress)
+
+    def count(self, done: int, total: int | None) -> None:
+        """Show how many models have answered the test split."""
+        if self._count is None:
+            self.close()
+            self._count = self._stack.enter_context(progress_bar("testing"))
+        self._count(done, total)
+
+    def close(self) -> None:
+        self._stack.close()
+        self._live = self._count = None
+
+
+@contextmanager
+def training_screen(screen: Console) -> Iterator[TrainingScreen]:
+    """An interruption is told with the way to go on, and ends the command with exit code 130."""
+    from search.errors import BrokenOffError
+
+    shown = TrainingScreen(screen)
+    try:
+        yield shown
+    except BrokenOffError as error:
+        raise BrokenOffError(f"{error}; the same command goes on") from None
+    except KeyboardInterrupt:
+        shown.close()
+        Console(stderr=True).print("interrupted; the same command goes on")
+        raise typer.Exit(130) from None
+    finally:
+        shown.close()

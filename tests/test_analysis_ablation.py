@@ -1,0 +1,141 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+from scipy import stats
+
+from analysis.ablation import (
+    WITHIN,
+    Ablation,
+    Trained,
+    ablation_records,
+    ablation_table,
+)
+from analysis.ablation_picture import ablation_picture
+from spaces.recipe import Recipe
+
+START = Recipe(batch_size=16, learning_rate=1e-3, epochs=5)
+FULL = START.replace(batch_size=64, batch_norm=True, learning_rate=1e-4)
+N, Y = False, True
+
+
+def trained(role, difference, on, *accuracies, failures=()):
+    return Trained(
+        role=role,
+        difference=difference,
+        on=on,
+        accuracies=np.array(accuracies),
+        failures=failures,
+    )
+
+
+@pytest.fixture
+def ablation():
+    return Ablation(
+        trial=7,
+        run="animals",
+        against="ladder",
+        start=START,
+        full=FULL,
+        differences=(("batch_size",), ("batch_norm",), ("learning_rate",)),
+        num_seeds=3,
+        num_images=450,
+        climb=(
+            trained("start", None, (N, N, N), 0.37, 0.38, 0.36),
+            trained("step", 0, (Y, N, N), 0.38, 0.36, 0.37),
+            trained("step", 1, (Y, Y, N), 0.58, 0.57, 0.59),
+            trained("step", 2, (Y, Y, Y), 0.60, 0.62, 0.61),
+        ),
+        without_one=(
+            trained("without", 0, (N, Y, Y), 0.59, 0.60, 0.61),
+            trained("without", 1, (Y, N, Y), 0.41, 0.40),
+            trained("without", 2, (Y, Y, N), 0.58, 0.57, 0.59),
+        ),
+    )
+
+
+def printed(table, width=120):
+    console = Console(width=width, color_system=None)
+    with console.capture() as capture:
+        console.print(table)
+    return capture.get()
+
+
+def test_a_step_is_compared_with_the_one_before_it(ablation):
+    changes = [ablation.change(row) for row in ablation.climb]
+    assert changes[0] is None
+    assert [change.mean for change in changes[1:]] == pytest.approx([0.0, 0.21, 0.03])
+    expected = stats.ttest_ind(
+        ablation.climb[2].accuracies, ablation.climb[1].accuracies, equal_var=False
+    ).confidence_interval()
+    assert (changes[2].low, changes[2].high) == pytest.approx(tuple(expected))
+
+
+def test_what_is_turned_off_is_compared_with_the_whole(ablation):
+    changes = [ablation.change(row).mean for row in ablation.without_one]
+    assert changes == pytest.approx([-0.01, -0.205, -0.03])
+
+
+def test_a_change_that_seeds_explain_is_said_to_be_within_the_spread(ablation):
+    lines = printed(ablation_table(ablation), width=140).splitlines()
+    said = {line.strip().split("  ")[0]: WITHIN in line for line in lines if "±" in line}
+    assert said["+ batch size"]
+    assert not said["+ batch norm"]
+    assert said["without batch size"]
+    assert not said["without batch norm"]
+
+
+def test_the_table_says_yes_and_no_to_each_difference(ablation):
+    text = printed(ablation_table(ablation), width=140)
+    (row,) = [line for line in text.splitlines() if "without batch norm" in line]
+    assert row.split()[3:6] == ["Y", "N", "Y"]
+    for told in ("16 → 64", "no → yes", "0.001 →", "37.0 ± 1.0", "= trial 7"):
+        assert told in text
+
+
+def test_differences_that_go_together_have_one_column(ablation):
+    full = Recipe(model="mobilenet_v2", weights="/here/weights_file.pt", epochs=5)
+    one = Ablation(
+        trial=3, run="animals", against="default", start=Recipe(epochs=5), full=full,
+        differences=(("model", "weights"),), num_seeds=2, num_images=450,
+        climb=(
+            trained("start", None, (N,), 0.3, 0.4),
+            trained("step", 0, (Y,), 0.8, 0.81),
+        ),
+        without_one=(trained("without", 0, (N,), 0.3, 0.4),),
+    )  # fmt: skip
+    assert one.label(0) == "model, weights baseline_cnn, none → mobilenet_v2, weights_file"
+    # Without its only difference it is the starting point, which is there already.
+    assert len(one.rows) == 2
+
+
+def test_a_seed_that_failed_is_told(ablation):
+    row = trained("step", 2, (Y, Y, Y), 0.6, failures=("out of memory", "out of memory"))
+    lost = Ablation(
+        **{name: getattr(ablation, name) for name in Ablation.__slots__ if name != "climb"},
+        climb=(*ablation.climb[:3], row),
+    )
+    assert lost.change(row) is None
+    assert "2 failed: out of memory" in printed(ablation_table(lost), width=150)
+    assert ablation_records(lost)["climb"][3]["failures"] == ["out of memory"] * 2
+
+
+def test_records_are_plain_and_hold_every_seed(ablation):
+    records = json.loads(json.dumps(ablation_records(ablation), allow_nan=False))
+    assert records["differences"] == [["batch_size"], ["batch_norm"], ["learning_rate"]]
+    assert records["start"] == {"batch_size": 16, "batch_norm": False, "learning_rate": 1e-3}
+    step = records["climb"][2]
+    assert step["accuracies"] == [0.58, 0.57, 0.59]
+    assert not step["change"]["within_the_spread"]
+    assert records["climb"][1]["change"]["within_the_spread"]
+
+
+def test_an_ablation_becomes_a_picture_with_a_row_for_each_recipe(ablation, tmp_path):
+    path = ablation_picture(ablation, tmp_path / "ablation.png")
+    with Image.open(path) as image:
+        assert min(image.size) > 500
+        colours = image.convert("RGB").getcolors(maxcolors=1 << 20)
+    assert colours is not None
+    assert len(colours) > 20
