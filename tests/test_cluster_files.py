@@ -12,6 +12,7 @@ import jsonschema
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from ray.autoscaler._private.util import fillout_defaults, prepare_config, validate_config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -119,9 +120,11 @@ def test_what_a_machine_installs_is_pinned_and_fits_what_flopwise_asks_for():
     for pin in pins:
         (specifier,) = pin.specifier
         assert specifier.operator == "=="
-        versions[pin.name] = specifier.version
+        versions[canonicalize_name(pin.name)] = specifier.version
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     needed = [*project["dependencies"], *project["optional-dependencies"]["cluster"]]
     for requirement in map(Requirement, needed):
-        assert requirement.specifier.contains(versions[requirement.name]), requirement
+        assert requirement.specifier.contains(versions[canonicalize_name(requirement.name)]), (
+            requirement
+        )
     assert {"default"} == next(pin.extras for pin in pins if pin.name == "ray")
