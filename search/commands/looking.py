@@ -68,8 +68,9 @@ def watch(run: RunFolder) -> None:
     from search.driver_lock import is_searched
 
     screen = console()
+    read = read_run(run)  # before the lock, which would make a folder that is not there
     searched = is_searched(run)
-    view = watch_view(read_run(run), searched=searched)
+    view = watch_view(read, searched=searched)
     if not screen.is_terminal or not searched:
         screen.print(view)
         return
