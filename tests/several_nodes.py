@@ -3,7 +3,8 @@
     python tests/several_nodes.py bad FOLDER     # the processes of trials die on one of three nodes
     python tests/several_nodes.py lost FOLDER    # one of two nodes goes away under its trial
 
-FOLDER holds a study file. Prints, as JSON, on which node each trial ended: a node's number.
+FOLDER holds a study file, and gets told.json: how the search ended, which nodes were tried, by
+number, and whether one was lost. Ray writes what it likes to standard output.
 """
 
 import json
@@ -67,7 +68,8 @@ def main(what: str, folder: Path) -> None:
 
     result = run_search(load_study(folder / "study.yaml"), show=watch, trainable=OnABadNode)
     tried = [keys.index(path.name) for path in (folder / "tried").iterdir()]
-    json.dump({"ending": result.ending, "tried": sorted(tried), "lost": lost}, sys.stdout)
+    told = {"ending": result.ending, "tried": sorted(tried), "lost": lost}
+    (folder / "told.json").write_text(json.dumps(told))
 
 
 if __name__ == "__main__":

@@ -47,7 +47,8 @@ TRIALS = {
     **{"scheduler": "string", "epochs": "int64", "seed": "int64"},
     **{"accuracy": "double", "gmacs": "double", "gflops": "double", "effective_gflops": "double"},
     **{"gbops": "double", "params": "int64", "size_mb": "double", "latency_ms": "double"},
-    **{"epochs_trained": "int64", "seconds": "double", "error": "string", "checkpoint": "string"},
+    **{"epochs_trained": "int64", "seconds": "double", "search_seconds": "double"},
+    **{"error": "string", "checkpoint": "string"},
     "ran_on": "string",
 }
 EPOCHS = {
