@@ -33,7 +33,7 @@ test: install
 # Three hosts on this machine, each in namespaces of its own: Linux, root, iproute2, openssh-server, rsync.
 test-cluster: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cluster,dev]'
-	$(BIN)/python -m pytest -m cluster tests/cluster_lab
+	$(BIN)/python -m pytest -m cluster tests
 
 check: install
 	$(BIN)/ruff check .
