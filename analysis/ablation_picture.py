@@ -4,12 +4,10 @@ from pathlib import Path
 from textwrap import fill
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis.ablation import WITHIN, Ablation, Trained, write_change
-from analysis.pictures import GREY, OKABE_ITO, save_picture
+from analysis.pictures import GREY, OKABE_ITO, new_figure, save_picture, tidy
 
 _STEP, _WITHOUT = OKABE_ITO[0], OKABE_ITO[1]
 _ROW_INCHES = 0.42
@@ -23,8 +21,7 @@ def ablation_picture(ablation: Ablation, path: Path) -> Path:
     deviation. At the right the change against the row above, or, below the line, against the whole.
     """
     rows = ablation.rows
-    figure = Figure(figsize=(9, 1.5 + _ROW_INCHES * len(rows)), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(9, 1.5 + _ROW_INCHES * len(rows))
     axes = figure.add_subplot()
     figure.suptitle(
         f"{ablation.run}: trial {ablation.trial} against {ablation.against},"
@@ -40,10 +37,9 @@ def ablation_picture(ablation: Ablation, path: Path) -> Path:
     axes.margins(x=0.06)
     axes.xaxis.set_major_locator(MaxNLocator(8))
     axes.set_xlabel(f"validation accuracy (%), of {ablation.num_images:,} images")
-    axes.grid(visible=True, axis="x", color="#e4e4e4", linewidth=0.7)
-    axes.set_axisbelow(True)
+    tidy(axes, grid="x")
     axes.tick_params(axis="y", length=0)
-    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["left"].set_visible(False)
     return save_picture(figure, path)
 
 

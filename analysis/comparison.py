@@ -7,14 +7,20 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from analysis.columns import ACCURACY, amount, describe_recipe, plain, write_percent
 from analysis.front import Box, pareto_front
-from analysis.pictures import MARKERS, OKABE_ITO, axis_title, save_picture, set_cost_scale
+from analysis.pictures import (
+    MARKERS,
+    OKABE_ITO,
+    axis_title,
+    new_figure,
+    save_picture,
+    set_cost_scale,
+    tidy,
+)
 from analysis.runs import Run
 from spaces.errors import UserError
 
@@ -55,7 +61,7 @@ def compare_runs(runs: Sequence[Run]) -> list[Compared]:
                 " don't compare"
             )
     fronts = [run.front() for run in runs]
-    losses = [_losses(run, front) for run, front in zip(runs, fronts, strict=True)]
+    losses = [run.losses_of(front) for run, front in zip(runs, fronts, strict=True)]
     box = Box.around(np.vstack(losses), first.log_columns)
     names = _names(runs)
     compared = []
@@ -123,8 +129,7 @@ def comparison_picture(compared: Sequence[Compared], path: Path) -> Path:
     A run has a colour and a shape; points that only it has are filled, the others hollow.
     """
     cost = compared[0].run.costs[0]
-    figure = Figure(figsize=(9, 5.6), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(9, 5.6)
     axes = figure.add_subplot()
     set_cost_scale(axes, np.concatenate([one.front[cost].to_numpy() for one in compared]))
     for place, one in enumerate(compared):
@@ -141,16 +146,9 @@ def comparison_picture(compared: Sequence[Compared], path: Path) -> Path:
     axes.set_xlabel(axis_title(cost))
     axes.set_ylabel("validation accuracy (%)")
     axes.set_title("Fronts; filled marks are on no other run's", loc="left", fontsize=11)
-    axes.grid(visible=True, color="#e4e4e4", linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    tidy(axes)
     axes.legend(title="hypervolume", loc="lower right", frameon=False, fontsize=9)
     return save_picture(figure, path)
-
-
-def _losses(run: Run, rows: pd.DataFrame) -> np.ndarray:
-    signs = [-1.0 if direction == "max" else 1.0 for direction in run.objectives.values()]
-    return rows[list(run.objectives)].to_numpy(dtype=float) * signs
 
 
 def _names(runs: Sequence[Run]) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.columns import ACCURACY, COSTS, NUMBERS, plain_row
+from analysis.columns import ACCURACY, NUMBERS, plain_row
 from analysis.front import BoolArray, Box, FloatArray
 from analysis.intervals import Interval, accuracy_interval, images_margin, mean_over_groups
 from analysis.runs import Run
@@ -79,10 +79,10 @@ class Confirmation:
         """(candidates,): the share of draws in which none other dominates it."""
         names = list(self.run.objectives)
         values = [[candidate.row[name] for name in names] for candidate in self.candidates]
-        drawn = np.repeat(np.array([values]) * _signs(self.run), self.draws, axis=0)
+        drawn = np.repeat(np.array([values]) * self.run.signs, self.draws, axis=0)
         if ACCURACY in self.run.objectives:
             column = names.index(ACCURACY)
-            drawn[:, :, column] = self.drawn * _signs(self.run)[column]
+            drawn[:, :, column] = self.drawn * self.run.signs[column]
         return front_shares(drawn)
 
     @cached_property
@@ -120,10 +120,8 @@ def choose_candidates(run: Run, top: int | None = None) -> list[dict[str, Any]]:
     """
     front = run.front().drop_duplicates([name for name in RECIPE_FIELDS if name != "seed"])
     if top is not None and top < len(front):
-        names = list(run.objectives)
-        box = Box.around(run.losses(), [names.index(name) for name in names if name in COSTS])
-        losses = front[names].to_numpy(dtype=float) * _signs(run)
-        front = front.iloc[most_contributing(losses, box, top)]
+        box = Box.around(run.losses(), run.log_columns)
+        front = front.iloc[most_contributing(run.losses_of(front), box, top)]
     return [plain_row(row) for _, row in front.iterrows()]
 
 
@@ -160,10 +158,6 @@ def confirmation_records(confirmation: Confirmation) -> dict[str, Any]:
             "promised_too_much": confirmation.promised_too_much.to_dict(),
         },
     }
-
-
-def _signs(run: Run) -> FloatArray:
-    return np.array([-1.0 if way == "max" else 1.0 for way in run.objectives.values()])
 
 
 def _record(candidate: Candidate) -> dict[str, Any]:

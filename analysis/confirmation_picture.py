@@ -4,16 +4,20 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
-from analysis.columns import COSTS
 from analysis.confirmation import Confirmation
 from analysis.front import FloatArray
-from analysis.pictures import OKABE_ITO, save_picture, spans_magnitudes, write_tick
+from analysis.pictures import (
+    OKABE_ITO,
+    axis_title,
+    new_figure,
+    save_picture,
+    set_cost_scale,
+    spans_magnitudes,
+    tidy,
+)
 from analysis.uncertain_front import attainment
 
 _FRONT, _PROMISED = OKABE_ITO[0], OKABE_ITO[1]
@@ -30,24 +34,22 @@ def confirmation_picture(confirmation: Confirmation, path: Path) -> Path:
     """
     cost = confirmation.run.costs[0]
     costs = np.array([candidate.row[cost] for candidate in confirmation.candidates], dtype=float)
-    figure = Figure(figsize=(9, 5.6), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(9, 5.6)
     axes = figure.add_subplot()
     axes.set_title(
         f"{confirmation.run.name}: {len(costs)} of the front's trials, each trained again with"
         f" {confirmation.num_seeds} seeds",
         loc="left", fontsize=11,
     )  # fmt: skip
-    _set_scale(axes, costs)
+    set_cost_scale(axes, costs)
+    axes.set_xlim(_with_room(costs))  # beyond the last cost the band goes on
     _draw_band(axes, costs, confirmation.drawn)
     _draw_candidates(axes, confirmation, costs)
     low, high = axes.get_ylim()
     axes.set_ylim(max(low, -2.0), min(high, 102.0))
-    axes.set_xlabel(COSTS.get(cost, cost))
+    axes.set_xlabel(axis_title(cost))
     axes.set_ylabel("accuracy (%)")
-    axes.grid(visible=True, which="major", color="#e4e4e4", linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    tidy(axes)
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=8.5)
     return save_picture(figure, path)
 
@@ -93,18 +95,10 @@ def _draw_candidates(axes: Axes, confirmation: Confirmation, costs: FloatArray) 
         )  # fmt: skip
 
 
-def _set_scale(axes: Axes, costs: FloatArray) -> None:
+def _with_room(costs: FloatArray) -> tuple[float, float]:
     low, high = float(costs.min()), float(costs.max())
     if spans_magnitudes(costs):
         margin = (high / low) ** 0.08
-        axes.set_xscale("log")
-        axes.set_xlim(low / margin, high * margin)
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
-    else:
-        margin = 0.08 * (high - low) or 0.1 * high or 0.1
-        axes.set_xlim(low - margin, high + margin)
-        axes.xaxis.set_major_locator(MaxNLocator(8))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: write_tick(value)))
-    axes.yaxis.set_major_locator(MaxNLocator(8))
-    axes.margins(y=0.12)
+        return low / margin, high * margin
+    margin = 0.08 * (high - low) or 0.1 * high or 0.1
+    return low - margin, high + margin

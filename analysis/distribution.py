@@ -5,13 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from rich.cells import cell_len
 from rich.table import Table
 
-from analysis.pictures import save_picture
+from analysis.pictures import new_figure, save_picture
 
 IntArray = npt.NDArray[np.integer]
 
@@ -102,8 +100,7 @@ def distribution_picture(
     numbers = distribution_numbers(labels, classes)
     order: list[int] = np.argsort(-counts, kind="stable").tolist()
     named = len(classes) <= _NAMED_IN_PICTURE
-    figure = Figure(figsize=(9, 4.8), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(9, 4.8)
     axes = figure.add_subplot()
     places = np.arange(len(classes))
     # Above some hundred bars a gap is thinner than a pixel and would only flicker.

@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator
 from rich.table import Table
 
 from analysis.front import FloatArray
-from analysis.pictures import OKABE_ITO, save_picture, write_tick
+from analysis.pictures import OKABE_ITO, new_figure, save_picture, write_tick
 
 _STYLES = ("-", "--", "-.", ":")
 
@@ -78,8 +76,7 @@ def growth_picture(growths: Sequence[Growth], path: Path, *, title: str) -> Path
     A line is the median over seeds, the band beside it the quartiles; seconds by magnitude.
     """
     times = _grid(growths)
-    figure = Figure(figsize=(9, 5.6), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(9, 5.6)
     axes = figure.add_subplot()
     axes.set_title(title, loc="left", fontsize=11)
     for place, growth in enumerate(growths):

@@ -8,7 +8,7 @@ from optuna.trial import create_trial
 
 from analysis.columns import Direction
 from analysis.runs import Run, run_recipe
-from spaces.drawing import Draw
+from spaces.drawing import params_and_distributions
 from spaces.space import SearchSpace
 from spaces.space_file import parse_space
 
@@ -27,14 +27,9 @@ def parameter_importances(run: Run) -> dict[str, dict[str, float]]:
     finished, space = run.finished, _space(run)
     if space is None or len(finished) < FEWEST_TRIALS:
         return {}
-    recipes = [run_recipe(row) for row in finished.to_dict("records")]
-    drawn = []
-    for recipe in recipes:
-        params = space.params_of(recipe)
-        draw = Draw(lambda name, _, params=params: params[name])
-        for name in params:
-            space.rules[name].dimension.suggest(draw, name)
-        drawn.append((params, draw.distributions))
+    drawn = [
+        params_and_distributions(space, run_recipe(row)) for row in finished.to_dict("records")
+    ]
     return {
         objective: _importances(drawn, finished[objective].tolist(), direction)
         for objective, direction in run.objectives.items()

@@ -2,7 +2,7 @@
 
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -38,17 +38,30 @@ def front_picture(run: Run, path: Path) -> Path:
     Raises UserError where no trial is finished.
     """
     front = run.front()
-    figure = Figure(figsize=(9, 5.6), dpi=150, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
+    figure = new_figure(9, 5.6)
     axes = figure.add_subplot()
     axes.set_title(picture_title(run), loc="left", fontsize=11)
     cost = run.costs[0]
     axes.set_xlabel(axis_title(cost))
     axes.set_ylabel("validation accuracy (%)")
     draw_front(axes, run, front)
-    canvas.draw()  # places the labels' boxes
+    figure.canvas.draw()  # places the labels' boxes
     label_front(axes, front, cost)
     return save_picture(figure, path)
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of so many inches, with a canvas to draw on."""
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def tidy(axes: Axes, *, grid: Literal["both", "x"] = "both") -> None:
+    """A faint grid below the marks, and no frame above and at the right."""
+    axes.grid(visible=True, which="major", axis=grid, color="#e4e4e4", linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def save_picture(figure: Figure, path: Path) -> Path:
@@ -113,9 +126,7 @@ def draw_front(axes: Axes, run: Run, front: pd.DataFrame) -> None:
         axes.scatter([], [], marker="o", s=60, facecolors="white", edgecolors=GREY, label="int8")
     low, high = axes.get_ylim()
     axes.set_ylim(max(low, -2.0), min(high, 102.0))  # accuracy ends there
-    axes.grid(visible=True, which="major", color="#e4e4e4", linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    tidy(axes)
     # Beside the axes, where it covers no mark.
     axes.legend(
         loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=8.5,

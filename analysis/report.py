@@ -23,12 +23,10 @@ from analysis.columns import (
     write_percent,
     write_setting,
 )
-from analysis.curves import front_curves
 from analysis.distribution import distribution_numbers
+from analysis.findings import Findings
 from analysis.front import FloatArray
-from analysis.history import front_history
-from analysis.importances import FEWEST_TRIALS, parameter_importances
-from analysis.parallel import parallel_scales
+from analysis.importances import FEWEST_TRIALS
 from analysis.pictures import mark_label
 from analysis.runs import Run
 from analysis.tables import front_columns, front_records
@@ -40,21 +38,12 @@ _MOST_CONFUSIONS = 12
 _MOST_FRONT_ROWS = 200
 
 
-def write_report(
-    run: Run,
-    path: Path,
-    *,
-    chosen: Choice,
-    answers: Answers | str,
-    data: Labels | str,
-) -> Path:
+def write_report(findings: Findings, path: Path, *, chosen: Choice) -> Path:
     """Write a run's report as one HTML file, and return path.
 
-    chosen: the trial that the page speaks for. answers: of its model to the validation split;
-    data: the labels of all images; in place of either a sentence on why it is not there. Raises
-    UserError where no trial is finished or the file can't be written.
+    chosen: the trial that the page speaks for. Raises UserError where the file can't be written.
     """
-    page = _environment().get_template("report.html").render(_content(run, chosen, answers, data))
+    page = _environment().get_template("report.html").render(_content(findings, chosen))
     try:
         path.write_text(page, encoding="utf-8")
     except OSError as error:
@@ -62,29 +51,10 @@ def write_report(
     return path
 
 
-def _content(
-    run: Run, chosen: Choice, answers: Answers | str, data: Labels | str
-) -> dict[str, Any]:
+def _content(findings: Findings, chosen: Choice) -> dict[str, Any]:
+    run, answers, data = findings.run, findings.answers, findings.data
     front = figures.front_figure(run)
-    history = front_history(run)
-    curves = front_curves(run)
-    importances = parameter_importances(run)
-    drawn: dict[str, go.Figure] = {
-        "front": front.figure,
-        "history-trials": figures.history_figure(history, over="trials"),
-        "parallel": figures.parallel_figure(parallel_scales(run)),
-    }
-    if history.seconds is not None:
-        drawn["history-time"] = figures.history_figure(history, over="time")
-    if curves:
-        drawn["curves-accuracy"] = figures.curves_figure(curves, what="accuracy")
-        drawn["curves-loss"] = figures.curves_figure(curves, what="loss")
-    if importances:
-        drawn["importances"] = figures.importances_figure(importances)
-    if isinstance(answers, Answers):
-        drawn["classes"] = figures.classes_figure(answers)
-    if isinstance(data, Labels):
-        drawn["distribution"] = figures.distribution_figure(data.labels, data.classes)
+    drawn = _figures(findings, front.figure)
     records = front_records(run)
     columns = front_columns(run, records)
     return {
@@ -104,7 +74,7 @@ def _content(
             for place, record in enumerate(records[:_MOST_FRONT_ROWS])
         ],
         "num_left_out": max(0, len(records) - _MOST_FRONT_ROWS),
-        "importances": importances,
+        "importances": findings.importances,
         "fewest_trials": FEWEST_TRIALS,
         "answers": answers,
         "confusions": (
@@ -127,6 +97,29 @@ def _content(
         "percent": write_percent,
         "number": write_number,
     }
+
+
+def _figures(findings: Findings, front: go.Figure) -> dict[str, go.Figure]:
+    """By the id of the element that each is drawn in; what is not known has none."""
+    drawn = {
+        "front": front,
+        "history-trials": figures.history_figure(findings.history, over="trials"),
+        "parallel": figures.parallel_figure(findings.scales),
+    }
+    if findings.history.seconds is not None:
+        drawn["history-time"] = figures.history_figure(findings.history, over="time")
+    if findings.curves:
+        drawn["curves-accuracy"] = figures.curves_figure(findings.curves, what="accuracy")
+        drawn["curves-loss"] = figures.curves_figure(findings.curves, what="loss")
+    if findings.importances:
+        drawn["importances"] = figures.importances_figure(findings.importances)
+    if isinstance(findings.answers, Answers):
+        drawn["classes"] = figures.classes_figure(findings.answers)
+    if isinstance(findings.data, Labels):
+        drawn["distribution"] = figures.distribution_figure(
+            findings.data.labels, findings.data.classes
+        )
+    return drawn
 
 
 def _facts(run: Run) -> dict[str, str]:

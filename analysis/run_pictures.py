@@ -5,19 +5,25 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from analysis.classes import Answers, Labels, class_accuracies, confusions
 from analysis.columns import ACCURACY, heading, write_percent
-from analysis.curves import Curve, front_curves
+from analysis.curves import Curve
 from analysis.distribution import distribution_picture, shortened
-from analysis.history import FrontHistory, front_history
-from analysis.importances import by_importance, parameter_importances
-from analysis.parallel import Scale, parallel_scales
-from analysis.pictures import OKABE_ITO, front_picture, picture_title, save_picture
-from analysis.runs import Run
+from analysis.findings import Findings
+from analysis.history import FrontHistory
+from analysis.importances import by_importance
+from analysis.parallel import Scale
+from analysis.pictures import (
+    OKABE_ITO,
+    front_picture,
+    new_figure,
+    picture_title,
+    save_picture,
+    tidy,
+)
 from spaces.errors import UserError
 
 # Beyond so many lines nothing is seen but the last ones; some are then drawn, evenly chosen.
@@ -26,29 +32,27 @@ _MOST_CLASSES = 60
 _MOST_CONFUSIONS = 15
 
 
-def write_pictures(
-    run: Run, folder: Path, *, answers: Answers | str, data: Labels | str
-) -> list[Path]:
+def write_pictures(findings: Findings, folder: Path) -> list[Path]:
     """Draw all of a run that a report shows as PNG files in folder, and return their paths.
 
-    answers, data: as for `analysis.report.write_report`. Raises UserError where no trial is
-    finished, or nothing can be written.
+    Raises UserError where nothing can be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"can't write {folder}: {error.strerror or error}") from None
+    run, answers, data = findings.run, findings.answers, findings.data
     title = picture_title(run)
     drawn = [
         front_picture(run, folder / "front.png"),
-        history_picture(front_history(run), folder / "history.png", title=title),
-        parallel_picture(parallel_scales(run), folder / "parallel.png", title=title),
+        history_picture(findings.history, folder / "history.png", title=title),
+        parallel_picture(findings.scales, folder / "parallel.png", title=title),
     ]
-    curves, importances = front_curves(run), parameter_importances(run)
-    if curves:
-        drawn.append(curves_picture(curves, folder / "curves.png", title=title))
-    if importances:
-        drawn.append(importances_picture(importances, folder / "importances.png", title=title))
+    if findings.curves:
+        drawn.append(curves_picture(findings.curves, folder / "curves.png", title=title))
+    if findings.importances:
+        path = folder / "importances.png"
+        drawn.append(importances_picture(findings.importances, path, title=title))
     if isinstance(answers, Answers):
         told = f"{run.name}, trial {answers.trial}: {write_percent(answers.accuracy)} %"
         told += f" of {len(answers.labels):,} validation images"
@@ -75,7 +79,7 @@ def history_picture(history: FrontHistory, path: Path, *, title: str = "") -> Pa
         axes.step(np.append(x, end), 100 * shares, where="post", color=OKABE_ITO[0], lw=2)
         axes.set_xlabel(label)
         axes.set_xlim(left=0)
-        _tidy(axes)
+        tidy(axes)
     panels[0].set_ylabel("hypervolume (% of the box)")
     panels[0].set_ylim(bottom=0)
     return save_picture(figure, path)
@@ -95,7 +99,7 @@ def curves_picture(curves: list[Curve], path: Path, *, title: str = "") -> Path:
         axes.set_xlabel("epoch")
         axes.set_ylabel(label)
         axes.xaxis.get_major_locator().set_params(integer=True)
-        _tidy(axes)
+        tidy(axes)
     figure.legend(
         *left.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False,
         fontsize=8.5, title="solid: validation, dotted: training", title_fontsize=8.5,
@@ -118,7 +122,7 @@ def importances_picture(
         axes.set_title(f"for {heading(objective).removesuffix(' (%)')}", loc="left", fontsize=10)
         axes.set_yticks(range(len(fields)), [field.replace("_", " ") for field in fields])
         axes.set_xlabel("importance (%)")
-        _tidy(axes)
+        tidy(axes)
     panels[0].invert_yaxis()
     return save_picture(figure, path)
 
@@ -183,7 +187,7 @@ def classes_picture(answers: Answers, path: Path, *, title: str = "") -> Path:
     right.xaxis.get_major_locator().set_params(integer=True)
     for axes in (left, right):
         axes.invert_yaxis()
-        _tidy(axes)
+        tidy(axes)
     return save_picture(figure, path)
 
 
@@ -193,14 +197,7 @@ def _name(of_class: str) -> str:
 
 
 def _figure(width: float, height: float, title: str) -> Figure:
-    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(width, height)
     if title:
         figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     return figure
-
-
-def _tidy(axes: Axes) -> None:
-    axes.grid(visible=True, color="#e4e4e4", linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)

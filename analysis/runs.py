@@ -39,6 +39,8 @@ EPOCH_COLUMNS: tuple[str, ...] = (
     *("trial", "epoch", "train_loss", "train_accuracy", "val_loss"),
     *("accuracy", "learning_rate", "seconds"),
 )
+# Columns that the oldest runs lack, with what stands for what they did not record.
+_YOUNGER_COLUMNS = {"search_seconds": np.nan, "ran_on": None}
 # Whole numbers, or None.
 _OPTIONAL_FIELDS = ("unfrozen", "float_epochs")
 _INTEGER_FIELDS = {
@@ -98,8 +100,16 @@ class Run:
 
     def losses(self) -> FloatArray:
         """(finished trials, objectives), every objective turned so that less is better."""
-        signs = [-1.0 if direction == "max" else 1.0 for direction in self.objectives.values()]
-        return self.finished[list(self.objectives)].to_numpy(dtype=float) * signs
+        return self.losses_of(self.finished)
+
+    def losses_of(self, rows: pd.DataFrame) -> FloatArray:
+        """(rows, objectives), as `losses`, of rows of its trials."""
+        return rows[list(self.objectives)].to_numpy(dtype=float) * self.signs
+
+    @property
+    def signs(self) -> FloatArray:
+        """(objectives,): -1 where more is better, so that a product with it is a loss."""
+        return np.array([-1.0 if way == "max" else 1.0 for way in self.objectives.values()])
 
     def front(self) -> pd.DataFrame:
         """Rows of the finished trials that no other dominates, from the cheapest on.
@@ -176,10 +186,9 @@ def _read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     for field in dataclasses.fields(Recipe):
         if field.name in columns and field.name not in table:
             table[field.name] = field.default
-    if "search_seconds" in columns and "search_seconds" not in table:
-        table["search_seconds"] = np.nan  # not in the oldest runs
-    if "ran_on" in columns and "ran_on" not in table:  # nor did it say where it ran
-        table["ran_on"] = None
+    for name, absent in _YOUNGER_COLUMNS.items():
+        if name in columns and name not in table:
+            table[name] = absent
     missing = [name for name in columns if name not in table]
     if missing:
         raise UserError(f"{path}: lacks the columns {', '.join(missing)}")

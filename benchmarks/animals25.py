@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pandas as pd
 from comparison.images import ANIMALS, WEIGHTS
+from comparison.searches import FLOPWISE
 
 from spaces.yaml_files import read_yaml_mapping, write_yaml
 
@@ -54,13 +55,12 @@ def main() -> None:
     out = Path(options.out or tempfile.mkdtemp()).resolve()
     out.mkdir(parents=True, exist_ok=True)
     (out / "study.yaml").write_text(STUDY.format(weights=WEIGHTS))
-    flopwise = Path(sys.executable).with_name("flopwise")
     subprocess.run(
-        [flopwise, "data", "prepare", ANIMALS, out / "data", "--size", "224"], check=True
+        [FLOPWISE, "data", "prepare", ANIMALS, out / "data", "--size", "224"], check=True
     )
-    subprocess.run([flopwise, "search", out / "study.yaml"], check=True)
+    subprocess.run([FLOPWISE, "search", out / "study.yaml"], check=True)
     run = out / "runs" / "animals25"
-    subprocess.run([flopwise, "report", run], check=True)
+    subprocess.run([FLOPWISE, "report", run], check=True)
     if options.ship:
         ship(run)
 

@@ -21,6 +21,7 @@ import tempfile
 from pathlib import Path
 
 from comparison.images import ANIMALS, WEIGHTS
+from comparison.searches import FLOPWISE
 
 ANIMALS_STUDY = f"""\
 name: animals25
@@ -76,8 +77,7 @@ def search(out: Path, prepare: list[str | Path], study: str) -> None:
 
 
 def flopwise(*words: str | Path) -> None:
-    command = Path(sys.executable).with_name("flopwise")
-    subprocess.run([command, *words], check=True)
+    subprocess.run([FLOPWISE, *words], check=True)
 
 
 if __name__ == "__main__":

@@ -23,11 +23,10 @@ from spaces.differences import (
 )
 from spaces.errors import UserError
 from spaces.recipe import Recipe
-from spaces.seeds import fresh_seeds
+from spaces.seeds import check_num_seeds, fresh_seeds
 from trainables.images import ImageData
 
 ABLATE_FOLDER = "ablate"
-_FEWEST_SEEDS = 2  # one has no spread
 
 
 def ablate(
@@ -47,10 +46,7 @@ def ablate(
     UserError where there is no such trial, where nothing differs, and where the data is not that of
     the search; KeyboardInterrupt after a Ctrl-C, with nothing lost.
     """
-    if seeds < _FEWEST_SEEDS:
-        raise UserError(
-            f"--seeds: {seeds} tells nothing of the spread; use {_FEWEST_SEEDS} or more"
-        )
+    check_num_seeds(seeds)
     run = read_run(path)
     choice = choose(run, trial)
     searched = open_searched(run)

@@ -17,11 +17,10 @@ from search.searched import open_searched
 from search.tested import AnswerTable
 from spaces.errors import UserError
 from spaces.recipe import Recipe
-from spaces.seeds import fresh_seeds
+from spaces.seeds import FEWEST_SEEDS, check_num_seeds, fresh_seeds
 from trainables.images import ImageData
 
 CONFIRM_FOLDER = "confirm"
-_FEWEST_SEEDS = 2  # one has no spread
 
 
 def confirm(
@@ -43,10 +42,7 @@ def confirm(
     """
     if top is not None and top < 1:
         raise UserError(f"--top: {top} leaves no candidate; use 1 or more")
-    if seeds < _FEWEST_SEEDS:
-        raise UserError(
-            f"--seeds: {seeds} tells nothing of the spread; use {_FEWEST_SEEDS} or more"
-        )
+    check_num_seeds(seeds)
     run = read_run(path)
     chosen = choose_candidates(run, top)
     searched = open_searched(run)
@@ -66,8 +62,8 @@ def confirm(
         )
         answers = _judge(trained, searched.data, below, progress)
     candidates = [_candidate(row, recipes[row["trial"]], trained, answers) for row in chosen]
-    solid = tuple(one for one in candidates if len(one.seeds) >= _FEWEST_SEEDS)
-    failed = tuple(one for one in candidates if len(one.seeds) < _FEWEST_SEEDS)
+    solid = tuple(one for one in candidates if len(one.seeds) >= FEWEST_SEEDS)
+    failed = tuple(one for one in candidates if len(one.seeds) < FEWEST_SEEDS)
     if not solid:
         raise UserError(f"{below}: nothing to go by: {_first_failure(failed)}")
     return Confirmation(run=run, candidates=solid, failed=failed, num_seeds=seeds)

@@ -12,10 +12,13 @@ def driver_lock(run: Path) -> FileLock:
 
 def is_searched(run: Path) -> bool:
     """Whether a driver is at work in a run folder."""
+    lock = driver_lock(run)
+    if not Path(lock.lock_file).parent.is_dir():  # which acquiring would make
+        return False
     try:
-        with driver_lock(run).acquire(blocking=False):
+        with lock.acquire(blocking=False):
             return False
     except Timeout:
         return True
-    except OSError:  # no such folder, or one that nobody can write to
+    except OSError:  # a folder that nobody can write to
         return False

@@ -96,10 +96,9 @@ def run_search(
     """Run a study to the end of its budget, or go on with it.
 
     Uses the Ray that this process is connected to, joins the cluster of RAY_ADDRESS, or starts a
-    Ray of its own. Ctrl-C ends the
-    search cleanly, what runs is left to `resume`. show: called a few times a second. tell: called
-    with what is done before the search begins. trainable: what runs a trial. Raises UserError
-    before anything is started where the study can't work.
+    Ray of its own. Ctrl-C ends the search cleanly, what runs is left to `resume`. show: called a
+    few times a second. tell: called with what is done before the search begins. trainable: what
+    runs a trial. Raises UserError before anything is started where the study can't work.
     """
     data = open_near_data(study.data, copy=study.copy_data)
     check_run_folder(study, data, resume=resume)

@@ -38,14 +38,14 @@ def make_report(run: Path, rule: str = "knee", out: Path | None = None) -> Repor
     except UserError as error:
         data = f"Nothing is told of classes: {error}."
     answers = data if isinstance(data, str) else _answers(read, chosen, data)
+    from analysis.findings import find
     from analysis.report import write_report
     from analysis.run_pictures import write_pictures
 
     labels = data if isinstance(data, str) else Labels(classes=data.classes, labels=data.labels)
-    page = write_report(
-        read, out or read.path / "report.html", chosen=chosen, answers=answers, data=labels
-    )
-    pictures = write_pictures(read, read.path / "export" / "pictures", answers=answers, data=labels)
+    findings = find(read, answers=answers, data=labels)
+    page = write_report(findings, out or read.path / "report.html", chosen=chosen)
+    pictures = write_pictures(findings, read.path / "export" / "pictures")
     return Report(
         page=page,
         pictures=tuple(pictures),

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from search.run_folder import trial_folder_name
 from search.trial_record import TrialRecord
 from spaces.recipe import Recipe
 from trainables.training import EpochMetrics
@@ -28,7 +29,7 @@ class CurveLogs:
     def write(self, records: Iterable[TrialRecord]) -> None:
         """Write the trials that ended since the last call and trained an epoch or more."""
         for record in records:
-            name = f"trial-{record.number:05d}"
+            name = trial_folder_name(record.number)
             if record.state.is_finished() and record.epochs and name not in self._written:
                 assert record.recipe is not None
                 self._write(name, record.recipe, record.epochs)

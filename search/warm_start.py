@@ -17,7 +17,7 @@ from search.knowledge import warm_trial
 from search.run_folder import STUDY_FILE
 from search.study import Study
 from search.trial_record import TrialRecord, read_record
-from spaces.drawing import Draw
+from spaces.drawing import params_and_distributions
 from spaces.errors import UserError
 from spaces.recipe import recipe_from
 from spaces.space import SearchSpace
@@ -92,15 +92,12 @@ def as_optuna_trial(
     """An earlier trial as samplers are shown it; values: its objectives."""
     assert record.recipe is not None
     assert record.cost is not None
-    params = space.params_of(record.recipe)
-    draw = Draw(lambda name, _: params[name])
-    for name in params:
-        space.rules[name].dimension.suggest(draw, name)
+    params, distributions = params_and_distributions(space, record.recipe)
     attributes: dict[str, Any] = {"recipe": record.recipe.to_dict(), "cost": asdict(record.cost)}
     return warm_trial(
         -1 - record.number,
         params=params,
-        distributions=draw.distributions,
+        distributions=distributions,
         values=values,
         user_attrs=attributes,
         constraints=constraints,

@@ -10,6 +10,21 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from spaces.dimensions import Value
+from spaces.recipe import Recipe
+from spaces.space import SearchSpace
+
+
+def params_and_distributions(
+    space: SearchSpace, recipe: Recipe
+) -> tuple[dict[str, Value], dict[str, BaseDistribution]]:
+    """What Optuna would hold of a recipe: `SearchSpace.params_of`, with their distributions."""
+    params = space.params_of(recipe)
+    draw = Draw(lambda name, _: params[name])
+    for name in params:
+        space.rules[name].dimension.suggest(draw, name)
+    return params, draw.distributions
+
 
 class Draw:
     """Asks for the value of every parameter, with the distribution that Optuna would give it."""

@@ -3,7 +3,17 @@
 import random
 from collections.abc import Collection
 
+from spaces.errors import UserError
 from spaces.recipe import Recipe
+
+FEWEST_SEEDS = 2
+"""One seed has no spread."""
+
+
+def check_num_seeds(count: int) -> None:
+    """Raise UserError where results of so many seeds would have no spread."""
+    if count < FEWEST_SEEDS:
+        raise UserError(f"--seeds: {count} tells nothing of the spread; use {FEWEST_SEEDS} or more")
 
 
 def fresh_seeds(recipe: Recipe, count: int, *, used: Collection[int] = ()) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ from browser import open_page
 
 from analysis.choose import choose
 from analysis.classes import Answers, Labels
+from analysis.findings import find
 from analysis.report import write_report
 from analysis.run_pictures import write_pictures
 from analysis.runs import Run, read_run
@@ -62,9 +63,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture(scope="module")
 def page(run: Run) -> Path:
     labels, answers = labels_and_answers()
-    return write_report(
-        run, run.path / "report.html", chosen=choose(run, "knee"), answers=answers, data=labels
-    )
+    findings = find(run, answers=answers, data=labels)
+    return write_report(findings, run.path / "report.html", chosen=choose(run, "knee"))
 
 
 class Links(HTMLParser):
@@ -146,9 +146,8 @@ def test_the_page_fits_a_phone_and_follows_its_colours(page: Path, scheme):
 
 def test_what_is_not_known_is_said_in_its_place(tmp_path: Path):
     run = read_run(write_run(tmp_path / "run", four_trials()))
-    path = write_report(
-        run, tmp_path / "report.html", chosen=choose(run, "2"), answers=GONE, data=GONE
-    )
+    findings = find(run, answers=GONE, data=GONE)
+    path = write_report(findings, tmp_path / "report.html", chosen=choose(run, "2"))
     text = path.read_text()
     assert text.count(GONE) == 2
     assert "did not record when its trials ended" in text
@@ -160,9 +159,8 @@ def test_what_is_not_known_is_said_in_its_place(tmp_path: Path):
 def test_costs_that_a_trial_lacks_can_not_be_chosen(tmp_path: Path):
     rows = [trial_row(0, 0.5, 0.1, latency_ms=3.0), trial_row(1, 0.6, 0.2)]
     run = read_run(write_run(tmp_path / "run", rows))
-    path = write_report(
-        run, tmp_path / "report.html", chosen=choose(run, "1"), answers=GONE, data=GONE
-    )
+    findings = find(run, answers=GONE, data=GONE)
+    path = write_report(findings, tmp_path / "report.html", chosen=choose(run, "1"))
     assert '<option value="size_mb"' in path.read_text()
     assert '<option value="latency_ms"' not in path.read_text()
 
@@ -170,14 +168,15 @@ def test_costs_that_a_trial_lacks_can_not_be_chosen(tmp_path: Path):
 def test_pictures_are_written_for_all_that_is_known(run: Run, tmp_path: Path):
     labels, answers = labels_and_answers()
     names = [
-        path.name for path in write_pictures(run, tmp_path / "a", answers=answers, data=labels)
+        path.name
+        for path in write_pictures(find(run, answers=answers, data=labels), tmp_path / "a")
     ]
     assert names == [
         *("front.png", "history.png", "parallel.png", "curves.png", "importances.png"),
         *("classes.png", "distribution.png"),
     ]
     bare = read_run(write_run(tmp_path / "run", four_trials()))
-    drawn = write_pictures(bare, tmp_path / "b", answers=GONE, data=GONE)
+    drawn = write_pictures(find(bare, answers=GONE, data=GONE), tmp_path / "b")
     assert [path.name for path in drawn] == [
         "front.png",
         "history.png",
@@ -190,3 +189,5 @@ def test_a_run_without_a_finished_trial_has_no_report(tmp_path: Path):
     run = read_run(write_run(tmp_path / "run", [trial_row(0, 0.9, 0.1, state="PRUNED")]))
     with pytest.raises(UserError, match="no finished trial yet"):
         choose(run, "knee")
+    with pytest.raises(UserError, match="no finished trial yet"):
+        find(run, answers=GONE, data=GONE)

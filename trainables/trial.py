@@ -78,6 +78,7 @@ class Trial(tune.Trainable):
         self._save_seconds = 0.0
         torch.set_num_threads(config["threads"])
         self._device = torch.device(config["device"])
+        self._where = _where(self._device)
 
     def step(self) -> dict[str, Any]:
         try:
@@ -86,19 +87,12 @@ class Trial(tune.Trainable):
             if _breaks_the_process(error):
                 raise
             self._training = None
-            return {EPOCHS: [], FAILURE: describe_failure(error), DONE: True, **self._where()}
+            return {EPOCHS: [], FAILURE: describe_failure(error), DONE: True, **self._where}
         done = self._training is not None and self._training.done
         period = max(_MIN_CHECKPOINT_PERIOD_SECONDS, self._save_seconds / _MAX_CHECKPOINT_SHARE)
         due = time.monotonic() - self._saved > period
         result = {EPOCHS: epochs, FAILURE: None, DONE: done, SHOULD_CHECKPOINT: done or due}
-        return result | self._where()
-
-    def _where(self) -> dict[str, str]:
-        """Ray's id of this node, and what it is called in the run folder."""
-        if not ray.is_initialized():
-            return {NODE: "", RAN_ON: ""}
-        machine = f"{ray.util.get_node_ip_address()} ({device_name(self._device)})"
-        return {NODE: ray.get_runtime_context().get_node_id(), RAN_ON: machine}
+        return result | self._where
 
     def _run_epoch(self) -> list[dict[str, Any]]:
         """Run the next epoch; returns every epoch that the driver may not know of yet."""
@@ -158,6 +152,14 @@ def _end_with_the_parent() -> None:
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _where(device: torch.device) -> dict[str, str]:
+    """Ray's id of this node, and what it is called in the run folder."""
+    if not ray.is_initialized():
+        return {NODE: "", RAN_ON: ""}
+    machine = f"{ray.util.get_node_ip_address()} ({device_name(device)})"
+    return {NODE: ray.get_runtime_context().get_node_id(), RAN_ON: machine}
 
 
 def _breaks_the_process(error: Exception) -> bool:

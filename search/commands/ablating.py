@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from search.commands.printing import console, near, print_json
-from search.commands.results import AsJson, RunFolder
+from search.commands.printing import AsJson, console, near, print_json
+from search.commands.results import RunFolder
 from search.commands.training import training_screen
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from search.commands.printing import console, print_json, program
+from search.commands.printing import AsJson, console, print_json, program
 
 if TYPE_CHECKING:
     from search.node_report import NodeReport
@@ -28,7 +28,7 @@ def on_head(cluster: Path, words: list[str]) -> None:
 
 def nodes(
     cluster: Cluster = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show the nodes of a running Ray: their trials, memory, and how busy they are.
 

@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.table import Table
 
-from search.commands.printing import console, near, print_json, progress_bar
+from search.commands.printing import AsJson, console, near, print_json, progress_bar
 
 if TYPE_CHECKING:
     from trainables.predictions import Prediction
 
 Model = Annotated[Path, typer.Argument(metavar="EXPORT", help="An .onnx file of flopwise export.")]
-AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 
 def predict(

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from search.commands.printing import console, near, print_json
-from search.commands.results import AsJson, RunFolder
+from search.commands.printing import AsJson, console, near, print_json
+from search.commands.results import RunFolder
 
 _WATCH_SECONDS = 2.0
 
@@ -68,9 +68,8 @@ def watch(run: RunFolder) -> None:
     from search.driver_lock import is_searched
 
     screen = console()
-    read = read_run(run)  # before the lock, which would make a folder that is not there
     searched = is_searched(run)
-    view = watch_view(read, searched=searched)
+    view = watch_view(read_run(run), searched=searched)
     if not screen.is_terminal or not searched:
         screen.print(view)
         return

@@ -6,11 +6,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from search.commands.printing import console, print_json
+from search.commands.printing import AsJson, console, print_json
 
 app = typer.Typer(help="Which models there are, and what they are made of.", no_args_is_help=True)
-
-AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 
 @app.command("list")

@@ -1,4 +1,4 @@
-"""What the commands share in printing: progress bars, JSON, tables."""
+"""What the commands share in printing: progress bars, JSON, where there is no terminal."""
 
 import json
 import shutil
@@ -6,10 +6,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 
 def console() -> Console:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from search.commands.printing import console, near, print_json
+from search.commands.printing import AsJson, console, near, print_json
 
 RecipeFile = Annotated[Path, typer.Argument(help="A recipe file; fields left out take defaults.")]
 
@@ -56,7 +56,7 @@ def cost(
     latency: Annotated[
         bool, typer.Option("--latency", help="Measure it too, here; takes some seconds.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Print what a recipe's model takes to run, without training it."""
     from spaces.recipe import read_recipe

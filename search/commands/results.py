@@ -8,10 +8,9 @@ import typer
 from rich.console import Console
 
 from search.commands.cluster import Cluster, on_head
-from search.commands.printing import console, near, print_json, program
+from search.commands.printing import AsJson, console, near, print_json, program
 
 RunFolder = Annotated[Path, typer.Argument(help="A run folder: <storage>/<study name>.")]
-AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 
 def status(run: RunFolder, cluster: Cluster = None, as_json: AsJson = False) -> None:
