@@ -8,7 +8,7 @@ import errno
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +141,7 @@ class Recorder(Callback):
         if num_epochs > self._num_epochs.get(number, 0):
             self._num_epochs[number] = num_epochs
             self._deaths[number] = self._losses[number] = 0
-            self._health.worked(result[NODE])
+            _tell_left_out(self._health.worked(result[NODE]))
             self.node_of[number] = result[NODE]
         if result[FAILURE] is not None:
             self._failures[number] = result[FAILURE]
@@ -212,8 +212,8 @@ class Recorder(Callback):
             return False
         self._deaths[number] = self._deaths.get(number, 0) + 1
         node = node_of(text)
-        if node is not None and self._health.died(node, number):
-            _log.warning("%s is left out: its trials keep dying, others' go on", _address_of(node))
+        if node is not None:
+            _tell_left_out(self._health.died(node, number))
         return self._deaths[number] < MAX_DEATHS
 
     def __getstate__(self) -> dict[str, Any]:
@@ -226,5 +226,7 @@ class Recorder(Callback):
         self._after_step()
 
 
-def _address_of(key: str) -> str:
-    return next((node.address for node in alive_nodes() if node.key == key), key)
+def _tell_left_out(keys: Iterable[str]) -> None:
+    for key in keys:
+        address = next((node.address for node in alive_nodes() if node.key == key), key)
+        _log.warning("%s is left out: its trials keep dying, others' go on", address)

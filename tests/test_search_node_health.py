@@ -7,9 +7,19 @@ def test_a_node_where_trial_after_trial_dies_is_left_out_while_others_work():
     health = NodeHealth()
     health.worked("good")
     told = [health.died("bad", trial) for trial in range(MAX_DEATHS_IN_A_ROW)]
-    assert told == [False] * (MAX_DEATHS_IN_A_ROW - 1) + [True]
+    assert told == [[]] * (MAX_DEATHS_IN_A_ROW - 1) + [["bad"]]
     assert health.left_out == {"bad"}
-    assert not health.died("bad", 99)  # told once
+    assert health.died("bad", 99) == []  # told once
+    assert health.avoided_by(7, BOTH) == {"bad"}
+
+
+def test_a_node_is_left_out_once_others_are_seen_to_work():
+    health = NodeHealth()
+    for trial in range(MAX_DEATHS_IN_A_ROW):
+        assert health.died("bad", trial) == []
+    assert health.left_out == frozenset()
+    assert health.worked("good") == ["bad"]
+    assert health.worked("good") == []
     assert health.avoided_by(7, BOTH) == {"bad"}
 
 
@@ -49,19 +59,23 @@ def test_the_last_node_that_works_is_never_left_out():
     assert health.left_out == {"bad"}
 
 
-def test_a_trial_goes_on_elsewhere_than_where_it_died_as_long_as_there_is_a_place():
+def test_a_trial_that_died_twice_goes_on_elsewhere_as_long_as_there_is_a_place():
     health = NodeHealth()
     assert not health.any_died
     health.died("bad", 0)
     assert health.any_died
+    assert health.avoided_by(0, BOTH) == frozenset()
+    health.died("bad", 0)
     assert health.avoided_by(0, BOTH) == {"bad"}
     assert health.avoided_by(1, BOTH) == frozenset()
-    health.died("good", 0)
+    for _ in range(2):
+        health.died("good", 0)
     assert health.avoided_by(0, BOTH) == frozenset()
     assert health.avoided_by(0, [*BOTH, "new"]) == set(BOTH)
 
 
 def test_nodes_that_are_gone_are_not_spoken_of():
     health = NodeHealth()
-    health.died("bad", 0)
+    for _ in range(2):
+        health.died("bad", 0)
     assert health.avoided_by(0, ["good"]) == frozenset()
