@@ -10,12 +10,14 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 SHARED = Path("/srv/shared")
+_OWN_TO_EACH = Path("/tmp")  # noqa: S108
 _NETWORK = "10.77.0"
 _LAPTOP = "laptop"
 _BRIDGE = "bridge"
@@ -57,9 +59,18 @@ def what_is_lacking() -> str | None:
     missing = [tool for tool in _TOOLS if shutil.which(tool) is None]
     if missing:
         return f"this needs {', '.join(missing)}"
-    probe = ["unshare", "--net", "--pid", "--fork", "--mount", "--uts", "true"]
-    if subprocess.run(probe, capture_output=True, check=False).returncode:
-        return "namespaces can't be made here"
+    if _OWN_TO_EACH in (*Path(sys.executable).parents, *Path(__file__).parents):
+        return f"hosts see nothing of what lies below {_OWN_TO_EACH}, as this does"
+    name = f"flopwise-{os.getpid()}-probe"
+    within = "mount --make-rprivate / && mount -t tmpfs tmpfs /srv && hostname probe"
+    probe = f"""
+        ip netns add {name} && trap 'ip netns del {name}' EXIT
+        ip -n {name} link add {_BRIDGE} type bridge && ip -n {name} link add wire type veth &&
+        ip netns exec {name} unshare --pid --fork --mount --mount-proc --uts sh -c '{within}'
+    """
+    done = subprocess.run(["bash", "-c", probe], capture_output=True, text=True, check=False)
+    if done.returncode:
+        return f"hosts can't be made here: {done.stderr.strip().splitlines()[-1:]}"
     return None
 
 
