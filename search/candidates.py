@@ -16,6 +16,7 @@ from spaces.errors import UserError
 from spaces.recipe import Recipe
 from trainables.blocks import freeze
 from trainables.cost import Cost, architecture_of, recipe_cost
+from trainables.frozen_features import has_shared_features
 from trainables.macs import LayerMacs, count_macs
 from trainables.models import build_on_meta
 
@@ -90,6 +91,19 @@ def choose_probes(candidates: Sequence[Candidate]) -> list[Candidate]:
         best = next((c for c in near if c.recipe.model not in models), near[0])
         chosen.setdefault((best.cost.gflops, best.recipe.unfrozen, best.recipe.batch_size), best)
     return list(chosen.values())
+
+
+def training_gflop(recipe: Recipe, num_classes: int) -> float:
+    """What all epochs take for one image; what frozen blocks return is at hand, as after a while.
+
+    Raises UserError as `recipe_cost` does.
+    """
+    gflops = recipe_cost(recipe, num_classes).gflops
+    if recipe.unfrozen is None:
+        return gflops * 3 * recipe.epochs
+    trained = _trained_share(recipe, num_classes)
+    forward = trained if has_shared_features(recipe) else 1.0
+    return gflops * (forward + 2 * trained) * recipe.epochs
 
 
 def _trained_share(recipe: Recipe, num_classes: int) -> float:

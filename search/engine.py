@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import optuna
+from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 from ray import tune
 from ray.tune.execution import class_cache
@@ -19,7 +20,9 @@ from ray.tune.experiment import Trial as RayTrial
 
 from search import optuna_storage
 from search.budget import BudgetMeter, Spent
+from search.candidates import training_gflop
 from search.early_stopping import build_early_stopping
+from search.first_draws import FirstDraws
 from search.latency_meter import LATENCY, LatencyMeter
 from search.ledger import Ledger
 from search.node_health import NodeHealth
@@ -302,14 +305,20 @@ def _open_ledger(
     else:
         optuna_study = optuna_storage.create_study(folder.path, study.name, study.directions)
         store_earlier_trials(optuna_study, earlier)
+
+    def sampler_of(number: int) -> BaseSampler:
+        return build_sampler(study.sampler.name, seed=study.seed, trial_number=number)
+
+    def effort(recipe: Recipe) -> float:
+        return training_gflop(recipe, len(data.classes))
+
+    first = FirstDraws(study.space, study.directions, sampler_of=sampler_of, effort=effort)
     ledger = Ledger(
         optuna_study,
         space=study.space,
         objectives=study.objectives,
         sampler=study.sampler.name,
-        sampler_of=lambda number: build_sampler(
-            study.sampler.name, seed=study.seed, trial_number=number
-        ),
+        sampler_of=sampler_of if earlier else first.sampler_of,
         measure=_cost_meter(study, len(data.classes), earlier, optuna_study),
         constraints=study.constraints,
         stopping=build_early_stopping(study.early_stopping, list(study.objectives)),

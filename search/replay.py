@@ -19,6 +19,7 @@ from optuna.trial import TrialState
 from analysis.growth import Growth
 from search.budget import BudgetMeter, Spent
 from search.early_stopping import build_early_stopping
+from search.first_draws import FirstDraws
 from search.ledger import Ledger, SpaceExhaustedError
 from search.recorded import Pool, PoolSampler, PoolSpace, RecordedTable
 from search.samplers import build_sampler
@@ -115,12 +116,18 @@ class _Simulation:
             written=table.space.written,
             pool=self._pool,
         )
+        first = FirstDraws(
+            table.space,
+            directions_of(table.objectives),
+            sampler_of=self._sampler_of,
+            effort=lambda recipe: sum(each.seconds for each in self._pool.find(recipe).epochs),
+        )
         self._ledger = Ledger(
             study,
             space=space,
             objectives=table.objectives,
             sampler=settings.sampler,
-            sampler_of=self._sampler_of,
+            sampler_of=first.sampler_of,
             measure=self._cost_of,
             stopping=build_early_stopping(settings.early_stopping, list(table.objectives)),
             clock=lambda: self._now,

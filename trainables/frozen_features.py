@@ -50,6 +50,11 @@ _LARGEST_SHARE_AHEAD = 0.25
 _MOST_BYTES_IN_MEMORY = 512 * 2**20
 
 
+def has_shared_features(recipe: Recipe) -> bool:
+    """Whether what a recipe's frozen blocks return is the same in every epoch and every trial."""
+    return recipe.unfrozen is not None and recipe.augment == "none"
+
+
 def frozen_features(
     model: nn.Module,
     recipe: Recipe,
@@ -72,8 +77,9 @@ def frozen_features(
     None where nothing is frozen, with augmentation, with FLOPWISE_FEATURES_GB=0, and where neither
     the cache nor 512 MB of memory have room.
     """
-    if recipe.unfrozen is None or recipe.augment != "none":
+    if not has_shared_features(recipe):
         return None
+    assert recipe.unfrozen is not None
     num_blocks = len(list_blocks(model))
     cut = num_blocks - recipe.unfrozen
     folder = BoundedFolder(cache_folder() / "features", _limit_bytes())
