@@ -26,6 +26,8 @@ NUMBERS: tuple[str, ...] = (ACCURACY, *COSTS)
 
 COMPLETE, PRUNED, FAIL, RUNNING = "COMPLETE", "PRUNED", "FAIL", "RUNNING"
 STATES = (COMPLETE, PRUNED, FAIL, RUNNING)
+# Between the machines of a trial in `ran_on`.
+MOVED = ", then "
 
 
 def is_missing(value: Any) -> bool:

@@ -34,13 +34,14 @@ STUDY, TRIALS, EPOCHS = "study.yaml", "trials.parquet", "epochs.parquet"
 TRIAL_COLUMNS: tuple[str, ...] = (
     *("trial", "state", *RECIPE_FIELDS, *NUMBERS),
     *("epochs_trained", "seconds", "search_seconds", "error", "checkpoint", "ran_on"),
+    *("cpus", "gpus"),
 )
 EPOCH_COLUMNS: tuple[str, ...] = (
     *("trial", "epoch", "train_loss", "train_accuracy", "val_loss"),
     *("accuracy", "learning_rate", "seconds"),
 )
 # Columns that the oldest runs lack, with what stands for what they did not record.
-_YOUNGER_COLUMNS = {"search_seconds": np.nan, "ran_on": None}
+_YOUNGER_COLUMNS = {"search_seconds": np.nan, "ran_on": None, "cpus": np.nan, "gpus": np.nan}
 # Whole numbers, or None.
 _OPTIONAL_FIELDS = ("unfrozen", "float_epochs")
 _INTEGER_FIELDS = {

@@ -17,6 +17,13 @@ from analysis.columns import (
     write_percent,
 )
 from analysis.runs import Run
+from analysis.spending import (
+    run_spending,
+    spending_notes,
+    spending_record,
+    write_hours,
+    write_money,
+)
 from analysis.tables import front_table
 
 _MAX_FAILURES = 3
@@ -26,8 +33,9 @@ def run_status(run: Run, *, searched: bool) -> dict[str, Any]:
     """Counts, times and failures of a run, as plain data.
 
     searched: whether a driver is at work in it; else trials that are RUNNING were interrupted.
-    seconds_trained: summed over all trials. failures: the first reasons of each kind, with the
-    number of trials that they ended.
+    seconds_trained, gpu_hours, core_hours: summed over all trials. money: at the study's prices,
+    None where it names none. failures: the first reasons of each kind, with the number of trials
+    that they ended.
     """
     counts = run.counts()
     failed = run.trials.loc[run.trials["state"] == FAIL, "error"].fillna("no reason recorded")
@@ -45,6 +53,7 @@ def run_status(run: Run, *, searched: bool) -> dict[str, Any]:
         "on_front": 0 if run.finished.empty else len(run.front()),
         "best_accuracy": _best_accuracy(run),
         "seconds_trained": _total(run.trials, "seconds"),
+        **spending_record(run_spending(run)),
         "running_trials": [_running_row(run, plain_row(row)) for _, row in running.iterrows()],
         "failures": {str(reason): int(n) for reason, n in failed.value_counts(sort=True).items()},
     }
@@ -67,7 +76,14 @@ def status_table(run: Run, *, searched: bool) -> Table:
     if status["best_accuracy"] is not None:
         table.add_row("front", f"{status['on_front']} trials")
         table.add_row("best accuracy", f"{write_percent(status['best_accuracy'])} %")
-    table.add_row("time in trials", f"{write_number(status['seconds_trained'] / 60)} min")
+    spending = run_spending(run)
+    hours, money = write_hours(spending), write_money(spending)
+    minutes = write_number(status["seconds_trained"] / 60)
+    table.add_row("time in trials", f"{minutes} min" + (f", {hours}" if hours else ""))
+    if money:
+        table.add_row("cost", money)
+    for note in spending_notes(spending):
+        table.add_row("", note)
     for trial in status["running_trials"]:
         told = f"{trial['model']}, {trial['epochs_trained']} of {trial['epochs']} epochs"
         if trial["accuracy"] is not None:

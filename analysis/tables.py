@@ -16,6 +16,7 @@ from analysis.columns import (
     write_percent,
 )
 from analysis.runs import Run
+from analysis.spending import run_spending
 from spaces.recipe import RECIPE_FIELDS
 
 # Beside the run's objectives, in this order; a cost that is an objective is not shown twice.
@@ -74,16 +75,23 @@ def front_records(run: Run) -> list[dict[str, Any]]:
     """The front's trials from the cheapest on, as plain values that JSON can hold.
 
     Each has trial, every recipe field, accuracy (0 to 1), every cost, efficiency (accuracy in % a
-    GFLOP), epochs_trained, seconds and checkpoint; None where there is no number.
+    GFLOP), epochs_trained, seconds, gpu_hours, core_hours, money (at the study's prices) and
+    checkpoint; None where there is no number.
     Raises UserError where no trial is finished.
     """
+    spent = {trial.trial: trial for trial in run_spending(run).trials}
     records = []
     for _, row in run.front().iterrows():
         cells = plain_row(row)
         record = {name: cells[name] for name in ("trial", *RECIPE_FIELDS, *NUMBERS)}
         record["params"] = None if cells["params"] is None else int(cells["params"])
         record["efficiency"] = _efficiency(cells)
-        record |= {name: cells[name] for name in ("epochs_trained", "seconds", "checkpoint")}
+        record |= {name: cells[name] for name in ("epochs_trained", "seconds")}
+        took = spent.get(cells["trial"])
+        record["gpu_hours"] = took.hours_of("gpu") if took else 0.0
+        record["core_hours"] = took.hours_of("cpu") if took else 0.0
+        record["money"] = took.money if took else None
+        record["checkpoint"] = cells["checkpoint"]
         records.append(record)
     return records
 

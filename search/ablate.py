@@ -35,16 +35,17 @@ def ablate(
     against: StartingPoint,
     *,
     seeds: int = 3,
+    retry: bool = False,
     show: Show = lambda _: None,
 ) -> Ablation:
     """Train what lies between a trial's recipe and a starting point, with several seeds.
 
     path: the run folder of the search. trial: its number, or a rule of `analysis.choose.choose`.
     against: see `spaces.differences.starting_point`. All recipes have the trial's epochs and the
-    same seeds, none that the search tried the trial's recipe with. show: as in
-    `search.engine.run_search`. What an earlier call has trained is not trained again. Raises
-    UserError where there is no such trial, where nothing differs, and where the data is not that of
-    the search; KeyboardInterrupt after a Ctrl-C, with nothing lost.
+    same seeds, none that the search tried the trial's recipe with. retry: train again what failed
+    in an earlier call. show: as in `search.engine.run_search`. What an earlier call has trained is
+    not trained again. Raises UserError where there is no such trial, where nothing differs, and
+    where the data is not that of the search; KeyboardInterrupt after a Ctrl-C, with nothing lost.
     """
     check_num_seeds(seeds)
     run = read_run(path)
@@ -67,6 +68,7 @@ def ablate(
             like=searched.study,
             below=below,
             name=f"trial-{choice.trial}-against-{against}",
+            retry=retry,
             show=show,
         )
     return Ablation(

@@ -74,9 +74,9 @@ app.command("replay")(replaying.replay)
 
 def main() -> None:
     """Run the command line: a user's mistake is told in plain lines, and the exit code is 2."""
-    foreign = _foreign_spaces()
-    if foreign is not None:
-        _complain(foreign)
+    wrong = _no_folder() or _foreign_spaces()
+    if wrong is not None:
+        _complain(wrong)
         sys.exit(EXIT_USER_ERROR)
     from spaces.errors import UserError
 
@@ -97,6 +97,15 @@ def _complain(message: str) -> None:
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     for line in message.splitlines():
         console.print(f"flopwise: {line}")
+
+
+def _no_folder() -> str | None:
+    """Paths are told as seen from the current folder, and Ray's processes begin in it."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        return f"the current folder can't be used ({error.strerror}): change to another one"
+    return None
 
 
 def _foreign_spaces() -> str | None:

@@ -28,15 +28,17 @@ def confirm(
     *,
     top: int | None = None,
     seeds: int = 3,
+    retry: bool = False,
     show: Show = lambda _: None,
     progress: Callable[[int, int | None], None] = lambda _done, _total: None,
 ) -> Confirmation:
     """Train the front's trials again with fresh seeds, and judge each model by the test split once.
 
     path: the run folder of the search. top: only so many of its front, those that contribute most
-    to the hypervolume. seeds: of each; never one that the search tried that recipe with. show: as
-    in `search.engine.run_search`. progress: called with models judged and their number. What an
-    earlier call has trained or judged is not done again. Raises UserError where there is no front,
+    to the hypervolume. seeds: of each; never one that the search tried that recipe with. retry:
+    train again what failed in an earlier call. show: as in `search.engine.run_search`. progress:
+    called with models judged and their number. What an earlier call has trained or judged is not
+    done again. Raises UserError where there is no front,
     where the data is not that of the search, and where no candidate could be trained with two
     seeds; KeyboardInterrupt after a Ctrl-C, with nothing lost.
     """
@@ -58,6 +60,7 @@ def confirm(
             like=searched.study,
             below=below,
             name="front" if top is None else f"top-{top}",
+            retry=retry,
             show=show,
         )
         answers = _judge(trained, searched.data, below, progress)

@@ -229,8 +229,10 @@ class _Session:
         )
 
     def _config_of(self, record: TrialRecord) -> dict[str, Any]:
+        """What a trial's process needs; its record keeps what it takes of a machine."""
         assert record.recipe is not None
         resources = self._study.trial_resources
+        record.cpus, record.gpus = resources.cpus, resources.gpus
         return {
             "recipe": record.recipe.to_dict(),
             "data": str(self._study.data),

@@ -49,6 +49,7 @@ def train_recipes(
     like: Study,
     below: Path,
     name: str,
+    retry: bool = False,
     show: Show = lambda _: None,
 ) -> dict[str, ListedTrial]:
     """Train every recipe to its end; what became of each, by its key.
@@ -56,20 +57,24 @@ def train_recipes(
     like: the study whose data, objectives and resources they are trained with. below: the folder
     of lists that belong together: what is finished in any of them is not trained again, lists that
     were interrupted go on, and what is in none of them becomes a new one, called name or, where
-    that is taken, name-2. show: as in `search.engine.run_search`. Raises KeyboardInterrupt after a
-    Ctrl-C, with what runs saved, and what `run_search` raises.
+    that is taken, name-2. retry: what has failed is not finished, and trained again. show: as in
+    `search.engine.run_search`. Raises KeyboardInterrupt after a Ctrl-C, with what runs saved, and
+    what `run_search` raises.
     """
     below = below.resolve()
     wanted = {recipe.key: recipe for recipe in recipes}
+    before = finished_below(below)
+    again = {key for key, trial in before.items() if retry and trial.accuracy is None}
     for path in sorted(below.glob(f"*/{STUDY}")):
         study = replace(load_study(path), storage=below)  # the run may have been moved
         finished = _finished(path.parent)
         rest = {recipe.key for recipe in study.space.enqueue} - finished.keys()
         # A list with more in it than is wanted stays as it is.
-        if rest and rest <= wanted.keys() - finished_below(below).keys():
+        if rest and rest <= wanted.keys() - (finished_below(below).keys() - again):
             _run(study, resume=True, show=show)
+            again -= rest
     known = finished_below(below)
-    missing = [recipe for key, recipe in wanted.items() if key not in known]
+    missing = [recipe for key, recipe in wanted.items() if key not in known or key in again]
     if missing:
         free = next(free for free in _names(name) if not (below / free).exists())
         _run(listed_study(missing, like=like, below=below, name=free), resume=False, show=show)

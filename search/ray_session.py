@@ -21,6 +21,9 @@ _RAY_SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # By default a driver hangs for a minute after the death of Ray's GCS server.
     "RAY_gcs_rpc_server_reconnect_timeout_s": "10",
+    # Ray gives its processes 30 s to start: too little where the machine has much else to do.
+    "RAY_gcs_server_port_wait_time_s": "60",
+    "RAY_raylet_start_wait_time_s": "60",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
 }
@@ -34,7 +37,7 @@ def ray_session(resources: Resources) -> Iterator[None]:
 
     Where RAY_ADDRESS names a running cluster, as it does for jobs of one, that is joined. Begun
     before torch is imported, its processes start meanwhile. Raises UserError where it can't be
-    joined.
+    joined, or does not start.
     """
     settings = dict(_RAY_SETTINGS)
     # Ray starts a process for each core ahead of any work. Where trials will want about as many,
@@ -52,12 +55,7 @@ def ray_session(resources: Resources) -> Iterator[None]:
         if begun_here and joins_a_cluster():
             join_cluster()
         elif begun_here:
-            ray.init(
-                address="local",
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
+            _start()
         yield
     finally:
         if begun_here:
@@ -65,6 +63,22 @@ def ray_session(resources: Resources) -> Iterator[None]:
         tune_log.setLevel(level)
         for name in added:
             os.environ.pop(name, None)
+
+
+def _start() -> None:
+    try:
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except Exception as error:  # a bare one is what Ray raises where a process takes too long
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"Ray did not start on this machine: {reason} (its logs: /tmp/ray/session_latest/logs);"
+            " try again when the machine has less to do"
+        ) from None
 
 
 def joins_a_cluster() -> bool:

@@ -203,6 +203,8 @@ def _trial_row(record: TrialRecord) -> dict[str, Any]:
         "error": record.error,
         "checkpoint": record.checkpoint,
         "ran_on": record.ran_on,
+        "cpus": record.cpus,
+        "gpus": record.gpus,
     }
 
 
@@ -217,6 +219,7 @@ def _trials_schema() -> pa.Schema:
     columns |= {"epochs_trained": pa.int64()}
     columns |= {"seconds": pa.float64(), "search_seconds": pa.float64()}
     columns |= {"error": pa.string(), "checkpoint": pa.string(), "ran_on": pa.string()}
+    columns |= {"cpus": pa.int64(), "gpus": pa.float64()}
     return pa.schema(columns.items())
 
 

@@ -23,6 +23,7 @@ from pydantic.dataclasses import dataclass
 
 from analysis.columns import ACCURACY, COSTS, DEFAULT_OBJECTIVES, Direction
 from analysis.constraints import Constraint, read_cost_constraint
+from analysis.spending import Prices
 from spaces.errors import UserError
 from spaces.narrowing import narrow
 from spaces.recipe import Recipe, describe_mistakes, read_recipe
@@ -156,6 +157,7 @@ class _StudyFile:
     early_stopping: EarlyStoppingSettings = Field(default_factory=EarlyStoppingSettings)
     budget: Budget = Field(default_factory=lambda: Budget(trials=DEFAULT_TRIALS))
     resources: _WrittenResources = Field(default_factory=Resources)
+    prices: Prices | None = None
     storage: str = "runs"
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     enqueue: list[str] = Field(default_factory=list)
@@ -227,6 +229,7 @@ class Study:
     budget: Budget
     resources: Resources | Literal["auto"]
     """Auto until `search.packing_probe.decide_resources` has decided it."""
+    prices: Prices | None
     storage: Path
     seed: int
     constraints: tuple[Constraint, ...]
@@ -277,6 +280,7 @@ class Study:
             "early_stopping": asdict(self.early_stopping),
             "budget": asdict(self.budget),
             "resources": AUTO if self.resources == AUTO else asdict(self.trial_resources),
+            **({"prices": asdict(self.prices)} if self.prices else {}),
             "storage": str(self.storage),
             "seed": self.seed,
             "constraints": {
@@ -374,6 +378,7 @@ def _resolve(file: _StudyFile, path: Path, overrides: dict[str, Any]) -> Study:
         early_stopping=file.early_stopping,
         budget=file.budget,
         resources=file.resources,
+        prices=file.prices,
         storage=path_from(file.storage, folder),
         seed=file.seed,
         constraints=tuple(read_cost_constraint(*item) for item in file.constraints.items()),
@@ -402,6 +407,6 @@ def _known_names() -> tuple[str, ...]:
     """Every word that a study file may use as a key."""
     parts = (
         *(_StudyFile, DataSettings, SamplerSettings, EarlyStoppingSettings),
-        *(Budget, PlateauSettings, Resources),
+        *(Budget, PlateauSettings, Resources, Prices),
     )
     return tuple(name for part in parts for name in part.__dataclass_fields__)

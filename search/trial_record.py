@@ -7,6 +7,7 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
+from analysis.columns import MOVED
 from spaces.recipe import Recipe, recipe_from
 from trainables.cost import Cost
 from trainables.training import EpochMetrics
@@ -37,6 +38,9 @@ class TrialRecord:
     """Wall time of the search, over all of its sessions, when it was told."""
     ran_on: str | None = None
     """The machines whose time its seconds are, with what trained there."""
+    cpus: int | None = None
+    """Cores that it has while it runs; None: it did not begin, or the storage is an old one."""
+    gpus: float | None = None
     rungs: dict[int, float] = field(default_factory=dict)
     """Accuracy at the rungs past which it went on: kept in the storage while it runs."""
 
@@ -69,9 +73,9 @@ class TrialRecord:
 
     def add_machine(self, ran_on: str | None) -> None:
         """Take up where the trial runs now; one that moved has been on several."""
-        known = self.ran_on.split(", then ") if self.ran_on else []
+        known = self.ran_on.split(MOVED) if self.ran_on else []
         if ran_on and ran_on not in known:
-            self.ran_on = ", then ".join([*known, ran_on])
+            self.ran_on = MOVED.join([*known, ran_on])
 
     def outcome(self, state: TrialState) -> dict[str, Any]:
         """What is stored before the trial is told as having come to this state."""
@@ -83,6 +87,8 @@ class TrialRecord:
             "reused": self.reused,
             "search_seconds": self.search_seconds,
             "ran_on": self.ran_on,
+            "cpus": self.cpus,
+            "gpus": self.gpus,
             "epochs": [asdict(metrics) for metrics in self.epochs],
         }
 
@@ -108,6 +114,8 @@ def read_record(frozen: optuna.trial.FrozenTrial) -> tuple[TrialRecord, TrialSta
     record.checkpoint = outcome["checkpoint"]
     record.reused = outcome["reused"]
     record.search_seconds = outcome.get("search_seconds")  # not in the oldest storages
-    record.ran_on = outcome.get("ran_on")  # not in storages of before
+    # Not in storages of before.
+    record.ran_on = outcome.get("ran_on")
+    record.cpus, record.gpus = outcome.get("cpus"), outcome.get("gpus")
     record.add_epochs(EpochMetrics(**metrics) for metrics in outcome["epochs"])
     return record, TrialState[outcome["state"]]

@@ -170,8 +170,9 @@ def test_a_mapping_without_every_field_takes_defaults():
 
 def test_the_columns_are_those_of_the_run_folder():
     assert TRIAL_COLUMNS[:3] == ("trial", "state", "model")
-    assert TRIAL_COLUMNS[-6:] == (
+    assert TRIAL_COLUMNS[-8:] == (
         *("epochs_trained", "seconds", "search_seconds", "error", "checkpoint", "ran_on"),
+        *("cpus", "gpus"),
     )
 
 

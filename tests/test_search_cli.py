@@ -225,3 +225,21 @@ def test_a_foreign_package_named_spaces_is_told_in_a_line(tmp_path: Path):
     assert done.returncode == 2
     assert "not flopwise's" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_folder_that_was_deleted_under_the_shell_is_told_in_a_line(tmp_path: Path):
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    done = subprocess.run(
+        ["sh", "-c", 'rmdir "$1"; "$2" -m search.cli confirm runs/x', "sh", folder, sys.executable],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 2
+    assert done.stderr == (
+        "flopwise: the current folder can't be used (No such file or directory): change to another"
+        " one\n"
+    )

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from optuna.trial import TrialState
 from searches import write_study
 
 from analysis.front import pareto_front
@@ -11,6 +12,7 @@ from search.listed import alone_in, finished_below, listed_study, train_recipes
 from search.optuna_storage import create_study
 from search.run_folder import RunFolder
 from search.study import Study, load_study
+from search.trial_record import TrialRecord
 from spaces.errors import UserError
 from spaces.recipe import Recipe
 from trainables.images import ImageData
@@ -31,6 +33,14 @@ def tables(below: Path) -> dict[str, list[tuple[int, float]]]:
     return {
         run.name: list(zip(run.trials["seed"], run.trials["seconds"], strict=True)) for run in runs
     }
+
+
+def _leave(study: Study, data: ImageData, records: list[TrialRecord]) -> None:
+    """A run folder as a driver that died left it."""
+    folder = RunFolder.create(study, data)
+    create_study(folder.path, study.name, study.directions)
+    folder.write_tables(records)
+    folder.close()
 
 
 def test_a_list_is_a_study_file_again(demo_data: ImageData, tmp_path: Path):
@@ -69,11 +79,7 @@ def test_a_list_goes_on_only_where_all_that_is_left_of_it_is_wanted(
 ):
     study, below = like(tmp_path, demo_data), tmp_path / "below"
     # As after a driver that died before its first trial.
-    begun = listed_study(LIST, like=study, below=below, name="a")
-    folder = RunFolder.create(begun, demo_data)
-    create_study(folder.path, begun.name, begun.directions)
-    folder.write_tables([])
-    folder.close()
+    _leave(listed_study(LIST, like=study, below=below, name="a"), demo_data, [])
     train_recipes([SMALL], like=study, below=below, name="b")
     assert {name: len(rows) for name, rows in tables(below).items()} == {"a": 0, "b": 1}
     # SMALL is there by now, so that the first list would train it again.
@@ -82,7 +88,7 @@ def test_a_list_goes_on_only_where_all_that_is_left_of_it_is_wanted(
     assert set(finished_below(below)) == {SMALL.key, WORSE.key}
 
 
-def test_what_failed_is_told_and_not_tried_again(
+def test_what_failed_is_told_and_tried_again_only_where_that_is_asked_for(
     two_workers: None, demo_data: ImageData, tmp_path: Path
 ):
     study, below = like(tmp_path, demo_data), tmp_path / "below"
@@ -93,6 +99,22 @@ def test_what_failed_is_told_and_not_tried_again(
     before = tables(below)
     assert train_recipes([lost, SMALL], like=study, below=below, name="a") == found
     assert tables(below) == before
+    train_recipes([lost, SMALL], like=study, below=below, name="a", retry=True)
+    assert {name: len(rows) for name, rows in tables(below).items()} == {"a": 2, "a-2": 1}
+
+
+def test_a_retry_that_was_interrupted_goes_on_as_one(
+    two_workers: None, demo_data: ImageData, tmp_path: Path
+):
+    study, below = like(tmp_path, demo_data), tmp_path / "below"
+    listed = listed_study([SMALL], like=study, below=below, name="a")
+    record = TrialRecord(number=0, recipe=SMALL, state=TrialState.FAIL, error="no memory was left")
+    _leave(listed, demo_data, [record])
+    _leave(listed_study([SMALL], like=study, below=below, name="a-2"), demo_data, [])
+    assert train_recipes([SMALL], like=study, below=below, name="a")[SMALL.key].accuracy is None
+    found = train_recipes([SMALL], like=study, below=below, name="a", retry=True)
+    assert found[SMALL.key].accuracy is not None
+    assert {name: len(rows) for name, rows in tables(below).items()} == {"a": 1, "a-2": 1}
 
 
 def test_two_commands_on_one_run_do_not_meet(tmp_path: Path):

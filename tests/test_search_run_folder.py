@@ -49,7 +49,7 @@ TRIALS = {
     **{"gbops": "double", "params": "int64", "size_mb": "double", "latency_ms": "double"},
     **{"epochs_trained": "int64", "seconds": "double", "search_seconds": "double"},
     **{"error": "string", "checkpoint": "string"},
-    "ran_on": "string",
+    **{"ran_on": "string", "cpus": "int64", "gpus": "double"},
 }
 EPOCHS = {
     **{"trial": "int64", "epoch": "int64", "train_loss": "double", "train_accuracy": "double"},

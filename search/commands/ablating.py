@@ -7,7 +7,7 @@ from rich.console import Console
 
 from search.commands.printing import AsJson, console, near, print_json
 from search.commands.results import RunFolder
-from search.commands.training import training_screen
+from search.commands.training import Retry, training_screen
 
 
 def ablate(
@@ -20,6 +20,7 @@ def ablate(
         typer.Option(help="The first recipe of the ladder, or the recipe of all defaults."),
     ],
     seeds: Annotated[int, typer.Option(help="For each recipe, 2 or more.")] = 3,
+    retry: Retry = False,
     as_json: AsJson = False,
 ) -> None:
     """Turn what differs between a trial and a starting point on and off, and train all of it.
@@ -34,7 +35,7 @@ def ablate(
 
     screen = Console(stderr=True) if as_json else console()
     with training_screen(screen) as shown:
-        ablation = ablate_trial(run, trial, against, seeds=seeds, show=shown.show)
+        ablation = ablate_trial(run, trial, against, seeds=seeds, retry=retry, show=shown.show)
     name = f"trial-{ablation.trial}-against-{against}"
     path = ablation_picture(ablation, run / ABLATE_FOLDER / f"{name}.png")
     if as_json:

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from search.commands.printing import AsJson, console, near, print_json
 from search.commands.results import RunFolder
-from search.commands.training import training_screen
+from search.commands.training import Retry, training_screen
 
 
 def confirm(
@@ -17,6 +17,7 @@ def confirm(
         typer.Option(help="Only so many, those that add most hypervolume; all by default."),
     ] = None,
     seeds: Annotated[int, typer.Option(help="Fresh ones for each, 2 or more.")] = 3,
+    retry: Retry = False,
     as_json: AsJson = False,
 ) -> None:
     """Train the front's trials again, and judge them by the test split, once.
@@ -33,7 +34,7 @@ def confirm(
     screen = Console(stderr=True) if as_json else console()
     with training_screen(screen) as shown:
         confirmation = confirm_front(
-            run, top=top, seeds=seeds, show=shown.show, progress=shown.count
+            run, top=top, seeds=seeds, retry=retry, show=shown.show, progress=shown.count
         )
     name = "front" if top is None else f"top-{top}"
     path = confirmation_picture(confirmation, run / CONFIRM_FOLDER / f"{name}.png")

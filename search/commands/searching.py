@@ -140,6 +140,17 @@ def _resume_command(study: Path) -> str:
     return f"{program()} search {shlex.quote(str(study))} --resume"
 
 
+def _tell_spending(screen: Console, folder: Path) -> None:
+    from analysis.runs import read_run
+    from analysis.spending import run_spending, spending_notes, write_hours, write_money
+
+    spending = run_spending(read_run(folder))
+    took = [words for words in (write_hours(spending), write_money(spending)) if words]
+    lines = [f"trials took {': '.join(took)}"] if took else []
+    for line in [*lines, *spending_notes(spending)]:
+        screen.print(line, markup=False, soft_wrap=True)
+
+
 def _tell_end(screen: Console, study: Path, result) -> None:
     from search.commands.results import print_front
     from search.live import clock
@@ -149,6 +160,7 @@ def _tell_end(screen: Console, study: Path, result) -> None:
     run = shlex.quote(near(folder))
     if result.ledger.front():
         print_front(screen, folder)
+    _tell_spending(screen, folder)
     if result.ending == "interrupted":
         _tell_resume(screen, study, f"interrupted after {clock(result.seconds)}")
     if not result.ledger.front():

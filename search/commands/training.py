@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -12,6 +12,8 @@ from search.commands.printing import progress_bar
 if TYPE_CHECKING:
     from search.engine import Progress
     from search.live import LiveTable
+
+Retry = Annotated[bool, typer.Option("--retry", help="Train again what failed.")]
 
 
 class TrainingScreen:
