@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from analysis.choose import Choice, choose
 from analysis.runs import Run, read_run
@@ -11,6 +11,9 @@ from search.study import Resources
 from spaces.errors import UserError
 from spaces.recipe import NUMBERS
 from spaces.yaml_files import read_yaml_mapping, write_yaml
+
+if TYPE_CHECKING:
+    from trainables.verified_export import ModelForm
 
 _NUMBER_COLUMNS = (
     *("accuracy", "gmacs", "gflops", "effective_gflops", "gbops", "params", "size_mb"),
@@ -52,15 +55,14 @@ class ModelExport:
     """Of ONNX files: milliseconds an image, and on what."""
 
 
-def export_model(
-    run: Path, rule: str, form: Literal["onnx", "pt2"], out: Path | None = None
-) -> ModelExport:
+def export_model(run: Path, rule: str, form: "ModelForm", out: Path | None = None) -> ModelExport:
     """Write the model that the picked trial trained, with all that is needed to use it.
 
     out: RUN/export/trial-N.onnx by default, the card beside it. The file is loaded again and gets
     the whole validation split: where its accuracy is not the trial's within 0.2 points, it is
     removed. Raises UserError where the rule picks nothing, the trial's checkpoint is gone, the data
-    is not what the run was on, the file can't be written, or the check fails.
+    is not what the run was on, the extra for this form is missing, the file can't be written, or
+    the check fails.
     """
     read = read_run(run)
     choice = choose(read, rule)
@@ -86,7 +88,14 @@ def export_model(
     latency = measure_latency(path) if form == "onnx" else None
     card = path.with_suffix(f"{path.suffix}.md")
     card.write_text(
-        model_card(path, about, numbers=numbers, latency=latency, checked=checked),
+        model_card(
+            path,
+            about,
+            numbers=numbers,
+            latency=latency,
+            checked=checked,
+            images="1" if form == "pte" else "N",
+        ),
         encoding="utf-8",
     )
     return ModelExport(

@@ -3,6 +3,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from trainables.latency import measure_latency
 from trainables.model_files import read_pt2
 from trainables.predictions import evaluate, find_images, predict
 from trainables.prepare import prepare
+from trainables.pte_files import open_pte
 from trainables.trained import CHECKPOINT_FILE, Trained, load_trained
 from trainables.training import Training
 from trainables.verified_export import export_verified
@@ -32,6 +34,8 @@ RECIPES: dict[str, dict[str, Any]] = {
         "unfrozen": 2,
     },
 }
+
+HAS_EXECUTORCH = find_spec("executorch") is not None
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +116,35 @@ def test_a_pt2_file_runs_in_torch(trained: Trained, data: ImageData, tmp_path: P
     with torch.no_grad():
         expected = trained.torch_model()(images)
     torch.testing.assert_close(read_pt2(tmp_path / "model.pt2")(images), expected)
+
+
+@pytest.mark.skipif(not HAS_EXECUTORCH, reason="the extra executorch is not installed")
+@pytest.mark.parametrize("trained", ["float"], indirect=True)
+def test_a_pte_file_runs_in_executorch(trained: Trained, data: ImageData, tmp_path: Path):
+    about, checked = export_verified(trained, data, tmp_path / "model.pte", "pte")
+    assert "Loaded again and run on the 6 images" in checked
+    assert {"torch", "executorch"} <= set(about.versions)
+    pixels_NHWC = data.at_size(48).take(data.rows("validation"))
+    found, expected = open_pte(tmp_path / "model.pte")(pixels_NHWC), trained.logits(pixels_NHWC)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    (tmp_path / "torn.pte").write_bytes((tmp_path / "model.pte").read_bytes()[:200])
+    with pytest.raises(UserError, match=r"torn.pte: damaged, or no .pte file"):
+        open_pte(tmp_path / "torn.pte")
+
+
+@pytest.mark.parametrize("trained", ["int8"], indirect=True)
+def test_a_pte_file_is_refused_for_an_int8_model(trained: Trained, data: ImageData, tmp_path: Path):
+    with pytest.raises(UserError, match=r"^pte is not offered for int8 models: [^\n]*$"):
+        export_verified(trained, data, tmp_path / "model.pte", "pte")
+
+
+@pytest.mark.skipif(HAS_EXECUTORCH, reason="the extra executorch is installed")
+@pytest.mark.parametrize("trained", ["float"], indirect=True)
+def test_a_pte_file_is_refused_where_executorch_is_not_installed(
+    trained: Trained, data: ImageData, tmp_path: Path
+):
+    with pytest.raises(UserError, match=r"^ExecuTorch is not installed: pip install '.*'$"):
+        export_verified(trained, data, tmp_path / "model.pte", "pte")
 
 
 def test_an_export_that_lost_accuracy_fails_and_leaves_no_file(

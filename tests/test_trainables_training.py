@@ -1,3 +1,4 @@
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -261,6 +262,36 @@ def test_qat_that_goes_on_from_a_state_ends_as_one_that_never_stopped(
     while not resumed.done:
         resumed.run_epoch()
     assert without_seconds(resumed.history) == without_seconds(whole.history)
+
+
+def scales(training: Training) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Of activations, one a tensor, and of weights, one a channel."""
+    prepared = training.state_dict()["int8"]["prepared"]
+    found = [value.clone() for name, value in prepared.items() if name.endswith(".scale")]
+    return (
+        [scale for scale in found if len(scale) == 1],
+        [scale for scale in found if len(scale) > 1],
+    )
+
+
+@pytest.mark.parametrize("float_epochs", [1, 2])
+def test_ranges_of_activations_stay_in_the_last_third_of_the_int8_epochs(
+    demo_data: ImageData, float_epochs: int
+):
+    training = Training(quick(**{**QAT, "float_epochs": float_epochs}), demo_data)
+    seen = []
+    while not training.done:
+        training.run_epoch()
+        if len(training.history) > float_epochs:
+            seen.append(scales(training))
+    stayed = [
+        (
+            all(map(torch.equal, activations, later_activations)),
+            any(map(torch.equal, weights, later_weights)),
+        )
+        for (activations, weights), (later_activations, later_weights) in pairwise(seen)
+    ]
+    assert stayed == [(False, False)] * (2 - float_epochs) + [(True, False)]
 
 
 def test_qat_from_cached_features_is_qat_with_the_prefix_in_every_step(

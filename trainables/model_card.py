@@ -14,8 +14,12 @@ def model_card(
     numbers: dict[str, Any],
     latency: Latency | None,
     checked: str,
+    images: str = "N",
 ) -> str:
-    """Markdown. numbers: of the trial, as an exported recipe has them. checked: one sentence."""
+    """Markdown. numbers: of the trial, as an exported recipe has them. checked: one sentence.
+
+    images: how many the file takes at a time.
+    """
     megabytes = file.stat().st_size / 1e6
     rows = [
         ("validation accuracy", f"{about.accuracy:.2%}"),
@@ -52,7 +56,7 @@ def model_card(
         "",
         f"An RGB image: its largest centre square, resized to {_sizes(about)} px (bilinear,"
         f" antialiased), divided by 255, minus"
-        f" {_list(about.mean)}, divided by {_list(about.std)}; float32, (N, 3,"
+        f" {_list(about.mean)}, divided by {_list(about.std)}; float32, ({images}, 3,"
         f" {about.input_size}, {about.input_size}). The output is one value a class; softmax makes"
         " probabilities of them.",
         "",

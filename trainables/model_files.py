@@ -20,9 +20,9 @@ _OPSET = 20
 _VERSIONS = ("torch", "torchvision", "onnx", "onnxruntime")
 
 
-def export_versions() -> dict[str, str]:
+def export_versions(*others: str) -> dict[str, str]:
     """The packages that an exported file depends on, with their versions."""
-    return {name: version(name) for name in _VERSIONS}
+    return {name: version(name) for name in (*_VERSIONS, *others)}
 
 
 def write_onnx(model: nn.Module, about: About, path: Path) -> None:
@@ -48,7 +48,7 @@ def make_onnx(model: nn.Module, input_size: int) -> bytes:
 
     model: in evaluation mode, on the CPU, from normalised (N, 3, H, W) to logits (N, classes).
     """
-    with _quiet():
+    with quiet():
         program = torch.onnx.export(
             model,
             (_images(input_size),),
@@ -71,10 +71,10 @@ def write_pt2(model: nn.Module, about: About, path: Path) -> None:
     What About holds lies in it as the extra file `flopwise.json`. Otherwise as write_onnx.
     """
     dynamic = ({0: torch.export.Dim("batch")},)
-    with _quiet(), torch.no_grad():
+    with quiet(), torch.no_grad():
         program = torch.export.export(model, (_images(about.input_size),), dynamic_shapes=dynamic)
     try:
-        with _quiet():
+        with quiet():
             torch.export.save(program, path, extra_files={f"{METADATA_KEY}.json": about.to_json()})
     except (OSError, RuntimeError) as error:
         raise UserError(f"can't write {path}: {error}") from None
@@ -84,7 +84,7 @@ def read_pt2(path: Path) -> nn.Module:
     """Read back what write_pt2 wrote. Raises UserError where it is damaged."""
     extra = {f"{METADATA_KEY}.json": ""}
     try:
-        with _quiet():
+        with quiet():
             program = torch.export.load(path, extra_files=extra)
         json.loads(extra[f"{METADATA_KEY}.json"])
     except (OSError, RuntimeError, ValueError, KeyError) as error:
@@ -98,9 +98,10 @@ def _images(size: int) -> torch.Tensor:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what the exporters say to themselves from the user."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+def quiet() -> Iterator[None]:
+    """Keep what exporters say to themselves from the user."""
+    names = ("torch.onnx", "onnxscript", "onnx_ir", "torch.utils._pytree")
+    loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)

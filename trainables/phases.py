@@ -36,8 +36,11 @@ class Phase(Protocol):
         """Return what trains."""
         ...
 
-    def training(self) -> Forward:
-        """Switch to training; returns what makes logits of the inputs' batches."""
+    def training(self, epoch: int) -> Forward:
+        """Switch to training; returns what makes logits of the inputs' batches.
+
+        epoch: of the whole training, from 1. What differs between epochs follows from it alone.
+        """
         ...
 
     def evaluation(self, *, final: bool) -> tuple[Forward, Inputs]:
@@ -79,7 +82,7 @@ class FloatPhase:
     def parameters(self) -> list[nn.Parameter]:
         return [weight for weight in self._model.parameters() if weight.requires_grad]
 
-    def training(self) -> Forward:
+    def training(self, epoch: int) -> Forward:
         if self._suffix is not None:
             self._suffix.train()
         else:
@@ -144,7 +147,11 @@ class Int8Phase:
     def parameters(self) -> list[nn.Parameter]:
         return list(self._prepared.parameters())
 
-    def training(self) -> Forward:
+    def training(self, epoch: int) -> Forward:
+        """In the last third of its epochs weights train with ranges of activations that stay."""
+        num_epochs = self._recipe.epochs - self._recipe.num_float_epochs
+        late = epoch > self._recipe.epochs - round(num_epochs / 3)  # of one epoch none, of two one
+        self._quantization.follow_activations(self._prepared, not late)
         self._quantization.set_dropout(self._prepared, True)
         return lambda batch: self._prepared(self._before(batch))
 

@@ -113,6 +113,17 @@ def set_dropout(graph: fx.GraphModule, on: bool) -> None:
     graph.recompile()
 
 
+def follow_activations(prepared: nn.Module, on: bool) -> None:
+    """Have the ranges of activations move with what passes through, or stay as they are.
+
+    torch's recipe for QAT stops both; here those of weights go on following them, since a weight
+    that is at the end of a fixed range is cut off there and gets no gradient beyond it.
+    """
+    for module in prepared.modules():
+        if isinstance(module, FusedMovingAvgObsFakeQuantize) and not module.is_per_channel:
+            module.enable_observer(on)
+
+
 def convert(prepared: fx.GraphModule) -> fx.GraphModule:
     """The int8 model of a prepared one, which goes on training as it was."""
     frozen = copy.deepcopy(prepared)

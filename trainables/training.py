@@ -202,7 +202,7 @@ class Training:
         return optimizer, Schedule(self.recipe, optimizer, num_batches)
 
     def _train_epoch(self, phase: Phase) -> tuple[float, float]:
-        forward = phase.training()
+        forward = phase.training(len(self.history) + 1)
         loss_sum = torch.zeros((), device=self.device)
         num_correct = torch.zeros((), device=self.device)
         batch_size = self.recipe.batch_size

@@ -16,19 +16,30 @@ from trainables.model_files import (
     write_onnx,
     write_pt2,
 )
+from trainables.pte_files import open_pte, require_executorch, write_pte
 from trainables.trained import Logits, Trained, logits_of
+
+ModelForm = Literal["onnx", "pt2", "pte"]
 
 _TOLERANCE = 0.002  # of the accuracy: 0.2 points
 
 
 def export_verified(
-    trained: Trained, data: ImageData, path: Path, form: Literal["onnx", "pt2"]
+    trained: Trained, data: ImageData, path: Path, form: ModelForm
 ) -> tuple[About, str]:
     """Write the model; returns what the file says about itself, and what the check came to.
 
     The file that was written is loaded again and run on the whole validation split. Raises
-    UserError, with the file removed, where its accuracy is not the trial's within 0.2 points.
+    UserError, with the file removed, where its accuracy is not the trial's within 0.2 points; where
+    ExecuTorch is wanted and not installed, or the model is int8.
     """
+    if form == "pte":
+        if trained.recipe.qat:
+            raise UserError(
+                "pte is not offered for int8 models: XNNPACK refuses to pool from one range of"
+                " activations to another, as theirs do; onnx and pt2 are"
+            )
+        require_executorch()
     about = About(
         classes=data.classes,
         input_size=trained.recipe.input_size,
@@ -37,7 +48,7 @@ def export_verified(
         std=STD,
         accuracy=trained.accuracy,
         recipe=trained.recipe.to_dict(),
-        versions=export_versions(),
+        versions=export_versions(*(["executorch"] if form == "pte" else [])),
     )
     expected = trained.logits
     if form == "pt2":
@@ -45,6 +56,9 @@ def export_verified(
         expected = logits_of(model)
         write_pt2(model, about, path)
         written: Logits = logits_of(read_pt2(path))
+    elif form == "pte":
+        write_pte(trained.torch_model(), about, path)
+        written = open_pte(path)
     else:
         if trained.onnx is not None:
             write_made_onnx(trained.onnx, about, path)

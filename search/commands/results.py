@@ -56,7 +56,7 @@ def export(
         ),
     ] = "knee",
     form: Annotated[
-        Literal["recipe", "onnx", "pt2"],
+        Literal["recipe", "onnx", "pt2", "pte"],
         typer.Option("--format", help="The recipe; or the trained model, checked once written."),
     ] = "recipe",
     out: Annotated[
@@ -65,7 +65,7 @@ def export(
 ) -> None:
     """Write what one trial trained: its recipe with its numbers, or the model itself.
 
-    onnx runs in ONNX Runtime (flopwise predict, evaluate), pt2 in torch.
+    onnx runs in ONNX Runtime (flopwise predict, evaluate), pt2 in torch, pte in ExecuTorch.
     """
     from search.export import export_model, export_recipe
 
