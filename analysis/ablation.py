@@ -1,20 +1,17 @@
-"""An ablation as numbers and as a table: what each difference to a starting point is worth."""
+"""An ablation in numbers: what each difference between a trial and a starting point is worth."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
+import numpy as np
 
-from analysis.columns import heading, write_percent, write_setting
+from analysis.columns import heading, write_setting
 from analysis.front import FloatArray
 from analysis.intervals import Interval, difference
 from spaces.differences import Fields
-from spaces.recipe import Recipe
+from spaces.recipe import Recipe, recipe_from
 
-WITHIN = "within the spread"
-# The widths of the others, with what lies between columns.
-_OTHER_COLUMNS = 24 + 11 + 11 + 17 + 4 * 3
 Role = Literal["start", "step", "without"]
 
 
@@ -101,43 +98,8 @@ class Ablation:
         return self.climb + (self.without_one if len(self.differences) > 1 else ())
 
 
-def ablation_table(ablation: Ablation, width: int = 120) -> Table:
-    """A row for each recipe: what is on (Y) and off (N), the accuracy, and what changed it.
-
-    Where width columns have no room for the differences' names, they are numbered.
-    """
-    names = [ablation.names(place) for place in range(len(ablation.differences))]
-    # Headings break at spaces.
-    widths = [max(map(len, name.split())) for name in names]
-    if sum(widths) + 3 * len(widths) > width - _OTHER_COLUMNS:
-        names = [str(place + 1) for place in range(len(names))]
-        widths = [len(name) for name in names]
-    table = Table(
-        title=_title(ablation), title_style="bold", title_justify="left", box=SIMPLE_HEAD,
-        caption=_caption(ablation), caption_justify="left",
-    )  # fmt: skip
-    table.add_column("recipe", overflow="fold", min_width=18)
-    for name, needed in zip(names, widths, strict=True):
-        table.add_column(name, justify="center", width=needed)
-    table.add_column("accuracy (%)", justify="right", width=11)
-    table.add_column("change (points)", justify="right", width=11)
-    table.add_column("", overflow="fold")
-    for row in ablation.rows:
-        change = ablation.change(row)
-        cells = ["Y" if on else "N" for on in row.on]
-        said = WITHIN if change is not None and change.holds_zero else ""
-        if row.failures:
-            said = f"{len(row.failures)} failed: {row.failures[0]}"
-        table.add_row(
-            ablation.row_label(row), *cells, write_mean(row), write_change(change), said,
-            end_section=row.role != "without" and all(row.on),
-        )  # fmt: skip
-    return table
-
-
 def ablation_records(ablation: Ablation) -> dict[str, Any]:
-    """What the table shows, as plain data that JSON can hold; accuracies from 0 to 1."""
-    fields = [field for fields in ablation.differences for field in fields]
+    """All of it as plain data that JSON can hold; accuracies from 0 to 1."""
     return {
         "run": ablation.run,
         "trial": ablation.trial,
@@ -146,25 +108,34 @@ def ablation_records(ablation: Ablation) -> dict[str, Any]:
         "epochs": ablation.full.epochs,
         "validation_images": ablation.num_images,
         "differences": [list(fields) for fields in ablation.differences],
-        "start": {field: getattr(ablation.start, field) for field in fields},
-        "full": {field: getattr(ablation.full, field) for field in fields},
+        "start": ablation.start.to_dict(),
+        "full": ablation.full.to_dict(),
         "climb": [_record(ablation, row) for row in ablation.climb],
         "without_one": [_record(ablation, row) for row in ablation.without_one],
     }
 
 
-def write_mean(row: Trained) -> str:
-    """Mean and standard deviation in %: 41.5 ± 0.8."""
-    if row.spread is None:
-        return write_percent(row.mean)
-    return f"{write_percent(row.mean)} ± {100 * row.spread:.1f}"
-
-
-def write_change(change: Interval | None) -> str:
-    """A change in points, with the half of its 95 % interval: +4.1 ± 1.2."""
-    if change is None:
-        return ""
-    return f"{100 * change.mean:+.1f} ± {50 * (change.high - change.low):.1f}"
+def ablation_from(records: Mapping[str, Any]) -> Ablation:
+    """The ablation that `ablation_records` made these of."""
+    starting, *steps = records["climb"]
+    return Ablation(
+        trial=records["trial"],
+        run=records["run"],
+        against=records["against"],
+        start=recipe_from(records["start"]),
+        full=recipe_from(records["full"]),
+        differences=tuple(tuple(fields) for fields in records["differences"]),
+        num_seeds=records["seeds"],
+        num_images=records["validation_images"],
+        climb=(
+            _trained(starting, "start", None),
+            *(_trained(record, "step", place) for place, record in enumerate(steps)),
+        ),
+        without_one=tuple(
+            _trained(record, "without", place)
+            for place, record in enumerate(records["without_one"])
+        ),
+    )
 
 
 def _record(ablation: Ablation, row: Trained) -> dict[str, Any]:
@@ -180,19 +151,11 @@ def _record(ablation: Ablation, row: Trained) -> dict[str, Any]:
     }
 
 
-def _title(ablation: Ablation) -> str:
-    return (
-        f"Ablation of trial {ablation.trial} of {ablation.run} against {ablation.against}:"
-        f" {ablation.num_seeds} seeds of {ablation.full.epochs} epochs each"
-    )
-
-
-def _caption(ablation: Ablation) -> str:
-    places = range(len(ablation.differences))
-    differences = "; ".join(f"{place + 1} {ablation.label(place)}" for place in places)
-    return (
-        f"{differences}. Accuracy: of {ablation.num_images:,} validation images, mean ± standard"
-        " deviation over seeds. Change: against the row above, or against all of them on where one"
-        f" is off, with half of its 95 % interval (Welch's t). {WITHIN.capitalize()}: that interval"
-        " holds 0"
+def _trained(record: Mapping[str, Any], role: Role, difference: int | None) -> Trained:
+    return Trained(
+        role=role,
+        difference=difference,
+        on=tuple(record["on"]),
+        accuracies=np.array(record["accuracies"], dtype=float),
+        failures=tuple(record["failures"]),
     )

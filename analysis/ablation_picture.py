@@ -6,7 +6,8 @@ from textwrap import fill
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from analysis.ablation import WITHIN, Ablation, Trained, write_change
+from analysis.ablation import Ablation, Trained
+from analysis.ablation_table import CHANGE, WITHIN, write_change
 from analysis.pictures import GREY, OKABE_ITO, new_figure, save_picture, tidy
 
 _STEP, _WITHOUT = OKABE_ITO[0], OKABE_ITO[1]
@@ -55,7 +56,7 @@ def _draw_row(axes: Axes, ablation: Ablation, row: Trained, place: int) -> None:
     change = ablation.change(row)
     told, colour = write_change(change), "#222222"
     if row.difference is None:
-        told, colour = "change (points)", GREY
+        told, colour = CHANGE, GREY
     if change is not None and change.holds_zero:
         told, colour = f"{told}, {WITHIN}", GREY
     # In axes' coordinates across, beside every mark.

@@ -12,6 +12,7 @@ from analysis.intervals import Interval, accuracy_interval, images_margin, mean_
 from analysis.runs import Run
 from analysis.uncertain_front import (
     DRAWS,
+    attainment,
     draw_accuracies,
     front_shares,
     most_contributing,
@@ -21,6 +22,8 @@ from spaces.recipe import RECIPE_FIELDS
 # From so large a share of the draws on a candidate counts as non-dominated, below the rest to 1 as
 # dominated; between them it is open.
 SURE = 0.95
+# So many percent of the draws reach each surface: 95 % lie between the outer two.
+_BAND = (2.5, 50.0, 97.5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +50,11 @@ class Candidate:
         """The accuracy that the search saw, on the validation split."""
         return self.row[ACCURACY]
 
+    @property
+    def promised_too_much(self) -> float:
+        """How far that lies above the accuracy on the test split."""
+        return self.promised - float(self.correct.mean())
+
 
 @dataclass(frozen=True, kw_only=True)
 class Confirmation:
@@ -64,6 +72,12 @@ class Confirmation:
     """Of the draws."""
 
     @cached_property
+    def costs(self) -> FloatArray:
+        """(candidates,): the run's first cost of each."""
+        cost = self.run.costs[0]
+        return np.array([candidate.row[cost] for candidate in self.candidates], dtype=float)
+
+    @cached_property
     def accuracies(self) -> tuple[Interval, ...]:
         """By candidate: on the test split, with what other seeds and images might have given."""
         return tuple(accuracy_interval(candidate.correct) for candidate in self.candidates)
@@ -73,6 +87,18 @@ class Confirmation:
         """(draws, candidates): see `analysis.uncertain_front.draw_accuracies`."""
         correct = [candidate.correct for candidate in self.candidates]
         return draw_accuracies(correct, draws=self.draws, seed=self.seed)
+
+    @cached_property
+    def band(self) -> tuple[FloatArray, FloatArray]:
+        """Where the drawn fronts lie: (costs,), rising, and accuracies (3, costs) from there on.
+
+        2.5 % of the draws reach those of the first row, half of them the second's, 97.5 % the last.
+        """
+        order = np.argsort(self.costs, kind="stable")
+        costs, firsts = np.unique(self.costs[order], return_index=True)
+        # Of candidates at one cost, a front has the best.
+        best = np.maximum.reduceat(self.drawn[:, order], firsts, axis=1)
+        return costs, attainment(costs, best, _BAND)
 
     @cached_property
     def front_shares(self) -> FloatArray:

@@ -18,11 +18,8 @@ from analysis.pictures import (
     spans_magnitudes,
     tidy,
 )
-from analysis.uncertain_front import attainment
 
 _FRONT, _PROMISED = OKABE_ITO[0], OKABE_ITO[1]
-# So many percent of the draws reach each surface: 95 % lie between the outer two.
-_BAND = (2.5, 50.0, 97.5)
 
 
 def confirmation_picture(confirmation: Confirmation, path: Path) -> Path:
@@ -32,8 +29,7 @@ def confirmation_picture(confirmation: Confirmation, path: Path) -> Path:
     search had promised. The band holds the fronts of 95 % of the draws, the line is their median
     (attainment surfaces).
     """
-    cost = confirmation.run.costs[0]
-    costs = np.array([candidate.row[cost] for candidate in confirmation.candidates], dtype=float)
+    cost, costs = confirmation.run.costs[0], confirmation.costs
     figure = new_figure(9, 5.6)
     axes = figure.add_subplot()
     axes.set_title(
@@ -42,9 +38,9 @@ def confirmation_picture(confirmation: Confirmation, path: Path) -> Path:
         loc="left", fontsize=11,
     )  # fmt: skip
     set_cost_scale(axes, costs)
-    axes.set_xlim(_with_room(costs))  # beyond the last cost the band goes on
-    _draw_band(axes, costs, confirmation.drawn)
-    _draw_candidates(axes, confirmation, costs)
+    axes.set_xlim(with_room(costs))  # beyond the last cost the band goes on
+    _draw_band(axes, confirmation)
+    _draw_candidates(axes, confirmation)
     low, high = axes.get_ylim()
     axes.set_ylim(max(low, -2.0), min(high, 102.0))
     axes.set_xlabel(axis_title(cost))
@@ -54,12 +50,9 @@ def confirmation_picture(confirmation: Confirmation, path: Path) -> Path:
     return save_picture(figure, path)
 
 
-def _draw_band(axes: Axes, costs: FloatArray, drawn: FloatArray) -> None:
-    order = np.argsort(costs, kind="stable")
-    places, firsts = np.unique(costs[order], return_index=True)
-    # Of candidates at one cost, a front has the best.
-    accuracies = np.maximum.reduceat(drawn[:, order], firsts, axis=1)
-    best, middle, worst = 100 * attainment(places, accuracies, _BAND)
+def _draw_band(axes: Axes, confirmation: Confirmation) -> None:
+    places, surfaces = confirmation.band
+    best, middle, worst = 100 * surfaces
     end = axes.get_xlim()[1]
     steps = [*places, end]
     axes.fill_between(
@@ -71,8 +64,8 @@ def _draw_band(axes: Axes, costs: FloatArray, drawn: FloatArray) -> None:
     axes.set_xlim(right=end)
 
 
-def _draw_candidates(axes: Axes, confirmation: Confirmation, costs: FloatArray) -> None:
-    found = confirmation.accuracies
+def _draw_candidates(axes: Axes, confirmation: Confirmation) -> None:
+    costs, found = confirmation.costs, confirmation.accuracies
     means = 100 * np.array([accuracy.mean for accuracy in found])
     below = means - 100 * np.array([accuracy.low for accuracy in found])
     above = 100 * np.array([accuracy.high for accuracy in found]) - means
@@ -95,7 +88,8 @@ def _draw_candidates(axes: Axes, confirmation: Confirmation, costs: FloatArray) 
         )  # fmt: skip
 
 
-def _with_room(costs: FloatArray) -> tuple[float, float]:
+def with_room(costs: FloatArray) -> tuple[float, float]:
+    """The ends of an axis on which no mark stands at the edge."""
     low, high = float(costs.min()), float(costs.max())
     if spans_magnitudes(costs):
         margin = (high / low) ** 0.08

@@ -1,4 +1,4 @@
-"""What confirming a front came to, as a table and in sentences."""
+"""What confirming a front came to, as a table and in sentences, for terminals and pages."""
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -8,42 +8,63 @@ from analysis.confirmation import Candidate, Confirmation, verdict
 from analysis.intervals import Interval
 from spaces.recipe import RECIPE_FIELDS
 
+TEST = "test (95 % interval)"
+TOO_MUCH = "search's validation minus test (points)"
+NON_DOMINATED = "non-dominated"
 _SAID = {"yes": "yes", "no": "no, others beat it", "open": "open"}
 _TOLD = [name for name in RECIPE_FIELDS if name != "seed"]  # the search's: these had others
 
 
 def confirmation_table(confirmation: Confirmation) -> Table:
     """A row for each candidate, from the cheapest on."""
-    run, cost = confirmation.run, confirmation.run.costs[0]
+    run = confirmation.run
     table = Table(
         title=f"{run.name}: {_counted(confirmation)}, trained again with"
         f" {confirmation.num_seeds} fresh seeds each",
         title_style="bold", title_justify="left", box=SIMPLE_HEAD,
-        caption=f"accuracies in %; test: of {confirmation.num_images:,} images that no choice was"
-        " made by, with the 95 % interval over seeds and images; non-dominated: in so many of"
-        f" {confirmation.draws:,} draws of these",
-        caption_justify="left",
+        caption=confirmation_note(confirmation), caption_justify="left",
     )  # fmt: skip
+    columns = confirmation_columns(confirmation)
+    del columns[TOO_MUCH]  # told in a sentence; there is no room for it
+    cost = heading(run.costs[0])
+    widths = {cost: max(map(len, cost.split())) + 1, TEST: 20, NON_DOMINATED: 13}
     table.add_column("trial", justify="right")
-    table.add_column(heading(cost), justify="right", width=max(map(len, heading(cost).split())) + 1)
-    for name in ("search's validation", "fresh seeds' validation", "test (95 % interval)"):
-        table.add_column(name, justify="right", width=20 if name.startswith("test") else 11)
-    table.add_column("non-dominated", width=13)
+    for name in columns:
+        justify = "left" if name == NON_DOMINATED else "right"
+        table.add_column(name, justify=justify, width=widths.get(name, 11))
     table.add_column("recipe", overflow="fold")
-    rows = zip(
-        confirmation.candidates, confirmation.accuracies, confirmation.front_shares, strict=True
-    )
-    for candidate, accuracy, share in rows:
-        table.add_row(
-            str(candidate.trial),
-            write_number(candidate.row[cost]),
-            write_percent(candidate.promised),
-            write_percent(candidate.validation.mean()),
-            _write_accuracy(accuracy),
-            f"{verdict(share)} ({share:.0%})",
-            describe_recipe(candidate.row, _TOLD),
-        )
+    for row, candidate in enumerate(confirmation.candidates):
+        cells = [column[row] for column in columns.values()]
+        table.add_row(str(candidate.trial), *cells, describe_candidate(candidate))
     return table
+
+
+def confirmation_columns(confirmation: Confirmation) -> dict[str, list[str]]:
+    """Cells by heading, from the cheapest candidate on; of all but its trial and its recipe."""
+    run, candidates = confirmation.run, confirmation.candidates
+    cost = run.costs[0]
+    return {
+        heading(cost): [write_number(candidate.row[cost]) for candidate in candidates],
+        "search's validation": [write_percent(candidate.promised) for candidate in candidates],
+        "fresh seeds' validation": [write_percent(one.validation.mean()) for one in candidates],
+        TEST: [_write_accuracy(accuracy) for accuracy in confirmation.accuracies],
+        TOO_MUCH: [f"{100 * candidate.promised_too_much:+.1f}" for candidate in candidates],
+        NON_DOMINATED: [f"{verdict(share)} ({share:.0%})" for share in confirmation.front_shares],
+    }
+
+
+def describe_candidate(candidate: Candidate) -> str:
+    """Its recipe in few words."""
+    return describe_recipe(candidate.row, _TOLD)
+
+
+def confirmation_note(confirmation: Confirmation) -> str:
+    """How to read the columns."""
+    return (
+        f"accuracies in %; test: of {confirmation.num_images:,} images that no choice was made by,"
+        " with the 95 % interval over seeds and images; non-dominated: in so many of"
+        f" {confirmation.draws:,} draws of these"
+    )
 
 
 def confirmation_sentences(confirmation: Confirmation) -> list[str]:

@@ -29,7 +29,7 @@ from analysis.front import FloatArray, front_order
 from analysis.history import FrontHistory
 from analysis.importances import by_importance
 from analysis.parallel import Scale
-from analysis.pictures import axis_title, model_styles, spans_magnitudes, write_tick
+from analysis.pictures import GREY, axis_title, model_styles, spans_magnitudes, write_tick
 from analysis.runs import Run
 
 # Shapes of Plotly in the order of `pictures.MARKERS`.
@@ -37,7 +37,6 @@ _SYMBOLS = (
     *("circle", "square", "diamond", "triangle-down", "triangle-up", "star", "cross", "x"),
     *("hexagon", "triangle-left", "triangle-right", "diamond-tall", "hexagon2", "pentagon"),
 )
-_GREY = "#8a8a8a"
 # Beyond so many points a browser draws them with WebGL.
 _SVG_POINTS = 1500
 _HOVER_WIDTH = 44
@@ -64,11 +63,11 @@ def front_figure(run: Run) -> FrontFigure:
     styles = model_styles(finished)
     many = len(finished) + len(stopped) > _SVG_POINTS
     scatter = go.Scattergl if many else go.Scatter
-    figure = _figure(height=520)
+    figure = page_figure(height=520)
     figure.add_trace(
         scatter(
             name="stopped early", mode="markers", hoverinfo="text",
-            marker={"symbol": "x-thin", "size": 6, "line": {"width": 1, "color": _GREY}},
+            marker={"symbol": "x-thin", "size": 6, "line": {"width": 1, "color": GREY}},
             opacity=0.55, text=_hovers(stopped), y=100 * stopped[ACCURACY],
             visible=bool(len(stopped)),
         )
@@ -86,7 +85,7 @@ def front_figure(run: Run) -> FrontFigure:
     figure.add_trace(
         go.Scatter(
             name="front", mode="lines+markers", hoverinfo="text",
-            line={"shape": "hv", "width": 1.5, "color": _GREY},
+            line={"shape": "hv", "width": 1.5, "color": GREY},
         )
     )  # fmt: skip
     costs = {
@@ -118,17 +117,18 @@ def _cost_view(
             "marker": marks,
         }
     )
-    log = spans_magnitudes(finished[cost].to_numpy(dtype=float))
+    values = finished[cost].to_numpy(dtype=float)
+    log = spans_magnitudes(values)
     return {
         "label": COSTS[cost],
         "title": axis_title(cost),
         "type": "log" if log else "linear",
-        "ticks": _magnitude_ticks(finished[cost].to_numpy(dtype=float)) if log else None,
+        "ticks": magnitude_ticks(values) if log else None,
         "traces": traces,
     }
 
 
-def _magnitude_ticks(costs: FloatArray) -> dict[str, list[Any]]:
+def magnitude_ticks(costs: FloatArray) -> dict[str, list[Any]]:
     """1, 2 and 5 of every magnitude; Plotly's own leave out the magnitude at 2 and 5."""
     low, high = math.floor(np.log10(costs.min())), math.ceil(np.log10(costs.max()))
     steps = (1, 2, 5) if high - low <= 3 else (1,)
@@ -138,7 +138,7 @@ def _magnitude_ticks(costs: FloatArray) -> dict[str, list[Any]]:
 
 def history_figure(history: FrontHistory, *, over: str) -> go.Figure:
     """Hypervolume over finished trials (over="trials") or over the search's minutes ("time")."""
-    figure = _figure(height=340)
+    figure = page_figure(height=340)
     if over == "time":
         assert history.seconds is not None
         assert history.total_seconds is not None
@@ -162,7 +162,7 @@ def history_figure(history: FrontHistory, *, over: str) -> go.Figure:
 
 def curves_figure(curves: list[Curve], *, what: str) -> go.Figure:
     """Validation (solid) and training (dotted) curves: what="accuracy" in %, or "loss"."""
-    figure = _figure(height=380)
+    figure = page_figure(height=380)
     for curve in curves:
         val, train = (
             (100 * curve.accuracy, 100 * curve.train_accuracy)
@@ -189,7 +189,7 @@ def curves_figure(curves: list[Curve], *, what: str) -> go.Figure:
 def importances_figure(importances: Mapping[str, Mapping[str, float]]) -> go.Figure:
     """Bars for each field, one colour for each objective; lengths are shares of 1."""
     fields = by_importance(importances)
-    figure = _figure(height=110 + 26 * len(fields) * max(1, len(importances)))
+    figure = page_figure(height=110 + 26 * len(fields) * max(1, len(importances)))
     for colour, (objective, shares) in zip(_BARS, importances.items(), strict=False):
         figure.add_trace(
             go.Bar(
@@ -210,7 +210,7 @@ _BARS = ("#0072B2", "#E69F00", "#009E73")
 
 def parallel_figure(scales: list[Scale]) -> go.Figure:
     """A line a finished trial across its settings, its costs and its accuracy, which colours it."""
-    figure = _figure(height=420)
+    figure = page_figure(height=420)
     accuracy = next(scale for scale in scales if scale.column == ACCURACY)
     figure.add_trace(
         go.Parcoords(
@@ -236,7 +236,7 @@ def parallel_figure(scales: list[Scale]) -> go.Figure:
 def classes_figure(answers: Answers) -> go.Figure:
     """The accuracy (%) of each class, the worst first."""
     table = class_accuracies(answers)
-    figure = _figure(height=140 + 17 * len(table))
+    figure = page_figure(height=140 + 17 * len(table))
     figure.add_trace(
         go.Bar(
             y=table["class"], x=100 * table["accuracy"], orientation="h",
@@ -253,7 +253,7 @@ def distribution_figure(labels: np.ndarray, classes: tuple[str, ...]) -> go.Figu
     """The images of each class as bars, the largest first."""
     counts = images_per_class(labels, classes)
     order = np.argsort(-counts, kind="stable").tolist()
-    figure = _figure(height=360)
+    figure = page_figure(height=360)
     figure.add_trace(
         go.Bar(
             x=[classes[place] for place in order], y=counts[order], marker={"color": "#56B4E9"},
@@ -266,7 +266,7 @@ def distribution_figure(labels: np.ndarray, classes: tuple[str, ...]) -> go.Figu
     return figure
 
 
-def _figure(*, height: int) -> go.Figure:
+def page_figure(*, height: int) -> go.Figure:
     """An empty figure whose text and grid colours are the page's."""
     figure = go.Figure()
     figure.update_layout(
@@ -308,11 +308,12 @@ def _hovers(rows: pd.DataFrame) -> list[str]:
         told += [amount(name, row[name]) for name in ("effective_gflops", "params", "size_mb")]
         if not is_missing(row["latency_ms"]):
             told.append(amount("latency_ms", row["latency_ms"]))
-        texts.append("<br>".join([", ".join(told), *_folded(describe_recipe(row))]))
+        texts.append("<br>".join([", ".join(told), *folded(describe_recipe(row))]))
     return texts
 
 
-def _folded(text: str) -> list[str]:
+def folded(text: str) -> list[str]:
+    """Lines of a recipe's words, short enough to be told where a mark is pointed at."""
     lines = [""]
     for word in text.split(", "):
         joined = f"{lines[-1]}, {word}" if lines[-1] else word

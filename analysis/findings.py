@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
+from analysis.ablation import Ablation
 from analysis.classes import Answers, Labels
+from analysis.confirmation import Confirmation
 from analysis.curves import Curve, front_curves
 from analysis.history import FrontHistory, front_history
 from analysis.importances import parameter_importances
@@ -23,10 +25,22 @@ class Findings:
     """Of the chosen model to the validation split; or why they are not there."""
     data: Labels | str
     """Of all images; or why they are not there."""
+    confirmation: Confirmation | None
+    """None where the front was not trained again."""
+    ablations: tuple[Ablation, ...]
 
 
-def find(run: Run, *, answers: Answers | str, data: Labels | str) -> Findings:
-    """Find what a run tells by itself; answers and data take torch or the images, and are given.
+def find(
+    run: Run,
+    *,
+    answers: Answers | str,
+    data: Labels | str,
+    confirmation: Confirmation | None = None,
+    ablations: tuple[Ablation, ...] = (),
+) -> Findings:
+    """Find what a run tells by itself.
+
+    Given is what takes torch or the images, and what other commands left beside the run.
 
     Raises UserError where no trial is finished.
     """
@@ -38,4 +52,6 @@ def find(run: Run, *, answers: Answers | str, data: Labels | str) -> Findings:
         scales=parallel_scales(run),
         answers=answers,
         data=data,
+        confirmation=confirmation,
+        ablations=ablations,
     )

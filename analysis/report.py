@@ -15,6 +15,8 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from analysis import figures
+from analysis.ablation import Ablation
+from analysis.ablation_table import ablation_cells, ablation_note, ablation_title
 from analysis.choose import RULES, Choice, choose
 from analysis.classes import Answers, Labels, confusions
 from analysis.columns import (
@@ -22,6 +24,14 @@ from analysis.columns import (
     write_number,
     write_percent,
     write_setting,
+)
+from analysis.confirmation import Confirmation, choose_candidates
+from analysis.confirmation_figure import confirmation_figure
+from analysis.confirmation_table import (
+    confirmation_columns,
+    confirmation_note,
+    confirmation_sentences,
+    describe_candidate,
 )
 from analysis.distribution import distribution_numbers
 from analysis.findings import Findings
@@ -74,6 +84,8 @@ def _content(findings: Findings, chosen: Choice) -> dict[str, Any]:
             for place, record in enumerate(records[:_MOST_FRONT_ROWS])
         ],
         "num_left_out": max(0, len(records) - _MOST_FRONT_ROWS),
+        "confirmed": findings.confirmation and _confirmed(findings.confirmation),
+        "ablated": [_ablated(ablation) for ablation in findings.ablations],
         "importances": findings.importances,
         "fewest_trials": FEWEST_TRIALS,
         "answers": answers,
@@ -111,6 +123,8 @@ def _figures(findings: Findings, front: go.Figure) -> dict[str, go.Figure]:
     if findings.curves:
         drawn["curves-accuracy"] = figures.curves_figure(findings.curves, what="accuracy")
         drawn["curves-loss"] = figures.curves_figure(findings.curves, what="loss")
+    if findings.confirmation:
+        drawn["confirmed"] = confirmation_figure(findings.confirmation)
     if findings.importances:
         drawn["importances"] = figures.importances_figure(findings.importances)
     if isinstance(findings.answers, Answers):
@@ -120,6 +134,32 @@ def _figures(findings: Findings, front: go.Figure) -> dict[str, go.Figure]:
             findings.data.labels, findings.data.classes
         )
     return drawn
+
+
+def _confirmed(confirmation: Confirmation) -> dict[str, Any]:
+    columns = confirmation_columns(confirmation)
+    return {
+        "counted": f"{len(confirmation.candidates)} of the front's"
+        f" {len(choose_candidates(confirmation.run))} trials",
+        "num_seeds": confirmation.num_seeds,
+        "num_images": confirmation.num_images,
+        "columns": list(columns),
+        "rows": [
+            (one.trial, [cells[place] for cells in columns.values()], describe_candidate(one))
+            for place, one in enumerate(confirmation.candidates)
+        ],
+        "note": confirmation_note(confirmation),
+        "sentences": confirmation_sentences(confirmation),
+    }
+
+
+def _ablated(ablation: Ablation) -> dict[str, Any]:
+    return {
+        "title": ablation_title(ablation),
+        "differences": [ablation.label(place) for place in range(len(ablation.differences))],
+        "rows": [ablation_cells(ablation, row) for row in ablation.rows],
+        "note": ablation_note(ablation),
+    }
 
 
 def _facts(run: Run) -> dict[str, str]:

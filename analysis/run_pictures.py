@@ -8,8 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
+from analysis.ablation_picture import ablation_picture
 from analysis.classes import Answers, Labels, class_accuracies, confusions
 from analysis.columns import ACCURACY, heading, write_percent
+from analysis.confirmation_picture import confirmation_picture
 from analysis.curves import Curve
 from analysis.distribution import distribution_picture, shortened
 from analysis.findings import Findings
@@ -60,6 +62,11 @@ def write_pictures(findings: Findings, folder: Path) -> list[Path]:
     if isinstance(data, Labels):
         path = folder / "distribution.png"
         drawn.append(distribution_picture(data.labels, data.classes, path, title=run.name))
+    if findings.confirmation:
+        drawn.append(confirmation_picture(findings.confirmation, folder / "confirmed.png"))
+    for ablation in findings.ablations:
+        path = folder / f"ablation-{ablation.trial}-against-{ablation.against}.png"
+        drawn.append(ablation_picture(ablation, path))
     return drawn
 
 

@@ -1,19 +1,22 @@
 """Ablates a trial: what each difference between its recipe and a starting point is worth.
 
-Trials go through the engine of a search, in run folders below RUN/ablate. Everything is judged by
-the validation split; the test split stays closed.
+Trials go through the engine of a search, in run folders below RUN/ablate; what they came to is
+kept there too, for the report. Everything is judged by the validation split; the test split stays
+closed.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from analysis.ablation import Ablation, Role, Trained
+from analysis.ablation import Ablation, Role, Trained, ablation_from, ablation_records
 from analysis.choose import choose
-from analysis.runs import read_run
+from analysis.runs import Run, read_run
 from search.listed import ListedTrial, Show, alone_in, train_recipes
+from search.run_folder import replace_file
 from search.searched import open_searched
 from spaces.differences import (
     StartingPoint,
@@ -62,27 +65,42 @@ def ablate(
     fresh = fresh_seeds(full, seeds, used=searched.seeds_of(full))
     variants = [*differences.climb(), *differences.without_one()]
     below = run.path / ABLATE_FOLDER
+    name = f"trial-{choice.trial}-against-{against}"
     with alone_in(below):
         trained = train_recipes(
             [variant.recipe.replace(seed=seed) for variant in variants for seed in fresh],
             like=searched.study,
             below=below,
-            name=f"trial-{choice.trial}-against-{against}",
+            name=name,
             retry=retry,
             show=show,
         )
-    return Ablation(
-        trial=choice.trial,
-        run=run.name,
-        against=against,
-        start=start,
-        full=full,
-        differences=differences.fields,
-        num_seeds=seeds,
-        num_images=len(data.rows("validation")),
-        climb=_rows("step", differences.climb(), fresh, trained),
-        without_one=_rows("without", differences.without_one(), fresh, trained),
-    )
+        ablation = Ablation(
+            trial=choice.trial,
+            run=run.name,
+            against=against,
+            start=start,
+            full=full,
+            differences=differences.fields,
+            num_seeds=seeds,
+            num_images=len(data.rows("validation")),
+            climb=_rows("step", differences.climb(), fresh, trained),
+            without_one=_rows("without", differences.without_one(), fresh, trained),
+        )
+        written = json.dumps(ablation_records(ablation), indent=1)
+        replace_file(below / f"{name}.json", written.encode())
+    return ablation
+
+
+def recall_ablations(run: Run) -> tuple[Ablation, ...]:
+    """What `ablate` came to before. Raises UserError where a file of it is damaged."""
+    found = []
+    for path in sorted((run.path / ABLATE_FOLDER).glob("trial-*.json")):
+        try:
+            found.append(ablation_from(json.loads(path.read_bytes())))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}: damaged ({error!r}); delete it, or ablate again") from None
+    return tuple(sorted(found, key=lambda ablation: ablation.trial))
 
 
 def _rows(

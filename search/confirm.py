@@ -4,15 +4,16 @@ Trials go through the engine of a search, in run folders below RUN/confirm. The 
 when all of them are trained, once for each model; what it gave is kept in RUN/confirm too.
 """
 
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from analysis.confirmation import Candidate, Confirmation, choose_candidates
-from analysis.runs import read_run, run_recipe
-from search.listed import ListedTrial, Show, alone_in, train_recipes
+from analysis.runs import Run, read_run, run_recipe
+from search.listed import ListedTrial, Show, alone_in, finished_below, train_recipes
 from search.searched import open_searched
 from search.tested import AnswerTable
 from spaces.errors import UserError
@@ -65,11 +66,42 @@ def confirm(
         )
         answers = _judge(trained, searched.data, below, progress)
     candidates = [_candidate(row, recipes[row["trial"]], trained, answers) for row in chosen]
-    solid = tuple(one for one in candidates if len(one.seeds) >= FEWEST_SEEDS)
-    failed = tuple(one for one in candidates if len(one.seeds) < FEWEST_SEEDS)
-    if not solid:
-        raise UserError(f"{below}: nothing to go by: {_first_failure(failed)}")
-    return Confirmation(run=run, candidates=solid, failed=failed, num_seeds=seeds)
+    found = _confirmation(run, candidates, seeds)
+    if not found.candidates:
+        raise UserError(f"{below}: nothing to go by: {_first_failure(found.failed)}")
+    return found
+
+
+def recall_confirmation(run: Run) -> Confirmation | None:
+    """What all calls of `confirm` came to so far for the front as it is now; None for nothing yet.
+
+    Nothing is trained or judged. Raises UserError where a table of them is damaged.
+    """
+    below = run.path / CONFIRM_FOLDER
+    answers, trained = AnswerTable(below), finished_below(below)
+    tried: dict[Recipe, list[Recipe]] = defaultdict(list)
+    for key, trial in trained.items():
+        if trial.accuracy is None or key in answers:
+            tried[trial.recipe.replace(seed=0)].append(trial.recipe)
+    candidates = []
+    for row in choose_candidates(run):
+        recipes = sorted(tried[run_recipe(row).replace(seed=0)], key=lambda recipe: recipe.seed)
+        candidate = _candidate(row, recipes, trained, answers)
+        # Without enough seeds and a failure, it waits for an interrupted call to go on.
+        if len(candidate.seeds) >= FEWEST_SEEDS or candidate.failures:
+            candidates.append(candidate)
+    most = max((len(one.seeds) + len(one.failures) for one in candidates), default=0)
+    found = _confirmation(run, candidates, most)
+    return found if found.candidates else None
+
+
+def _confirmation(run: Run, candidates: Sequence[Candidate], num_seeds: int) -> Confirmation:
+    return Confirmation(
+        run=run,
+        candidates=tuple(one for one in candidates if len(one.seeds) >= FEWEST_SEEDS),
+        failed=tuple(one for one in candidates if len(one.seeds) < FEWEST_SEEDS),
+        num_seeds=num_seeds,
+    )
 
 
 def _judge(

@@ -16,7 +16,7 @@ import moocore
 import numpy as np
 
 from analysis.columns import ACCURACY, COSTS
-from analysis.front import Box, FloatArray, IntArray
+from analysis.front import Box, FloatArray, IntArray, pareto_front
 from search.study import EarlyStoppingSettings
 
 # A rung compares with this many trials at most, those that reached it last: a search of 10,000
@@ -62,13 +62,20 @@ class EarlyStopping:
         if len(reached) > _MAX_COMPARED:
             del reached[next(iter(reached))]
 
-    def goes_on(self, rung: int, schedule: str, number: int) -> bool:
-        """Whether a trial that entered a rung is among those that go on from there so far."""
+    def goes_on(self, rung: int, schedule: str, number: int, *, beyond_front: bool = False) -> bool:
+        """Whether a trial that entered a rung is among those that go on from there so far.
+
+        beyond_front: no finished trial dominates what it shows already. With an outlook, such a one
+        also goes on where all seats are taken, as long as no other at its rung dominates it.
+        """
         reached = self._reached[rung, schedule]
         mine = reached[number]
         others = [losses for other, losses in reached.items() if other != number]
         seats = math.ceil((len(others) + 1) / self._reduction)
-        return self._num_ahead(np.array([*others, mine])) < seats
+        losses = np.array([*others, mine])
+        if self._num_ahead(losses) < seats:
+            return True
+        return self.outlook and beyond_front and bool(pareto_front(losses)[-1])
 
 
 def build_early_stopping(

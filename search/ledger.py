@@ -169,7 +169,10 @@ class Ledger:
             assert self._stopping is not None
             schedule = record.schedule
             self._stopping.enter(rung, schedule, number, self.standing.losses(record, accuracy))
-            if not ended and not self._stopping.goes_on(rung, schedule, number):
+            beyond_front = self.standing.could_reach_front(record, accuracy)
+            if not ended and not self._stopping.goes_on(
+                rung, schedule, number, beyond_front=beyond_front
+            ):
                 self._tell(record, TrialState.PRUNED)
                 return False
             record.rungs[rung] = accuracy

@@ -6,6 +6,8 @@ from pathlib import Path
 from analysis.choose import Choice, choose
 from analysis.classes import Answers, Labels
 from analysis.runs import Run, read_run
+from search.ablate import recall_ablations
+from search.confirm import recall_confirmation
 from search.export import checkpoint_of
 from search.searched import data_of
 from spaces.errors import UserError
@@ -28,8 +30,9 @@ def make_report(run: Path, rule: str = "knee", out: Path | None = None) -> Repor
 
     rule: picks the trial that the page speaks for; see `analysis.choose.choose`. out: another
     place for the page. Its model gets the validation split once more for the classes that it
-    confuses; where the data or its checkpoint is gone, the page says so in place of it. Raises
-    UserError where no trial is finished, the rule picks nothing, or nothing can be written.
+    confuses; where the data or its checkpoint is gone, the page says so in place of it. What
+    `confirm` and `ablate` left beside the run is shown too. Raises UserError where no trial is
+    finished, the rule picks nothing, something is damaged, or nothing can be written.
     """
     read = read_run(run)
     chosen = choose(read, rule)
@@ -43,7 +46,13 @@ def make_report(run: Path, rule: str = "knee", out: Path | None = None) -> Repor
     from analysis.run_pictures import write_pictures
 
     labels = data if isinstance(data, str) else Labels(classes=data.classes, labels=data.labels)
-    findings = find(read, answers=answers, data=labels)
+    findings = find(
+        read,
+        answers=answers,
+        data=labels,
+        confirmation=recall_confirmation(read),
+        ablations=recall_ablations(read),
+    )
     page = write_report(findings, out or read.path / "report.html", chosen=chosen)
     pictures = write_pictures(findings, read.path / "export" / "pictures")
     return Report(

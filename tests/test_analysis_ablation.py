@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,15 +7,10 @@ from PIL import Image
 from rich.console import Console
 from scipy import stats
 
-from analysis.ablation import (
-    WITHIN,
-    Ablation,
-    Trained,
-    ablation_records,
-    ablation_table,
-)
+from analysis.ablation import Ablation, Trained, ablation_from, ablation_records
 from analysis.ablation_picture import ablation_picture
-from spaces.recipe import Recipe
+from analysis.ablation_table import WITHIN, ablation_table, write_change, write_mean
+from spaces.recipe import RECIPE_FIELDS, Recipe
 
 START = Recipe(batch_size=16, learning_rate=1e-3, epochs=5)
 FULL = START.replace(batch_size=64, batch_norm=True, learning_rate=1e-4)
@@ -95,6 +91,25 @@ def test_the_table_says_yes_and_no_to_each_difference(ablation):
         assert told in text
 
 
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_no_number_of_the_table_is_broken_or_cut_off(ablation, width):
+    """Of large changes and eight differences, too."""
+    many = replace(
+        ablation,
+        differences=(*ablation.differences, *((name,) for name in RECIPE_FIELDS[:5])),
+        climb=tuple(replace(row, on=row.on + (N,) * 5) for row in ablation.climb),
+        without_one=(trained("without", 1, (Y, N, Y) + (Y,) * 5, 0.3, 0.5),),
+    )
+    for one in (ablation, many):
+        lines = printed(ablation_table(one, width=width), width=width).splitlines()
+        assert max(map(len, lines)) <= width
+        for row in one.rows:
+            on = ["Y" if on else "N" for on in row.on]
+            numbers = [write_mean(row).split(), write_change(one.change(row)).split()]
+            wanted = [*on, *numbers[0], *numbers[1]]
+            assert any(" ".join(wanted) in " ".join(line.split()) for line in lines)
+
+
 def test_differences_that_go_together_have_one_column(ablation):
     full = Recipe(model="mobilenet_v2", weights="/here/weights_file.pt", epochs=5)
     one = Ablation(
@@ -113,10 +128,7 @@ def test_differences_that_go_together_have_one_column(ablation):
 
 def test_a_seed_that_failed_is_told(ablation):
     row = trained("step", 2, (Y, Y, Y), 0.6, failures=("out of memory", "out of memory"))
-    lost = Ablation(
-        **{name: getattr(ablation, name) for name in Ablation.__slots__ if name != "climb"},
-        climb=(*ablation.climb[:3], row),
-    )
+    lost = replace(ablation, climb=(*ablation.climb[:3], row))
     assert lost.change(row) is None
     assert "2 failed: out of memory" in printed(ablation_table(lost), width=150)
     assert ablation_records(lost)["climb"][3]["failures"] == ["out of memory"] * 2
@@ -125,11 +137,19 @@ def test_a_seed_that_failed_is_told(ablation):
 def test_records_are_plain_and_hold_every_seed(ablation):
     records = json.loads(json.dumps(ablation_records(ablation), allow_nan=False))
     assert records["differences"] == [["batch_size"], ["batch_norm"], ["learning_rate"]]
-    assert records["start"] == {"batch_size": 16, "batch_norm": False, "learning_rate": 1e-3}
+    assert (records["start"], records["full"]) == (START.to_dict(), FULL.to_dict())
     step = records["climb"][2]
     assert step["accuracies"] == [0.58, 0.57, 0.59]
     assert not step["change"]["within_the_spread"]
     assert records["climb"][1]["change"]["within_the_spread"]
+
+
+def test_records_become_the_ablation_again(ablation):
+    lost = replace(ablation.climb[1], accuracies=np.array([0.4]), failures=("out of memory",))
+    ablation = replace(ablation, climb=(ablation.climb[0], lost, *ablation.climb[2:]))
+    again = ablation_from(json.loads(json.dumps(ablation_records(ablation))))
+    assert ablation_records(again) == ablation_records(ablation)
+    assert printed(ablation_table(again)) == printed(ablation_table(ablation))
 
 
 def test_an_ablation_becomes_a_picture_with_a_row_for_each_recipe(ablation, tmp_path):

@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 from searches import SPACE, write_study
 
+from analysis.ablation import ablation_records
 from analysis.runs import read_run, run_recipe
-from search.ablate import ablate
+from search.ablate import ablate, recall_ablations
 from search.engine import run_search
 from search.study import load_study
+from spaces.errors import UserError
 from spaces.recipe import Recipe
 from trainables.images import ImageData
 
@@ -56,6 +58,18 @@ def test_every_variant_is_trained_with_every_seed_once(two_workers: None, run: P
     assert [list(row.accuracies) for row in again.climb] == [
         list(row.accuracies) for row in found.climb
     ]
+
+
+def test_what_an_ablation_came_to_is_kept(two_workers: None, run: Path):
+    found = ablate(run, "0", "ladder", seeds=2)
+    (recalled,) = recall_ablations(read_run(run))
+    assert ablation_records(recalled) == ablation_records(found)
+    path = run / "ablate" / "trial-0-against-ladder.json"
+    content = path.read_text()
+    path.write_text(content[:100])
+    with pytest.raises(UserError, match=r"trial-0-against-ladder\.json: damaged"):
+        recall_ablations(read_run(run))
+    path.write_text(content)
 
 
 def test_another_starting_point_trains_only_what_is_new(two_workers: None, run: Path):

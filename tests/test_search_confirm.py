@@ -16,7 +16,7 @@ from searches import SPACE, write_study
 
 import trainables.answers
 from analysis.runs import read_run, run_recipe
-from search.confirm import confirm
+from search.confirm import confirm, recall_confirmation
 from search.engine import run_search
 from search.study import load_study
 from spaces.errors import UserError
@@ -118,6 +118,33 @@ def test_what_the_test_split_gave_is_kept_and_never_asked_for_again(
     assert len(opened) == len(set(opened)) == 6
     assert [len(candidate.seeds) for candidate in more.candidates] == [3, 3]
     assert len(read_run(run / "confirm" / "front").trials) == 4
+
+
+def test_what_was_confirmed_so_far_is_recalled(two_workers: None, run: Path, opened: list[str]):
+    assert recall_confirmation(read_run(run)) is None
+    confirm(run, top=1, seeds=2)
+    found = confirm(run, seeds=3)
+    recalled = recall_confirmation(read_run(run))
+    assert recalled is not None
+    for one, other in zip(recalled.candidates, found.candidates, strict=True):
+        assert one.row == other.row
+        assert dict(zip(one.seeds, one.validation, strict=True)) == dict(
+            zip(other.seeds, other.validation, strict=True)
+        )
+    assert recalled.promised_too_much.to_dict() == pytest.approx(found.promised_too_much.to_dict())
+    assert recalled.front_shares == pytest.approx(found.front_shares)
+    assert recalled.num_seeds == 3
+    assert len(opened) == 6
+    # What was trained and not judged yet waits; one seed says nothing.
+    table = run / "confirm" / "tested.parquet"
+    answers = pd.read_parquet(table)
+    first, second = answers["recipe"].unique()[:2]
+    answers[answers["recipe"] != first].to_parquet(table)
+    recalled = recall_confirmation(read_run(run))
+    assert recalled is not None
+    assert sorted(len(candidate.seeds) for candidate in recalled.candidates) == [2, 3]
+    answers[answers["recipe"] == second].to_parquet(table)
+    assert recall_confirmation(read_run(run)) is None
 
 
 def test_a_model_that_was_not_judged_yet_must_have_its_checkpoint(two_workers: None, run: Path):

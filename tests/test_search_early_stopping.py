@@ -108,6 +108,18 @@ def test_cheap_and_dear_trials_survive_side_by_side(
     assert went_on == survivors
 
 
+@pytest.mark.parametrize("outlook", [True, False])
+def test_beyond_the_front_a_trial_goes_on_unless_it_is_dominated_at_its_rung(outlook: bool):
+    rule = stopping(outlook=outlook)
+    # The third is between two ends, and there are two seats.
+    for number, losses in enumerate([[-0.2, 0.001], [-0.9, 1.0], [-0.8, 0.1]]):
+        rule.enter(1, "cosine", number, losses)
+    assert not rule.goes_on(1, "cosine", 2)
+    assert rule.goes_on(1, "cosine", 2, beyond_front=True) == outlook
+    rule.enter(1, "cosine", 3, [-0.7, 0.2])
+    assert not rule.goes_on(1, "cosine", 3, beyond_front=True)
+
+
 def test_the_first_at_a_rung_goes_on_and_of_three_one():
     rule = stopping("asha", reduction=3)
     decided = []

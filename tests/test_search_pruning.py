@@ -13,6 +13,7 @@ from search.early_stopping import EarlyStopping, build_early_stopping
 from search.ledger import SpaceExhaustedError
 from search.study import EarlyStoppingSettings
 from search.trial_record import TrialRecord
+from spaces.recipe import Recipe
 from trainables.training import EpochMetrics
 
 LONG = {**CONDITIONAL, "epochs": 27, "scheduler": "constant"}
@@ -226,3 +227,19 @@ def test_nothing_falls_short_before_three_curves_are_known(tmp_path: Path):
         run.ledger.report(record.number, curve(0.9, 0.9, 0.9, 0.9))
         run.ledger.complete(record.number)
     assert run.ledger.report(run.ask().number, curve(0.1, 0.1))
+
+
+def test_a_trial_that_is_beyond_the_front_already_is_not_stopped_for_want_of_a_seat(tmp_path: Path):
+    """One of three goes on by itself; costs rise with the width."""
+    content = {"width": {"float": [0.1, 1.0]}, "epochs": 4}
+    run = Run(tmp_path, content=content, stopping=stopping("pareto"))
+    widths = (0.1, 1.0, 0.5, 0.6, 0.55)
+    run.ledger.enqueue([Recipe(width=width, epochs=4) for width in widths])
+    cheap, dear, between, dominated, late = (run.ask() for _ in widths)
+    for record, accuracy in ((cheap, 0.2), (dear, 0.9), (between, 0.8)):
+        assert run.ledger.report(record.number, curve(accuracy))
+    assert not run.ledger.report(dominated.number, curve(0.7))
+    run.ledger.report(between.number, curve(0.8, 0.8, 0.8, 0.85))
+    run.ledger.complete(between.number)
+    # More accurate than any cheaper one was here, but not than the front.
+    assert not run.ledger.report(late.number, curve(0.82))

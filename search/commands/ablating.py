@@ -28,8 +28,9 @@ def ablate(
     On one after the other, then off one at a time, each with several seeds and the trial's epochs.
     The same command goes on after an interruption.
     """
-    from analysis.ablation import ablation_records, ablation_table
+    from analysis.ablation import ablation_records
     from analysis.ablation_picture import ablation_picture
+    from analysis.ablation_table import ablation_table
     from search.ablate import ABLATE_FOLDER
     from search.ablate import ablate as ablate_trial
 
