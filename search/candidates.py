@@ -93,17 +93,16 @@ def choose_probes(candidates: Sequence[Candidate]) -> list[Candidate]:
     return list(chosen.values())
 
 
-def training_gflop(recipe: Recipe, num_classes: int) -> float:
-    """What all epochs take for one image; what frozen blocks return is at hand, as after a while.
+def share_of_training(recipe: Recipe, num_classes: int) -> float:
+    """What training takes with its frozen blocks, of what it would take with all of them: 0 to 1.
 
-    Raises UserError as `recipe_cost` does.
+    What frozen blocks return is at hand, as after a while. Raises UserError as `recipe_cost` does.
     """
-    gflops = recipe_cost(recipe, num_classes).gflops
     if recipe.unfrozen is None:
-        return gflops * 3 * recipe.epochs
+        return 1.0
     trained = _trained_share(recipe, num_classes)
     forward = trained if has_shared_features(recipe) else 1.0
-    return gflops * (forward + 2 * trained) * recipe.epochs
+    return (forward + 2 * trained) / 3
 
 
 def _trained_share(recipe: Recipe, num_classes: int) -> float:

@@ -20,7 +20,7 @@ from ray.tune.experiment import Trial as RayTrial
 
 from search import optuna_storage
 from search.budget import BudgetMeter, Spent
-from search.candidates import training_gflop
+from search.candidates import share_of_training
 from search.early_stopping import build_early_stopping
 from search.first_draws import FirstDraws
 from search.latency_meter import LATENCY, LatencyMeter
@@ -312,7 +312,7 @@ def _open_ledger(
         return build_sampler(study.sampler.name, seed=study.seed, trial_number=number)
 
     def effort(recipe: Recipe) -> float:
-        return training_gflop(recipe, len(data.classes))
+        return share_of_training(recipe, len(data.classes))
 
     first = FirstDraws(study.space, study.directions, sampler_of=sampler_of, effort=effort)
     ledger = Ledger(

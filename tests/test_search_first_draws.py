@@ -7,7 +7,7 @@ from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from searches import SPACE, write_study
 
-from search.candidates import training_gflop
+from search.candidates import share_of_training
 from search.engine import run_search
 from search.first_draws import FirstDraws
 from search.samplers import build_sampler
@@ -26,7 +26,7 @@ SPACE_OF_BLOCKS = {
     "learning_rate": {"log": [1.0e-4, 1.0e-2]},
     "epochs": 3,
 }
-effort = partial(training_gflop, num_classes=10)
+effort = partial(share_of_training, num_classes=10)
 
 
 def space_of(written):
@@ -62,12 +62,11 @@ def test_the_first_trials_are_those_that_would_be_drawn_anyway_the_quickest_firs
 
 
 def test_frozen_blocks_take_nothing_but_where_images_change():
-    head = Recipe(model="mobilenet_v2", weights="none", unfrozen=0, input_size=96, epochs=2)
+    head = Recipe(model="mobilenet_v2", weights="none", unfrozen=0, input_size=96)
     some, augmented = head.replace(unfrozen=8), head.replace(augment="light")
     everything = head.replace(unfrozen=None)
-    assert 100 * effort(head) < effort(some) < effort(everything)
-    assert effort(augmented) == pytest.approx(effort(everything) / 3, rel=0.02)  # forward only
-    assert effort(head.replace(epochs=6)) == pytest.approx(3 * effort(head))
+    assert 100 * effort(head) < effort(some) < effort(everything) == 1
+    assert effort(augmented) == pytest.approx(1 / 3, abs=0.01)  # forward alone
 
 
 def test_what_can_not_train_goes_last():
@@ -84,12 +83,13 @@ def test_what_can_not_train_goes_last():
     assert [number > 2 for number in blocks] == sorted(number > 2 for number in blocks)
 
 
-def test_a_search_begins_with_what_trains_soonest(
+def test_a_search_begins_with_what_has_most_frozen(
     two_workers: None, demo_data: ImageData, tmp_path: Path
 ):
-    space = {**SPACE, "width": {"float": [0.1, 0.4]}}
+    space = {**SPACE, "unfrozen": {"int": [0, 4]}}
     study = load_study(write_study(tmp_path, demo_data, space=space, dominated="keep"))
     ledger = run_search(study).ledger
-    recipes = [ledger.records[number].recipe for number in range(4)]
-    efforts = [training_gflop(recipe, len(demo_data.classes)) for recipe in recipes if recipe]
+    recipes = [record.recipe for record in ledger.records.values()]
+    efforts = [share_of_training(recipe, len(demo_data.classes)) for recipe in recipes if recipe]
+    assert len(efforts) >= 4
     assert efforts == sorted(efforts)
