@@ -75,7 +75,7 @@ def watch(run: RunFolder) -> None:
     screen = console()
     path = near_run(run)
     searched = is_searched(path)
-    view = watch_view(read_run(path), searched=searched)
+    view = watch_view(read_run(path), searched=searched, place=run)
     if not screen.is_terminal or not searched:
         screen.print(view)
         return
@@ -84,7 +84,7 @@ def watch(run: RunFolder) -> None:
             time.sleep(_WATCH_SECONDS)
             path = near_run(run)
             searched = is_searched(path)
-            live.update(watch_view(read_run(path), searched=searched), refresh=True)
+            live.update(watch_view(read_run(path), searched=searched, place=run), refresh=True)
 
 
 def dashboard(

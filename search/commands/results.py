@@ -29,9 +29,9 @@ def status(run: RunFolder, cluster: Cluster = None, as_json: AsJson = False) -> 
     read = read_run(path)
     searched = is_searched(path)
     if as_json:
-        print_json(run_status(read, searched=searched))
+        print_json(run_status(read, searched=searched, place=run))
     else:
-        console().print(status_table(read, searched=searched))
+        console().print(status_table(read, searched=searched, place=run))
 
 
 def front(
