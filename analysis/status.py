@@ -26,8 +26,8 @@ def run_status(run: Run, *, searched: bool, place: str | None = None) -> dict[st
     """Counts, times and failures of a run, as plain data.
 
     searched: whether a driver is at work in it; else trials that are RUNNING were interrupted.
-    place: its address, where this is a copy. seconds_trained: summed over all trials. failures: the first reasons of each kind, with the
-    number of trials that they ended.
+    place: its address, where this is a copy. seconds_trained: summed over all trials. failures: the
+    first reasons of each kind, with the number of trials that they ended.
     """
     counts = run.counts()
     failed = run.trials.loc[run.trials["state"] == FAIL, "error"].fillna("no reason recorded")

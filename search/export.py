@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from analysis.choose import Choice, choose
 from analysis.runs import Run, read_run
-from search.near_run import near_checkpoint
+from search.near_run import near_checkpoint, place_of
 from search.searched import data_of
 from search.study import Resources
 from spaces.errors import UserError
@@ -115,7 +115,7 @@ def _numbers(read: Run, choice: Choice, rule: str) -> dict[str, Any]:
     provenance = read.study.get("provenance", {})
     resources = Resources(**read.study["resources"])
     return {
-        "run": str(read.path.resolve()),
+        "run": place_of(read.path),
         "trial": choice.trial,
         "picked": rule,
         "why": choice.reason,

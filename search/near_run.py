@@ -4,6 +4,8 @@ Only what changed is fetched again, and checkpoints once they are asked for. The
 folder is another one, so that whoever reads never stands in its way.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock
@@ -54,13 +56,47 @@ def near_run(run: str | Path) -> Path:
     return folder
 
 
+@contextmanager
+def adding_to(run: str, part: str) -> Iterator[Path]:
+    """`near_run` for a command that adds to a part of a run: what is new there goes to the address.
+
+    Checkpoints stay here. Raises UserError where it can't be written there.
+    """
+    folder = near_run(run)
+    try:
+        yield folder
+    finally:
+        if is_address(run):
+            _put_back(RemoteFolder(run), folder, part)
+
+
+def _put_back(remote: RemoteFolder, folder: Path, part: str) -> None:
+    there = remote.list(part)
+    try:
+        for path in (folder / part).rglob("*"):
+            name = path.relative_to(folder).as_posix()
+            hidden = any(piece.startswith(".") for piece in Path(name).parts)
+            if hidden or "/tune/" in name or not path.is_file():
+                continue
+            if name not in there or path.stat().st_mtime_ns > there[name].mtime_ns - _COARSE_NS:
+                remote.write(name, path.read_bytes())
+    except UserError as error:
+        raise UserError(f"{error}; it is all in {folder / part}") from None
+
+
 def near_checkpoint(run: Path, name: str) -> Path:
     """The folder of a checkpoint in a run folder, fetched where the run was; it may be gone."""
-    path = run / name
-    if not path.is_dir() and (run / _SOURCE).exists():
-        remote = RemoteFolder((run / _SOURCE).read_text(encoding="utf-8"))
+    path, place = run / name, place_of(run)
+    if not path.is_dir() and is_address(place):
+        remote = RemoteFolder(place)
         remote.fetch(remote.list(name), run)
     return path
+
+
+def place_of(run: Path) -> str:
+    """The address that a run folder was fetched from, or else its path."""
+    source = run / _SOURCE
+    return source.read_text(encoding="utf-8") if source.exists() else str(run.resolve())
 
 
 def _is_like(path: Path, info: FileInfo) -> bool:

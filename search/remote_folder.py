@@ -15,6 +15,8 @@ from trainables.node_cache import cache_folder
 
 # Small files take a request's time each, whatever their size.
 _FETCHED_AT_ONCE = 16
+# A file that is replaced while it is read is read again, so often.
+_READINGS = 5
 
 
 class RemoteFolder:
@@ -29,13 +31,20 @@ class RemoteFolder:
 
     def read(self, name: str) -> bytes | None:
         """The whole of a file; None where there is none."""
+        path, content = f"{self.path}/{name}", b""
         try:
-            with self.files.open_input_stream(f"{self.path}/{name}") as file:
-                return file.read()
+            for _ in range(_READINGS):
+                before = self.files.get_file_info(path)
+                with self.files.open_input_file(path) as file:
+                    content = file.read()
+                after = self.files.get_file_info(path)
+                if (before.size, before.mtime_ns) == (after.size, after.mtime_ns):
+                    break  # else it was replaced, and this may be half the one and half the other
         except FileNotFoundError:
             return None
         except NOT_REACHED as error:
             raise self._failed("read", name, error) from None
+        return content
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file whole, as an object store replaces one."""

@@ -346,7 +346,7 @@ def _overrides_before(study: Study) -> dict[str, Any]:
         stored = parse_yaml(written.decode(), f"{study.address}: {path.name}") if written else {}
     else:
         stored = read_yaml_mapping(path) if path.exists() else {}
-    provenance = stored.get("provenance")
+    provenance = stored.get("provenance") if isinstance(stored, Mapping) else None
     overrides = provenance.get("overrides") if isinstance(provenance, Mapping) else None
     return dict(overrides) if isinstance(overrides, Mapping) else {}
 

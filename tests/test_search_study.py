@@ -132,8 +132,8 @@ def test_every_mistake_is_told_at_once_with_its_path(tmp_path: Path):
             "budget.hours: 0 should be greater than 0",
             "budget.trails: unknown; did you mean trials?",
             "resources.cpus: 0.5 should be a valid integer",
-            "storage: an address with a key in it would be written down in every run; put keys where"
-            " this kind of storage looks for them, such as AWS_SECRET_ACCESS_KEY",
+            "storage: an address with a key in it would be written down in every run; put keys"
+            " where this kind of storage looks for them, such as AWS_SECRET_ACCESS_KEY",
             "seed: -1 should be greater than or equal to 0",
             "enqueue: 'ladder' should be a valid array",
         ]

@@ -31,14 +31,13 @@ def ablate(
     from analysis.ablation_picture import ablation_picture
     from search.ablate import ABLATE_FOLDER
     from search.ablate import ablate as ablate_trial
-    from search.near_run import near_run
+    from search.near_run import adding_to
 
-    folder = near_run(run)
     screen = Console(stderr=True) if as_json else console()
-    with training_screen(screen) as shown:
+    with adding_to(run, ABLATE_FOLDER) as folder, training_screen(screen) as shown:
         ablation = ablate_trial(folder, trial, against, seeds=seeds, show=shown.show)
-    name = f"trial-{ablation.trial}-against-{against}"
-    path = ablation_picture(ablation, folder / ABLATE_FOLDER / f"{name}.png")
+        name = f"trial-{ablation.trial}-against-{against}"
+        path = ablation_picture(ablation, folder / ABLATE_FOLDER / f"{name}.png")
     if as_json:
         print_json({**ablation_records(ablation), "picture": str(path)})
         return
