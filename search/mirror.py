@@ -9,7 +9,7 @@ import shutil
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -87,18 +87,19 @@ class Mirror:
         else:
             self._copy = uuid.uuid4().hex
             self._claim()
-            shutil.rmtree(self._folder, ignore_errors=True)
-            if STUDY in listed:
-                self.remote.fetch(
-                    [one for one in listed if not one.startswith(_TUNE)], self._folder
-                )
-                (self._folder / _TUNE).mkdir(parents=True, exist_ok=True)
+            self._fetch(listed)
             name.parent.mkdir(parents=True, exist_ok=True)
             name.write_text(self._copy, encoding="utf-8")
         for path in self._folder.glob(f"{_CURVES}*/*"):  # written once, unlike the others
-            known = listed.get(str(path.relative_to(self._folder)))
-            if known is not None and known.size == path.stat().st_size:
-                self._brought[str(path.relative_to(self._folder))] = _state(path)
+            file = path.relative_to(self._folder).as_posix()
+            if file in listed and listed[file].size == path.stat().st_size:
+                self._brought[file] = _state(path)
+
+    def _fetch(self, listed: Iterable[str]) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+        if STUDY in listed:
+            self.remote.fetch([name for name in listed if not name.startswith(_TUNE)], self._folder)
+            (self._folder / _TUNE).mkdir(parents=True, exist_ok=True)
 
     def bring(self) -> None:
         """See to it that what changed is brought, now or soon; returns at once.
