@@ -196,7 +196,9 @@ class Recorder(Callback):
             self._stopper.break_off(f"can't write {self._folder.path}: {os.strerror(errno.ENOSPC)}")
         elif self._folder.mirror is not None and is_unsaved(text):
             where = self._folder.mirror.remote.address
-            self._stopper.break_off(f"can't write {where}: {reason(text)}")
+            self._stopper.break_off(
+                f"can't write {where}: {reason(text).removeprefix('OSError: ')}"
+            )
         if self._stopper.error is not None:
             return
         # Not by Ray's own recovery: that fails a trial whose warm process died between two.
