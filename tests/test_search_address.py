@@ -23,7 +23,7 @@ from analysis.runs import read_run
 from search.checkpoints import RemoteCheckpoints
 from search.driver_lock import Owner, is_searched
 from search.mirror import Mirror, mirrored
-from search.near_run import near_run
+from search.near_run import adding_to, near_run
 from search.optuna_storage import JOURNAL, read_trials
 from search.remote_folder import RemoteFolder
 from search.run_folder import RunFolder
@@ -251,6 +251,28 @@ def test_what_is_no_run_at_an_address_has_a_line(store: Store, machine, flopwise
         (f"{RUNS}/other", f"{RUNS}/other: there is no run"),
     ):
         assert flopwise("status", address) == (2, "", f"flopwise: {told}\n")
+
+
+def test_what_a_command_adds_to_a_part_goes_to_the_address_but_for_its_checkpoints(
+    store: Store, machine
+):
+    store.write("mine/study.yaml", b"name: mine\n")
+    with adding_to(f"{RUNS}/mine", "confirm") as folder:
+        (folder / "confirm/front/tune/session-001").mkdir(parents=True)
+        for name in (
+            "tested.parquet",
+            "front/trials.parquet",
+            "front/tune/session-001/training.pt",
+        ):
+            (folder / "confirm" / name).write_bytes(b"x")
+        (folder / "export.png").write_bytes(b"x")
+    assert store.names("mine") == [
+        "mine/confirm/front/trials.parquet",
+        "mine/confirm/tested.parquet",
+        "mine/study.yaml",
+    ]
+    machine("second")
+    assert (near_run(f"{RUNS}/mine") / "confirm/tested.parquet").read_bytes() == b"x"
 
 
 def test_a_name_at_an_address_never_leads_out_of_the_copy():
