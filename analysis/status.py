@@ -29,20 +29,20 @@ from analysis.tables import front_table
 _MAX_FAILURES = 3
 
 
-def run_status(run: Run, *, searched: bool) -> dict[str, Any]:
+def run_status(run: Run, *, searched: bool, place: str | None = None) -> dict[str, Any]:
     """Counts, times and failures of a run, as plain data.
 
     searched: whether a driver is at work in it; else trials that are RUNNING were interrupted.
-    seconds_trained, gpu_hours, core_hours: summed over all trials. money: at the study's prices,
-    None where it names none. failures: the first reasons of each kind, with the number of trials
-    that they ended.
+    place: its address, where this is a copy. seconds_trained, gpu_hours, core_hours: of all trials.
+    money: at the study's prices, None where it names none. failures: the first reasons of each
+    kind, with the number of trials that they ended.
     """
     counts = run.counts()
     failed = run.trials.loc[run.trials["state"] == FAIL, "error"].fillna("no reason recorded")
     running = run.trials.loc[run.trials["state"] == RUNNING]
     return {
         "name": run.name,
-        "folder": str(run.path),
+        "folder": place or str(run.path),
         "searched": searched,
         "budget": run.study.get("budget"),
         "trials": len(run.trials),
@@ -59,9 +59,9 @@ def run_status(run: Run, *, searched: bool) -> dict[str, Any]:
     }
 
 
-def status_table(run: Run, *, searched: bool) -> Table:
+def status_table(run: Run, *, searched: bool, place: str | None = None) -> Table:
     """`run_status` as a table that a person can read."""
-    status = run_status(run, searched=searched)
+    status = run_status(run, searched=searched, place=place)
     table = Table(box=None, show_header=False, title=status["folder"], title_justify="left")
     table.add_column(style="bold")
     table.add_column()
@@ -96,9 +96,9 @@ def status_table(run: Run, *, searched: bool) -> Table:
     return table
 
 
-def watch_view(run: Run, *, searched: bool) -> Group:
+def watch_view(run: Run, *, searched: bool, place: str | None = None) -> Group:
     """How far a run has come, and its front so far, for a terminal that is drawn anew."""
-    parts: list[RenderableType] = [status_table(run, searched=searched)]
+    parts: list[RenderableType] = [status_table(run, searched=searched, place=place)]
     if not run.finished.empty:
         parts.append(front_table(run))
     return Group(*parts)

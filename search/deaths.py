@@ -32,6 +32,11 @@ def is_death(text: str) -> bool:
     return "low on memory" in text or (died and "creation task" not in text)
 
 
+def is_unsaved(text: str) -> bool:
+    """Whether the process was well, but what it saved did not get where Ray was to bring it."""
+    return "persist_current_checkpoint" in text
+
+
 def is_broken_device(text: str) -> bool:
     """Whether the GPU failed under the process."""
     return _BROKEN_DEVICE in text

@@ -132,7 +132,7 @@ def project(
         hours=range_of([(start_seconds + course.seconds) / 3600 for course in courses]),
         worker_hours=range_of([course.worker_seconds / 3600 for course in courses]),
         disk_gb=(rows + checkpoints + resized_bytes(data, candidates)) / 1e9,
-        free_disk_gb=free_bytes(study.storage) / 1e9,
+        free_disk_gb=free_bytes(study.folder) / 1e9,
         memory_gb=(workers * memory + probed.shared_bytes + RAY_BYTES) / 1e9,
         machine_memory_gb=machine_bytes() / 1e9,
         gpu_memory_gb=gpu_memory / 1e9,

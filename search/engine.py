@@ -21,22 +21,18 @@ from ray.tune.experiment import Trial as RayTrial
 from search import optuna_storage
 from search.budget import BudgetMeter, Spent
 from search.candidates import share_of_training
+from search.checkpoints import trial_folder_name
 from search.early_stopping import build_early_stopping
 from search.first_draws import FirstDraws
 from search.latency_meter import LATENCY, LatencyMeter
 from search.ledger import Ledger
+from search.mirror import mirrored
 from search.node_health import NodeHealth
 from search.node_report import tell_search
 from search.preflight import check_study
 from search.ray_session import joins_a_cluster, ray_session
 from search.room import Room, open_room
-from search.run_folder import (
-    TUNE_FOLDER,
-    RunFolder,
-    check_run_folder,
-    recorded_resources,
-    trial_folder_name,
-)
+from search.run_folder import RunFolder, check_run_folder, recorded_resources
 from search.samplers import build_sampler
 from search.scheduler import LedgerScheduler
 from search.searcher import LedgerSearcher, Recorder, trial_number
@@ -104,34 +100,37 @@ def run_search(
     runs a trial. Raises UserError before anything is started where the study can't work.
     """
     data = open_near_data(study.data, copy=study.copy_data)
-    check_run_folder(study, data, resume=resume)
-    check_study(study, data)
-    earlier = [] if resume else read_earlier_trials(study, data.digest)
-    if resume:
-        study = recorded_resources(study)
-    if study.resources == AUTO and joins_a_cluster():
-        raise UserError("resources: auto would probe the cluster's head; write what a trial takes")
-    if study.resources == AUTO:
-        # Probes bring SciPy's optimisers, for which no other search should wait.
-        from search.packing_probe import decide_resources
+    with mirrored(study, resume=resume) as mirror:
+        check_run_folder(study, data, resume=resume)
+        check_study(study, data)
+        earlier = [] if resume else read_earlier_trials(study, data.digest)
+        if resume:
+            study = recorded_resources(study)
+        if study.resources == AUTO and joins_a_cluster():
+            raise UserError(
+                "resources: auto would probe the cluster's head; write what a trial takes"
+            )
+        if study.resources == AUTO:
+            # Probes bring SciPy's optimisers, for which no other search should wait.
+            from search.packing_probe import decide_resources
 
-        study = decide_resources(study, data, tell=tell)
-    with ray_session(study.trial_resources):
-        health = NodeHealth()
-        room = open_room(
-            study.trial_resources,
-            keep_a_core=LATENCY in study.cost_columns,
-            is_left_out=lambda node: node in health.left_out,
-        )
-        folder = (RunFolder.reopen if resume else RunFolder.create)(study, data)
-        try:
+            study = decide_resources(study, data, tell=tell)
+        with ray_session(study.trial_resources):
+            health = NodeHealth()
+            room = open_room(
+                study.trial_resources,
+                keep_a_core=LATENCY in study.cost_columns,
+                is_left_out=lambda node: node in health.left_out,
+            )
+            folder = (RunFolder.reopen if resume else RunFolder.create)(study, data, mirror)
             try:
-                ledger = _open_ledger(study, folder, data, earlier, resume=resume)
-            except OSError as error:
-                raise UserError(f"can't write {folder.path}: {error.strerror}") from None
-            return _Session(study, folder, ledger, room, health, show).run(trainable)
-        finally:
-            folder.close()
+                try:
+                    ledger = _open_ledger(study, folder, data, earlier, resume=resume)
+                except OSError as error:
+                    raise UserError(f"can't write {folder.path}: {error.strerror}") from None
+                return _Session(study, folder, ledger, room, health, show).run(trainable)
+            finally:
+                folder.close()
 
 
 class _Session:
@@ -167,7 +166,7 @@ class _Session:
         # A driver that was killed may have left more than is kept.
         for record in self._ledger.records.values():
             if record.state.is_finished():
-                self._folder.keep_checkpoint(record)
+                self._folder.checkpoints.keep(record)
         self._show(self._progress())
         searcher = LedgerSearcher(
             self._ledger,
@@ -192,6 +191,8 @@ class _Session:
                 raise self._stopper.error from None
             self._write()
             self._show(self._progress())
+            if self._folder.mirror is not None:
+                self._folder.mirror.bring_all()
         return SearchResult(
             folder=self._folder.path,
             ledger=self._ledger,
@@ -217,8 +218,8 @@ class _Session:
                 trial_dirname_creator=_trial_name,
             ),
             run_config=tune.RunConfig(
-                name=self._folder.new_session(),
-                storage_path=str(self._folder.path / TUNE_FOLDER),
+                name=self._folder.checkpoints.new_session(),
+                **self._folder.checkpoints.storage,
                 stop=self._stopper,
                 callbacks=[recorder],
                 # The trial says when to save, and the recorder removes old checkpoints: with
@@ -241,7 +242,7 @@ class _Session:
             "threads": resources.cpus,
             "gpu_share": resources.gpus,
             "deepest_unfrozen": self._study.space.largest("unfrozen", record.recipe),
-            "resume_from": [str(path) for path in self._folder.checkpoints(record.number)],
+            "resume_from": self._folder.checkpoints.of(record.number),
             "avoid": self._avoided_by(record.number),
         }
 
@@ -275,6 +276,8 @@ class _Session:
         self._folder.write_tables(self._ledger.records.values())
         self._curves.write(self._ledger.records.values())
         self._ledger.save_seconds_searched()
+        if self._folder.mirror is not None:
+            self._folder.mirror.bring()
 
     def _progress(self) -> Progress:
         return Progress(

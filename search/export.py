@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.choose import Choice, choose
 from analysis.runs import Run, read_run
+from search.near_run import near_checkpoint, place_of
 from search.searched import data_of
 from search.study import Resources
 from spaces.errors import UserError
@@ -110,8 +111,7 @@ def export_model(run: Path, rule: str, form: "ModelForm", out: Path | None = Non
 def checkpoint_of(read: Run, choice: Choice) -> Path:
     """The checkpoint of a trial. Raises UserError where it is gone."""
     kept = choice.row.get("checkpoint")
-    path = read.path / str(kept)
-    if not kept or not path.is_dir():
+    if not kept or not (path := near_checkpoint(read.path, str(kept))).is_dir():
         raise UserError(
             f"trial {choice.trial}: its checkpoint is gone, as those of trials that are not on the"
             " front are; export --format recipe, and train it again"
@@ -124,7 +124,7 @@ def _numbers(read: Run, choice: Choice, rule: str) -> dict[str, Any]:
     provenance = read.study.get("provenance", {})
     resources = Resources(**read.study["resources"])
     return {
-        "run": str(read.path.resolve()),
+        "run": place_of(read.path),
         "trial": choice.trial,
         "picked": rule,
         "why": choice.reason,

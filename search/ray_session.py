@@ -19,6 +19,8 @@ _RAY_SETTINGS = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # What a trial could not save is told in our words; Ray adds a traceback where nobody asked.
+    "RAY_IGNORE_UNHANDLED_ERRORS": "1",
     # By default a driver hangs for a minute after the death of Ray's GCS server.
     "RAY_gcs_rpc_server_reconnect_timeout_s": "10",
     # Ray gives its processes 30 s to start: too little where the machine has much else to do.
@@ -47,9 +49,11 @@ def ray_session(resources: Resources) -> Iterator[None]:
     added = {name: value for name, value in settings.items() if name not in os.environ}
     os.environ.update(added)
     # Failed trials are in our table, and Ray's own result files, which it misses, are switched off.
-    tune_log = logging.getLogger("ray.tune")
-    level = tune_log.level
-    tune_log.setLevel(logging.CRITICAL)
+    # So are addresses that it can't reach any more.
+    logs = [logging.getLogger(name) for name in ("ray.tune", "ray.train")]
+    levels = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.CRITICAL)
     begun_here = not ray.is_initialized()
     try:
         if begun_here and joins_a_cluster():
@@ -60,7 +64,8 @@ def ray_session(resources: Resources) -> Iterator[None]:
     finally:
         if begun_here:
             ray.shutdown()
-        tune_log.setLevel(level)
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)
         for name in added:
             os.environ.pop(name, None)
 

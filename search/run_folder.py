@@ -6,7 +6,6 @@ never sees half of one. The layout is public; other tools read it.
 
 import os
 import platform
-import shutil
 import tomllib
 from collections.abc import Iterable
 from dataclasses import asdict, fields, replace
@@ -18,7 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import Timeout
 
+from search.checkpoints import TUNE_FOLDER, LocalCheckpoints, RemoteCheckpoints
 from search.driver_lock import driver_lock, is_searched
+from search.mirror import Mirror
 from search.source_code import ROOT, git_commit
 from search.study import AUTO, Resources, Study
 from search.trial_record import TrialRecord
@@ -33,7 +34,6 @@ from trainables.training import EpochMetrics
 STUDY_FILE = "study.yaml"
 TRIALS_FILE = "trials.parquet"
 EPOCHS_FILE = "epochs.parquet"
-TUNE_FOLDER = "tune"
 _PROVENANCE = "provenance"
 _PACKING = "packing"
 _ARROW_TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
@@ -42,13 +42,18 @@ _ARROW_TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa
 class RunFolder:
     """Writes one search's results; holds a lock, so that no second driver does the same."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, mirror: Mirror | None) -> None:
         self.path = path
+        self.mirror = mirror
+        self.checkpoints = RemoteCheckpoints(mirror) if mirror else LocalCheckpoints(path)
         self._lock = driver_lock(path)
 
     @classmethod
-    def create(cls, study: Study, data: ImageData) -> "RunFolder":
-        """Make the folder. Raises UserError where it exists: a run is never overwritten."""
+    def create(cls, study: Study, data: ImageData, mirror: Mirror | None = None) -> "RunFolder":
+        """Make the folder. Raises UserError where it exists: a run is never overwritten.
+
+        mirror: of a study whose storage is an address.
+        """
         path = study.folder
         check_run_folder(study, data, resume=False)
         try:
@@ -56,21 +61,21 @@ class RunFolder:
             (path / TUNE_FOLDER).mkdir()
         except OSError as error:
             raise UserError(f"storage: can't write {path}: {error.strerror}") from None
-        folder = cls(path)
+        folder = cls(path, mirror)
         folder._acquire()
         content = {**study.resolved(), _PROVENANCE: _provenance(study, data)}
         replace_file(path / STUDY_FILE, write_yaml(content).encode())
         return folder
 
     @classmethod
-    def reopen(cls, study: Study, data: ImageData) -> "RunFolder":
+    def reopen(cls, study: Study, data: ImageData, mirror: Mirror | None = None) -> "RunFolder":
         """Open the folder of a search to go on with.
 
         Raises UserError where there is none, where another driver is at work in it, or where the
         data, the space or the objectives are not those that it began with.
         """
         check_run_folder(study, data, resume=True)
-        folder = cls(study.folder)
+        folder = cls(study.folder, mirror)
         folder._acquire()
         now = _provenance(study, data)
         stored = read_yaml_mapping(folder.path / STUDY_FILE)
@@ -99,28 +104,6 @@ class RunFolder:
             pq.write_table(table, sink)
             replace_file(self.path / name, sink.getvalue())
 
-    def new_session(self) -> str:
-        """The name of Ray Tune's next experiment folder below tune/."""
-        used = len(list((self.path / TUNE_FOLDER).glob("session-*")))
-        return f"session-{used + 1:03d}"
-
-    def checkpoints(self, number: int) -> list[Path]:
-        """Checkpoints that a trial left behind in any session, the newest first.
-
-        The newest may be half a file: a driver or a trial that is killed leaves what it wrote.
-        """
-        # Ray adds a suffix to the folder of a trial that begins again in the same session.
-        pattern = f"session-*/{trial_folder_name(number)}*/checkpoint_*"
-        found = [path for path in (self.path / TUNE_FOLDER).glob(pattern) if any(path.iterdir())]
-        return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
-
-    def keep_checkpoint(self, record: TrialRecord) -> None:
-        """Remove what a trial that is over left behind in any session, but for what it keeps."""
-        kept = self.path / record.checkpoint if record.checkpoint else None
-        for path in self.checkpoints(record.number):
-            if path != kept:
-                shutil.rmtree(path, ignore_errors=True)
-
     def close(self) -> None:
         self._lock.release()
 
@@ -129,11 +112,6 @@ class RunFolder:
             self._lock.acquire(blocking=False)
         except Timeout:
             raise UserError(f"{self.path}: another search is at work in this folder") from None
-
-
-def trial_folder_name(number: int) -> str:
-    """A trial's folder below a session of Ray Tune's."""
-    return f"trial-{number:05d}"
 
 
 def check_run_folder(study: Study, data: ImageData, *, resume: bool) -> None:
@@ -147,7 +125,7 @@ def check_run_folder(study: Study, data: ImageData, *, resume: bool) -> None:
     if begun and not resume:
         raise UserError(f"{path} exists; go on with it by --resume, or give the study another name")
     if resume and not begun:
-        raise UserError(f"{path}: no search was begun here; leave out --resume")
+        raise UserError(f"{study.place}: no search was begun here; leave out --resume")
     if begun:
         _check_unchanged(study, data)
         if is_searched(path):

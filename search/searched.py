@@ -1,13 +1,13 @@
 """A finished search as its successors take it up: the run, its study, and the data it was on."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from analysis.runs import STUDY, Run, run_recipe
 from search.study import Study, load_study
 from spaces.errors import UserError
 from spaces.recipe import Recipe
-from trainables.images import ImageData, open_data
+from trainables.data_copy import open_near_data
+from trainables.images import ImageData
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,8 @@ def open_searched(run: Run) -> Searched:
 
 def data_of(run: Run) -> ImageData:
     """Open the images of a run. Raises UserError where they are gone or other ones."""
-    data = open_data(Path(str((run.study.get("data") or {}).get("path"))))
+    where = run.study.get("data") or {}
+    data = open_near_data(str(where.get("path")), copy=bool(where.get("copy")))
     if data.digest != (run.study.get("provenance") or {}).get("data_digest"):
         raise UserError(
             f"{data.path}: is not the data that {run.path} was searched on (another digest)"

@@ -7,9 +7,7 @@ OptunaSearch is not used: it loses failed trials and tells stopped ones as finis
 import errno
 import logging
 import os
-import shutil
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 from optuna.trial import TrialState
@@ -17,7 +15,15 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial as RayTrial
 from ray.tune.search import Searcher
 
-from search.deaths import error_text, is_broken_device, is_death, is_loss, node_of, reason
+from search.deaths import (
+    error_text,
+    is_broken_device,
+    is_death,
+    is_loss,
+    is_unsaved,
+    node_of,
+    reason,
+)
 from search.ledger import Ledger, SpaceExhaustedError
 from search.node_health import NodeHealth
 from search.nodes import alive_nodes
@@ -157,10 +163,9 @@ class Recorder(Callback):
     ) -> None:
         number = trial_number(trial)
         before = self._checkpoints.get(number)
-        path = Path(checkpoint.path).resolve()
-        self._checkpoints[number] = str(path.relative_to(self._folder.path.resolve()))
+        self._checkpoints[number] = self._folder.checkpoints.name(checkpoint.path)
         if before is not None:
-            shutil.rmtree(self._folder.path / before, ignore_errors=True)
+            self._folder.checkpoints.remove(before)
 
     @unless_broken_off
     def on_trial_complete(
@@ -176,7 +181,7 @@ class Recorder(Callback):
             self._ledger.complete(number, checkpoint=self._checkpoints.get(number))
         overtaken = [record for record in before if record.checkpoint is None]
         for record in (*overtaken, self._ledger.records[number]):
-            self._folder.keep_checkpoint(record)
+            self._folder.checkpoints.keep(record)
 
     @unless_broken_off
     def on_trial_error(
@@ -189,6 +194,11 @@ class Recorder(Callback):
         self._stopper.check_ray()
         if os.strerror(errno.ENOSPC) in text:
             self._stopper.break_off(f"can't write {self._folder.path}: {os.strerror(errno.ENOSPC)}")
+        elif self._folder.mirror is not None and is_unsaved(text):
+            where = self._folder.mirror.remote.address
+            self._stopper.break_off(
+                f"can't write {where}: {reason(text).removeprefix('OSError: ')}"
+            )
         if self._stopper.error is not None:
             return
         # Not by Ray's own recovery: that fails a trial whose warm process died between two.
@@ -200,7 +210,7 @@ class Recorder(Callback):
             return
         else:
             self._ledger.fail(number, reason(text))
-        self._folder.keep_checkpoint(record)
+        self._folder.checkpoints.keep(record)
 
     def _goes_on(self, number: int, text: str) -> bool:
         """Whether a trial whose process ended so begins again, on another node if there is one."""

@@ -24,12 +24,14 @@ from pydantic.dataclasses import dataclass
 from analysis.columns import ACCURACY, COSTS, DEFAULT_OBJECTIVES, Direction
 from analysis.constraints import Constraint, read_cost_constraint
 from analysis.spending import Prices
+from search.remote_folder import RemoteFolder, cached_run
+from spaces.addresses import address_below, holds_a_password, is_address
 from spaces.errors import UserError
 from spaces.narrowing import narrow
 from spaces.recipe import Recipe, describe_mistakes, read_recipe
 from spaces.space import SearchSpace
 from spaces.space_file import load_space, parse_space
-from spaces.yaml_files import did_you_mean, is_address, path_from, read_yaml_mapping, shorten
+from spaces.yaml_files import did_you_mean, parse_yaml, path_from, read_yaml_mapping, shorten
 
 DEFAULT_TRIALS = 64
 AUTO = "auto"
@@ -186,10 +188,11 @@ class _StudyFile:
 
     @field_validator("storage")
     @classmethod
-    def _is_a_folder(cls, storage: str) -> str:
-        if is_address(storage):
+    def _holds_no_secret(cls, storage: str) -> str:
+        if is_address(storage) and holds_a_password(storage):
             raise ValueError(
-                f"{storage}: runs are written to a folder; on a cluster, one that all nodes share"
+                "an address with a key in it would be written down in every run; put keys where"
+                " this kind of storage looks for them, such as AWS_SECRET_ACCESS_KEY"
             )
         return storage
 
@@ -230,11 +233,12 @@ class Study:
     resources: Resources | Literal["auto"]
     """Auto until `search.packing_probe.decide_resources` has decided it."""
     prices: Prices | None
-    storage: Path
+    storage: Path | str
+    """A folder; an address where it is one."""
     seed: int
     constraints: tuple[Constraint, ...]
-    warm_start: tuple[Path, ...]
-    """Run folders of earlier searches."""
+    warm_start: tuple[Path | str, ...]
+    """Run folders of earlier searches, or their addresses."""
     dominated: Literal["drop", "keep"]
     """Drop: trials that can't reach the front never begin, and the checkpoints of those that others
     dominate are removed. Keep: every trial is wanted for itself."""
@@ -245,7 +249,20 @@ class Study:
 
     @property
     def folder(self) -> Path:
-        return self.storage / self.name
+        """The run folder that its driver writes; of one at an address, in this machine's cache."""
+        if isinstance(self.storage, Path):
+            return self.storage / self.name
+        return cached_run("runs", address_below(self.storage, self.name))
+
+    @property
+    def address(self) -> str | None:
+        """Where its run folder is brought to; None where its storage is a folder."""
+        return None if isinstance(self.storage, Path) else address_below(self.storage, self.name)
+
+    @property
+    def place(self) -> Path | str:
+        """What the commands that read its run are given."""
+        return self.address or self.folder
 
     @property
     def trial_resources(self) -> Resources:
@@ -319,17 +336,21 @@ def load_study(
     given = {name: value for name, value in given.items() if value not in (None, {})}
     study = _load(path, given)
     if resume:
-        before = _overrides_before(study.folder)
+        before = _overrides_before(study)
         if any(name not in given for name in before):
             study = _load(path, {**before, **given})
     return study
 
 
-def _overrides_before(folder: Path) -> dict[str, Any]:
-    """The overrides that the search in a run folder began or went on with."""
-    if not (folder / "study.yaml").exists():
-        return {}
-    provenance = read_yaml_mapping(folder / "study.yaml").get("provenance")
+def _overrides_before(study: Study) -> dict[str, Any]:
+    """The overrides that the search in a study's run folder began or went on with."""
+    path = study.folder / "study.yaml"
+    if study.address is not None:
+        written = RemoteFolder(study.address).read(path.name)
+        stored = parse_yaml(written.decode(), f"{study.address}: {path.name}") if written else {}
+    else:
+        stored = read_yaml_mapping(path) if path.exists() else {}
+    provenance = stored.get("provenance") if isinstance(stored, Mapping) else None
     overrides = provenance.get("overrides") if isinstance(provenance, Mapping) else None
     return dict(overrides) if isinstance(overrides, Mapping) else {}
 
@@ -379,10 +400,12 @@ def _resolve(file: _StudyFile, path: Path, overrides: dict[str, Any]) -> Study:
         budget=file.budget,
         resources=file.resources,
         prices=file.prices,
-        storage=path_from(file.storage, folder),
+        storage=file.storage if is_address(file.storage) else path_from(file.storage, folder),
         seed=file.seed,
         constraints=tuple(read_cost_constraint(*item) for item in file.constraints.items()),
-        warm_start=tuple(path_from(run, folder) for run in file.warm_start),
+        warm_start=tuple(
+            run if is_address(run) else path_from(run, folder) for run in file.warm_start
+        ),
         dominated=file.dominated,
         overrides=overrides,
     )

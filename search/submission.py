@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from search.study import AUTO, Study, load_study
+from spaces.addresses import is_address
 from spaces.errors import UserError
-from spaces.yaml_files import is_address, read_yaml_mapping, write_yaml
+from spaces.yaml_files import read_yaml_mapping, write_yaml
 
 
 def portable_study(path: Path) -> str:
@@ -16,8 +17,8 @@ def portable_study(path: Path) -> str:
     study = load_study(path)
     written = read_yaml_mapping(path)
     problems = [
-        f"{path}: {name}: {value}: on a cluster, write a path that every node has, from / on"
-        f"{', or an address' if name == 'data.path' else ''}"
+        f"{path}: {name}: {value}: on a cluster, write a path that every node has, from / on,"
+        " or an address"
         for name, value in _paths(written)
         if not _is_everywhere(value)
     ]

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from search.run_folder import trial_folder_name
+from search.checkpoints import trial_folder_name
 from search.trial_record import TrialRecord
 from spaces.recipe import Recipe
 from trainables.training import EpochMetrics

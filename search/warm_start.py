@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search import optuna_storage
 from search.knowledge import warm_trial
+from search.near_run import near_run
 from search.run_folder import STUDY_FILE
 from search.study import Study
 from search.trial_record import TrialRecord, read_record
@@ -35,7 +36,7 @@ def read_earlier_trials(study: Study, data_digest: str) -> list[TrialRecord]:
     space.
     """
     found: dict[str, TrialRecord] = {}
-    for run in study.warm_start:
+    for run in map(near_run, study.warm_start):
         _check_same(study, run, data_digest)
         for frozen in optuna_storage.read_trials(run):
             record, _ = read_record(frozen)

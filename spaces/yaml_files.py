@@ -110,11 +110,6 @@ def path_from(written: str, folder: Path) -> Path:
     return path
 
 
-def is_address(written: str) -> bool:
-    """Whether this is an address, such as s3://bucket/animals, rather than a path."""
-    return "://" in written
-
-
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `; did you mean X?` for the nearest known word, or nothing."""
     near = difflib.get_close_matches(word, list(known), n=1)

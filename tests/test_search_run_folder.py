@@ -234,11 +234,11 @@ def test_sessions_are_counted_and_checkpoints_of_a_trial_are_found_the_newest_fi
     tmp_path: Path, demo_data: ImageData
 ):
     folder = RunFolder.create(study_in(tmp_path, demo_data), demo_data)
-    assert folder.checkpoints(3) == []
+    assert folder.checkpoints.of(3) == []
     found = []
     for age, names in enumerate(("checkpoint_000001", "checkpoint_000000")):
-        assert folder.new_session() == f"session-{age + 1:03d}"
-        trial = folder.path / TUNE_FOLDER / folder.new_session() / "trial-00003"
+        assert folder.checkpoints.new_session() == f"session-{age + 1:03d}"
+        trial = folder.path / TUNE_FOLDER / folder.checkpoints.new_session() / "trial-00003"
         checkpoint = trial / names
         checkpoint.mkdir(parents=True)
         (checkpoint / "state.pt").write_bytes(b"x")
@@ -246,6 +246,6 @@ def test_sessions_are_counted_and_checkpoints_of_a_trial_are_found_the_newest_fi
         found.append(checkpoint)
     empty = found[-1].with_name("checkpoint_000009")
     empty.mkdir()
-    assert folder.checkpoints(3) == found[::-1]
-    assert folder.checkpoints(4) == []
+    assert folder.checkpoints.of(3) == [str(path) for path in found[::-1]]
+    assert folder.checkpoints.of(4) == []
     folder.close()

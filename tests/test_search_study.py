@@ -116,7 +116,7 @@ def test_every_mistake_is_told_at_once_with_its_path(tmp_path: Path):
             "budget": {"trails": 64, "hours": 0},
             "resources": {"cpus": 0.5},
             "prices": {"curency": "USD", "per_hour": {"NVIDIA A10G": -1, "cpu": "0.05"}},
-            "storage": "s3://bucket/runs",
+            "storage": "s3://me:secret@bucket/runs",
             "seed": -1,
             "enqueue": "ladder",
         },
@@ -138,8 +138,8 @@ def test_every_mistake_is_told_at_once_with_its_path(tmp_path: Path):
             "prices.curency: unknown; did you mean currency?",
             "prices.per_hour.NVIDIA A10G: -1 should be greater than or equal to 0",
             "prices.per_hour.cpu: '0.05' should be a valid number",
-            "storage: s3://bucket/runs: runs are written to a folder; on a cluster, one that all"
-            " nodes share",
+            "storage: an address with a key in it would be written down in every run; put keys"
+            " where this kind of storage looks for them, such as AWS_SECRET_ACCESS_KEY",
             "seed: -1 should be greater than or equal to 0",
             "enqueue: 'ladder' should be a valid array",
         ]

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.fs as pafs
 
+from spaces.addresses import is_address
 from spaces.errors import UserError
-from spaces.yaml_files import is_address
+from trainables.addresses import NOT_REACHED, told, where_it_lies
 from trainables.data_digest import data_digest, image_digest
 from trainables.images import ABOUT, PIXELS, ROWS, ImageData, open_data
 from trainables.node_cache import cache_folder, make_once
@@ -91,8 +91,8 @@ class _Source:
     def __init__(self, where: str) -> None:
         self._where = where.rstrip("/")
         try:
-            self._files, self._folder = _file_system(self._where)
-        except (pa.ArrowException, ImportError, OSError, ValueError) as error:
+            self._files, self._folder = where_it_lies(self._where)
+        except NOT_REACHED as error:
             raise self._unreadable(error) from None
 
     def read(self, name: str) -> bytes:
@@ -121,17 +121,4 @@ class _Source:
             raise self._unreadable(error) from None
 
     def _unreadable(self, error: Exception) -> UserError:
-        reason = " ".join(str(error).split())
-        return UserError(f"{self._where}: can't read prepared data there: {reason}")
-
-
-def _file_system(where: str) -> tuple[pafs.FileSystem, str]:
-    if not is_address(where):
-        return pafs.LocalFileSystem(), str(Path(where).expanduser().absolute())
-    try:
-        return pafs.FileSystem.from_uri(where)
-    except pa.ArrowInvalid:  # pyarrow does not know this kind of address; others may
-        from fsspec.core import url_to_fs
-
-        files, folder = url_to_fs(where)
-        return pafs.PyFileSystem(pafs.FSSpecHandler(files)), folder
+        return UserError(f"{self._where}: can't read prepared data there: {told(error)}")

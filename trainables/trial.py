@@ -16,6 +16,7 @@ from ray import tune
 from ray.tune.result import DONE, SHOULD_CHECKPOINT
 
 from spaces.recipe import recipe_from
+from trainables.addresses import NOT_REACHED, read_file
 from trainables.data_copy import open_near_data
 from trainables.failures import describe_failure
 from trainables.gpus import device_name, limit_gpu_memory
@@ -110,7 +111,7 @@ class Trial(tune.Trainable):
             deepest_unfrozen=config["deepest_unfrozen"],
         )
         for folder in config["resume_from"]:
-            if _load(training, Path(folder) / CHECKPOINT_FILE):
+            if _load(training, folder):
                 break
         if not training.done:
             training.run_epoch()
@@ -119,14 +120,18 @@ class Trial(tune.Trainable):
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         assert self._training is not None
-        started = time.monotonic()
         # torch's own writer says nothing of a disk that is full.
         content = io.BytesIO()
         torch.save(self._training.state_dict(), content)
         (Path(checkpoint_dir) / CHECKPOINT_FILE).write_bytes(content.getbuffer())
+
+    def save(self, checkpoint_dir: str | None = None) -> Any:
+        """Ray's way of saving, timed: it copies what was written to where the run lies."""
+        started = time.monotonic()
+        saved = super().save(checkpoint_dir)
         self._saved = time.monotonic()
-        # Ray copies what was written into the run folder: count it twice.
-        self._save_seconds = 2 * (self._saved - started)
+        self._save_seconds = self._saved - started
+        return saved
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Ray's way of going on after it moved a trial; ours is config["resume_from"]."""
@@ -134,12 +139,16 @@ class Trial(tune.Trainable):
         self._training = None
 
 
-def _load(training: Training, file: Path) -> bool:
-    """Go on from a checkpoint, if it is whole: one is not that was being written in a crash."""
+def _load(training: Training, folder: str) -> bool:
+    """Go on from a checkpoint, if it is whole: one is not that was being written in a crash.
+
+    folder: or an address.
+    """
     try:
+        content = io.BytesIO(read_file(folder, CHECKPOINT_FILE))
         # load_state_dict moves what belongs on the GPU; the optimiser's step counts do not.
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError):
+        state = torch.load(content, map_location="cpu", weights_only=True)
+    except (*NOT_REACHED, EOFError, RuntimeError, pickle.UnpicklingError):
         return False
     training.load_state_dict(state)
     return True

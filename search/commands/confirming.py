@@ -30,14 +30,15 @@ def confirm(
     from analysis.confirmation_table import confirmation_sentences, confirmation_table
     from search.confirm import CONFIRM_FOLDER
     from search.confirm import confirm as confirm_front
+    from search.near_run import adding_to
 
     screen = Console(stderr=True) if as_json else console()
-    with training_screen(screen) as shown:
+    with adding_to(run, CONFIRM_FOLDER) as folder, training_screen(screen) as shown:
         confirmation = confirm_front(
-            run, top=top, seeds=seeds, retry=retry, show=shown.show, progress=shown.count
+            folder, top=top, seeds=seeds, retry=retry, show=shown.show, progress=shown.count
         )
-    name = "front" if top is None else f"top-{top}"
-    path = confirmation_picture(confirmation, run / CONFIRM_FOLDER / f"{name}.png")
+        name = "front" if top is None else f"top-{top}"
+        path = confirmation_picture(confirmation, folder / CONFIRM_FOLDER / f"{name}.png")
     if as_json:
         print_json({**confirmation_records(confirmation), "picture": str(path)})
         return

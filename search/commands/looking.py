@@ -21,11 +21,12 @@ def report(
     out: Annotated[Path | None, typer.Option(help="The page; RUN/report.html by default.")] = None,
 ) -> None:
     """Write a run's report: one HTML file that needs no network, and PNG pictures."""
+    from search.near_run import near_run
     from search.report import make_report
 
     screen = console()
     with screen.status("writing the report"):
-        made = make_report(run, pick, out)
+        made = make_report(near_run(run), pick, out)
     lines = [made.chosen.reason, *made.notes]
     lines.append(f"report: {near(made.page)}")
     lines.append(f"pictures: {near(made.pictures[0].parent)} ({len(made.pictures)} PNG files)")
@@ -34,7 +35,9 @@ def report(
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN ...", help="Run folders.")],
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN RUN ...", help="Run folders, or their addresses.")
+    ],
     picture: Annotated[Path, typer.Option(help="Where to put the PNG of all fronts.")] = Path(
         "compare.png"
     ),
@@ -48,8 +51,9 @@ def compare(
         comparison_table,
     )
     from analysis.runs import read_run
+    from search.near_run import near_run
 
-    compared = compare_runs([read_run(run) for run in runs])
+    compared = compare_runs([read_run(near_run(run)) for run in runs])
     if as_json:
         print_json(comparison_records(compared))
         return
@@ -66,18 +70,21 @@ def watch(run: RunFolder) -> None:
     from analysis.runs import read_run
     from analysis.status import watch_view
     from search.driver_lock import is_searched
+    from search.near_run import near_run
 
     screen = console()
-    searched = is_searched(run)
-    view = watch_view(read_run(run), searched=searched)
+    path = near_run(run)
+    searched = is_searched(path)
+    view = watch_view(read_run(path), searched=searched, place=run)
     if not screen.is_terminal or not searched:
         screen.print(view)
         return
     with Live(view, console=screen, auto_refresh=False) as live:
         while searched:
             time.sleep(_WATCH_SECONDS)
-            searched = is_searched(run)
-            live.update(watch_view(read_run(run), searched=searched), refresh=True)
+            path = near_run(run)
+            searched = is_searched(path)
+            live.update(watch_view(read_run(path), searched=searched, place=run), refresh=True)
 
 
 def dashboard(
@@ -86,10 +93,14 @@ def dashboard(
 ) -> None:
     """Open optuna-dashboard on a run, also while it is searched; on this machine only."""
     from search.dashboard import serve_dashboard
+    from search.near_run import near_run
 
     screen = console()
+    folder = near_run(run)
     serve_dashboard(
-        run,
+        folder,
         port,
-        tell=lambda address: screen.print(f"{shlex.quote(near(run))}: {address} (Ctrl-C ends it)"),
+        tell=lambda address: screen.print(
+            f"{shlex.quote(near(folder))}: {address} (Ctrl-C ends it)"
+        ),
     )

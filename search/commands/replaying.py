@@ -16,7 +16,10 @@ _SHARES = (0.8, 0.9, 0.95)
 
 def replay(
     table: Annotated[
-        Path, typer.Argument(help="A run without early stopping: its folder or trials.parquet.")
+        str,
+        typer.Argument(
+            help="A run without early stopping: its folder, its trials.parquet, or an address."
+        ),
     ],
     sampler: Annotated[
         list[str] | None, typer.Option(help="tpe, nsga2, nsga3, gp, random, qmc; may be repeated.")
@@ -38,6 +41,7 @@ def replay(
     Time is simulated: an epoch takes as long as when it was recorded, a replay takes seconds.
     """
     from analysis.growth import growth_picture, growth_table
+    from search.near_run import near_run
     from search.recorded import read_recorded
     from search.replay import ReplaySettings, growth_of
     from search.replay import replay as replay_once
@@ -50,7 +54,7 @@ def replay(
     )
     if reduction <= 1:
         raise UserError(f"--reduction: {reduction:g} is not above 1")
-    recorded = read_recorded(table)
+    recorded = read_recorded(near_run(table))
     budget = Budget(trials=trials or 2 * len(recorded.trials))
     ways = [
         ReplaySettings(

@@ -10,24 +10,28 @@ from rich.console import Console
 from search.commands.cluster import Cluster, on_head
 from search.commands.printing import AsJson, console, near, print_json, program
 
-RunFolder = Annotated[Path, typer.Argument(help="A run folder: <storage>/<study name>.")]
+RunFolder = Annotated[
+    str, typer.Argument(help="A run folder, or its address: <storage>/<study name>.")
+]
 
 
 def status(run: RunFolder, cluster: Cluster = None, as_json: AsJson = False) -> None:
     """Say how far a search has come."""
     if cluster is not None:
-        on_head(cluster, ["status", str(run), *(["--json"] if as_json else [])])
+        on_head(cluster, ["status", run, *(["--json"] if as_json else [])])
         return
     from analysis.runs import read_run
     from analysis.status import run_status, status_table
     from search.driver_lock import is_searched
+    from search.near_run import near_run
 
-    read = read_run(run)
-    searched = is_searched(run)
+    path = near_run(run)
+    read = read_run(path)
+    searched = is_searched(path)
     if as_json:
-        print_json(run_status(read, searched=searched))
+        print_json(run_status(read, searched=searched, place=run))
     else:
-        console().print(status_table(read, searched=searched))
+        console().print(status_table(read, searched=searched, place=run))
 
 
 def front(
@@ -40,11 +44,13 @@ def front(
     """Show the front of a run: every recipe that no other beats in both accuracy and cost."""
     from analysis.runs import read_run
     from analysis.tables import front_records
+    from search.near_run import near_run
 
+    path = near_run(run)
     if as_json:
-        print_json(front_records(read_run(run)))
+        print_json(front_records(read_run(path)))
     else:
-        print_front(console(), run, picture)
+        print_front(console(), path, picture)
 
 
 def export(
@@ -68,14 +74,16 @@ def export(
     onnx runs in ONNX Runtime (flopwise predict, evaluate), pt2 in torch, pte in ExecuTorch.
     """
     from search.export import export_model, export_recipe
+    from search.near_run import near_run
 
     screen = console()
+    folder = near_run(run)
     if form == "recipe":
-        path, reason = export_recipe(run, pick, out)
+        path, reason = export_recipe(folder, pick, out)
         lines = [reason, f"recipe: {near(path)}"]
     else:
         with screen.status("exporting"):
-            exported = export_model(run, pick, form, out)
+            exported = export_model(folder, pick, form, out)
         lines = [exported.reason, exported.checked]
         if exported.latency:
             lines.append(exported.latency)

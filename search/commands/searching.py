@@ -46,7 +46,7 @@ def search(
         trials=trials,
         hours=hours,
         seed=seed,
-        resume=resume,
+        resume=resume and cluster is None,  # the head reads what is there
     )
     if dry_run:
         _tell_estimate(console(), loaded)
@@ -82,7 +82,7 @@ def search(
             raise typer.Exit(130) from None
         _tell_resume(screen, study, "ended at once")
     else:
-        _tell_end(screen, study, result)
+        _tell_end(screen, study, loaded.place, result)
 
 
 def _options(*, fix: list[str] | None, resume: bool, **values: float | None) -> list[str]:
@@ -103,7 +103,7 @@ def _search_on(cluster: Path, file: Path, study: "Study", words: list[str]) -> N
     console().print(
         f"{study.name}: searched on the cluster from now on, also without this machine; next:\n"
         f"  {flopwise} attach {study.name} {on}\n"
-        f"  {flopwise} status {study.folder} {on}\n"
+        f"  {flopwise} status {shlex.quote(str(study.place))} {on}\n"
         f"  {flopwise} nodes {on}",
         markup=False,
         soft_wrap=True,
@@ -151,16 +151,15 @@ def _tell_spending(screen: Console, folder: Path) -> None:
         screen.print(line, markup=False, soft_wrap=True)
 
 
-def _tell_end(screen: Console, study: Path, result) -> None:
+def _tell_end(screen: Console, study: Path, place: Path | str, result) -> None:
     from search.commands.results import print_front
     from search.live import clock
 
     errors = [record.error for record in result.ledger.records.values() if record.error]
-    folder, flopwise = result.folder, program()
-    run = shlex.quote(near(folder))
+    flopwise, run = program(), shlex.quote(near(place))
     if result.ledger.front():
-        print_front(screen, folder)
-    _tell_spending(screen, folder)
+        print_front(screen, result.folder)
+    _tell_spending(screen, result.folder)
     if result.ending == "interrupted":
         _tell_resume(screen, study, f"interrupted after {clock(result.seconds)}")
     if not result.ledger.front():
@@ -173,7 +172,7 @@ def _tell_end(screen: Console, study: Path, result) -> None:
     if ended_by:
         screen.print(ended_by)
     screen.print(
-        f"searched for {clock(result.seconds)}; results: {near(folder)}; next:\n"
+        f"searched for {clock(result.seconds)}; results: {near(place)}; next:\n"
         f"  {flopwise} front {run}\n"
         f"  {flopwise} export {run} --pick knee",
         markup=False,

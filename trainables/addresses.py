@@ -1,0 +1,40 @@
+"""Files that lie in a folder, or at an address that pyarrow or fsspec reads and writes."""
+
+import re
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from spaces.addresses import is_address
+
+NOT_REACHED = (pa.ArrowException, ImportError, OSError, ValueError)
+"""What is raised where an address is of no known kind, lacks a package, or does not answer."""
+
+
+def where_it_lies(where: str) -> tuple[pafs.FileSystem, str]:
+    """The file system of a folder or an address, and the path there. Raises NOT_REACHED."""
+    if not is_address(where):
+        return pafs.LocalFileSystem(), str(Path(where).expanduser().absolute())
+    try:
+        return pafs.FileSystem.from_uri(where)
+    except pa.ArrowInvalid as error:
+        if "Unrecognized filesystem type" not in str(error):
+            raise
+        # Others may know this kind of address.
+        from fsspec.core import url_to_fs
+
+        files, folder = url_to_fs(where)
+        return pafs.PyFileSystem(pafs.FSSpecHandler(files)), folder
+
+
+def read_file(folder: str, name: str) -> bytes:
+    """The whole of a file in a folder or below an address. Raises NOT_REACHED."""
+    files, path = where_it_lies(folder)
+    with files.open_input_stream(f"{path}/{name}") as file:
+        return file.read()
+
+
+def told(error: Exception) -> str:
+    """What a file system has to say, in one line."""
+    return re.sub(r" \(Request ID: \S*\)", "", " ".join(str(error).split()))
