@@ -39,14 +39,22 @@ def write_pte(model: nn.Module, about: About, path: Path) -> None:
     with quiet(), torch.no_grad():
         # For what XNNPACK leaves of int8 models.
         import executorch.kernels.quantized  # noqa: F401  # pyright: ignore[reportMissingImports]
+        from executorch.backends.xnnpack.partition.config import (  # pyright: ignore[reportMissingImports]
+            ALL_PARTITIONER_CONFIGS,
+        )
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import (  # pyright: ignore[reportMissingImports]
             XnnpackPartitioner,
         )
         from executorch.exir import to_edge_transform_and_lower  # pyright: ignore[reportMissingImports]
 
+        taken = ALL_PARTITIONER_CONFIGS
+        if any(isinstance(part, fx.GraphModule) for part in model.modules()):  # int8
+            # XNNPACK refuses, once it loads them, to join or to multiply different ranges.
+            left = ("cat.default", "mul.Tensor")
+            taken = [config for config in taken if config.target_name not in left]
         program = to_edge_transform_and_lower(
             torch.export.export(_as_xnnpack_has_it(model), (image,)),
-            partitioner=[XnnpackPartitioner()],
+            partitioner=[XnnpackPartitioner(configs=taken)],
             constant_methods={METADATA_KEY: about.to_json()},
         ).to_executorch()
     try:
