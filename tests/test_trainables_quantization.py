@@ -100,6 +100,23 @@ def test_the_int8_model_does_what_the_fake_quantised_one_does():
     }
 
 
+@pytest.mark.parametrize("family", [CNN, FAMILIES[2]], ids=["baseline", "resnet18"])
+def test_what_is_pooled_by_its_maximum_keeps_its_range_in_training(family: dict[str, Any]):
+    size = family["input_size"]
+    prepared = prepare(used_model(family), [images(size)])
+    optimizer = torch.optim.SGD(prepared.parameters(), lr=0.1)
+    for seed in range(3):
+        prepared(images(size, seed=seed)).square().mean().backward()
+        optimizer.step()
+    int8 = convert(prepared)
+    pools = [n for n in int8.graph.nodes if n.target is torch.ops.aten.max_pool2d.default]
+    assert len(pools) == (4 if family is CNN else 1)
+    for pool in pools:
+        (quantise,) = pool.users
+        assert quantise.target is torch.ops.quantized_decomposed.quantize_per_tensor.default
+        assert quantise.args[1:] == pool.args[0].args[1:]  # scale, zero point, limits, type
+
+
 def test_training_moves_the_weights_and_the_int8_model_with_them():
     prepared = prepare(used_model(CNN), [images(48)])
     before = convert(prepared)(images(48, 4))

@@ -38,7 +38,7 @@ from trainables.images import ImageData
 from trainables.node_cache import BoundedFolder, cache_folder, free_bytes
 
 _log = logging.getLogger("flopwise")
-_FORMAT = 1
+_FORMAT = 2
 _LIMIT_VARIABLE = "FLOPWISE_FEATURES_GB"
 _MOST_BYTES = 20 * 10**9
 _MOST_OF_THE_DISK = 0.2

@@ -62,6 +62,8 @@ def make_onnx(model: nn.Module, input_size: int) -> bytes:
     assert program is not None
     proto = program.model_proto
     proto.producer_name = "flopwise"
+    for node in proto.graph.node:
+        del node.metadata_props[:]  # the exporter's notes on its work, half of a small int8 file
     return proto.SerializeToString()
 
 

@@ -1,4 +1,4 @@
-"""Writes a float model as a .pte file and runs one: ExecuTorch, its layers by XNNPACK.
+"""Writes a trained model as a .pte file and runs one: ExecuTorch, its layers by XNNPACK.
 
 Needs the extra `executorch`, which is imported where it is used.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import fx, nn
 
 from spaces.errors import UserError
 from trainables.augmentation import normalize, to_batch
@@ -30,23 +30,31 @@ def require_executorch() -> None:
 
 
 def write_pte(model: nn.Module, about: About, path: Path) -> None:
-    """Write a float model for one normalised image (1, 3, H, W) at a time.
+    """Write a model for one normalised image (1, 3, H, W) at a time.
 
     model: in evaluation mode, on the CPU. What About holds is what the file's method `flopwise`
     returns, as JSON. Raises UserError where the file can't be written.
     """
-    # XNNPACK takes no weights with channels last.
-    contiguous = copy.deepcopy(model).to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
     image = torch.zeros(1, 3, about.input_size, about.input_size)
     with quiet(), torch.no_grad():
+        # For what XNNPACK leaves of int8 models.
+        import executorch.kernels.quantized  # noqa: F401  # pyright: ignore[reportMissingImports]
+        from executorch.backends.xnnpack.partition.config import (  # pyright: ignore[reportMissingImports]
+            ALL_PARTITIONER_CONFIGS,
+        )
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import (  # pyright: ignore[reportMissingImports]
             XnnpackPartitioner,
         )
         from executorch.exir import to_edge_transform_and_lower  # pyright: ignore[reportMissingImports]
 
+        taken = ALL_PARTITIONER_CONFIGS
+        if any(isinstance(part, fx.GraphModule) for part in model.modules()):  # int8
+            # XNNPACK refuses, once it loads them, to join or to multiply different ranges.
+            left = ("cat.default", "mul.Tensor")
+            taken = [config for config in taken if config.target_name not in left]
         program = to_edge_transform_and_lower(
-            torch.export.export(contiguous, (image,)),
-            partitioner=[XnnpackPartitioner()],
+            torch.export.export(_as_xnnpack_has_it(model), (image,)),
+            partitioner=[XnnpackPartitioner(configs=taken)],
             constant_methods={METADATA_KEY: about.to_json()},
         ).to_executorch()
     try:
@@ -74,6 +82,47 @@ def open_pte(path: Path) -> Logits:
         )
 
     return logits
+
+
+def _as_xnnpack_has_it(model: nn.Module) -> nn.Module:
+    """A copy with contiguous weights; of int8 models, with what XNNPACK wants of them."""
+    model = copy.deepcopy(model).to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
+    for part in model.modules():
+        if isinstance(part, fx.GraphModule):
+            _shift_activations(part)
+            _float_weights_before_float(part)
+            part.recompile()
+    return model
+
+
+def _shift_activations(part: fx.GraphModule) -> None:
+    """Have activations in int8 in place of uint8, 128 less, for the same numbers as before."""
+    for node in part.graph.nodes:
+        if "quantize_per_tensor" in str(node.target):  # and dequantize_per_tensor
+            values, scale, zero_point, *limits = node.args
+            assert limits == [0, 255, torch.uint8]
+            node.args = (values, scale, zero_point - 128, -128, 127, torch.int8)
+
+
+def _float_weights_before_float(part: fx.GraphModule) -> None:
+    """Store the weights of layers whose outputs are not quantised, as logits, in float.
+
+    XNNPACK leaves such int8 layers to ExecuTorch's own kernels, whose sums come out wrong (1.5.1).
+    """
+    from trainables.quantization import end_of_kernel
+
+    for node in list(part.graph.nodes):
+        if "dequantize_per_channel" not in str(node.target):
+            continue
+        (layer,) = node.users
+        if any("quantize_per_tensor" in str(user.target) for user in end_of_kernel(layer).users):
+            continue
+        stored = [getattr(part, str(arg.target)) for arg in node.args[:3]]
+        name = f"{node.args[0].target}_float"
+        part.register_buffer(name, node.target(*stored, *node.args[3:]))
+        with part.graph.inserting_before(node):
+            node.replace_all_uses_with(part.graph.get_attr(name))
+        part.graph.erase_node(node)
 
 
 @contextmanager

@@ -38,6 +38,7 @@ from torchao.quantization.pt2e.quantizer import (
     QuantizationAnnotation,
     QuantizationSpec,
     Quantizer,
+    SharedQuantizationSpec,
 )
 
 aten = torch.ops.aten
@@ -49,6 +50,14 @@ _FUSED_AFTER = (
     aten.relu_.default,
     aten.hardtanh.default,
     aten.hardtanh_.default,
+)
+# What returns some of the values that it gets, or all of them in another shape: nothing is rounded.
+_PICKING = (
+    aten.max_pool2d.default,
+    aten.adaptive_max_pool2d.default,
+    aten.flatten.using_ints,
+    aten.reshape.default,
+    aten.view.default,
 )
 _DROPOUTS = (aten.dropout.default, aten.dropout_.default)
 _ANNOTATION = "quantization_annotation"
@@ -142,10 +151,15 @@ class Int8Quantizer(Quantizer):
             node.meta[_ANNOTATION] = QuantizationAnnotation(
                 input_qspec_map={values: _ACTIVATION, weight: _WEIGHT}, _annotated=True
             )
-            last = _end_of_kernel(node)
+            last = end_of_kernel(node)
             if not any(_makes_outputs(user) for user in last.users):  # the logits stay float
                 last.meta.setdefault(_ANNOTATION, QuantizationAnnotation(_annotated=True))
                 last.meta[_ANNOTATION].output_qspec = _ACTIVATION
+        for node in model.graph.nodes:
+            if node.target in _PICKING and _is_quantised(values := node.args[0]):
+                node.meta[_ANNOTATION] = QuantizationAnnotation(
+                    output_qspec=SharedQuantizationSpec(values), _annotated=True
+                )
         return model
 
     def validate(self, model: fx.GraphModule) -> None:
@@ -172,11 +186,16 @@ def _running_module(node: fx.Node) -> str:
     return stack[-1][0] if stack else ""
 
 
+def _is_quantised(node: fx.Node) -> bool:
+    return _ANNOTATION in node.meta and node.meta[_ANNOTATION].output_qspec is not None
+
+
 def _makes_outputs(node: fx.Node) -> bool:
     return node.op == "output" or node.target is aten.log_softmax.int
 
 
-def _end_of_kernel(node: fx.Node) -> fx.Node:
+def end_of_kernel(node: fx.Node) -> fx.Node:
+    """The last node of those that run as one kernel with a layer."""
     while len(node.users) == 1 and (user := next(iter(node.users))).target in _FUSED_AFTER:
         node = user
     return node
