@@ -42,6 +42,7 @@ def run(two_workers: None, demo_data: ImageData, tmp_path_factory: pytest.TempPa
         space=SPACE,
         budget={"trials": 2},
         early_stopping={"name": "none"},
+        dominated="keep",  # the checkpoints of both
     )
     return run_search(load_study(path)).folder
 
