@@ -18,6 +18,7 @@ from analysis.columns import (
 )
 from analysis.runs import Run
 from analysis.spending import (
+    Spending,
     run_spending,
     spending_notes,
     spending_record,
@@ -37,6 +38,10 @@ def run_status(run: Run, *, searched: bool, place: str | None = None) -> dict[st
     money: at the study's prices, None where it names none. failures: the first reasons of each
     kind, with the number of trials that they ended.
     """
+    return _status(run, run_spending(run), searched=searched, place=place)
+
+
+def _status(run: Run, spending: Spending, *, searched: bool, place: str | None) -> dict[str, Any]:
     counts = run.counts()
     failed = run.trials.loc[run.trials["state"] == FAIL, "error"].fillna("no reason recorded")
     running = run.trials.loc[run.trials["state"] == RUNNING]
@@ -53,7 +58,7 @@ def run_status(run: Run, *, searched: bool, place: str | None = None) -> dict[st
         "on_front": 0 if run.finished.empty else len(run.front()),
         "best_accuracy": _best_accuracy(run),
         "seconds_trained": _total(run.trials, "seconds"),
-        **spending_record(run_spending(run)),
+        **spending_record(spending),
         "running_trials": [_running_row(run, plain_row(row)) for _, row in running.iterrows()],
         "failures": {str(reason): int(n) for reason, n in failed.value_counts(sort=True).items()},
     }
@@ -61,7 +66,8 @@ def run_status(run: Run, *, searched: bool, place: str | None = None) -> dict[st
 
 def status_table(run: Run, *, searched: bool, place: str | None = None) -> Table:
     """`run_status` as a table that a person can read."""
-    status = run_status(run, searched=searched, place=place)
+    spending = run_spending(run)
+    status = _status(run, spending, searched=searched, place=place)
     table = Table(box=None, show_header=False, title=status["folder"], title_justify="left")
     table.add_column(style="bold")
     table.add_column()
@@ -76,7 +82,6 @@ def status_table(run: Run, *, searched: bool, place: str | None = None) -> Table
     if status["best_accuracy"] is not None:
         table.add_row("front", f"{status['on_front']} trials")
         table.add_row("best accuracy", f"{write_percent(status['best_accuracy'])} %")
-    spending = run_spending(run)
     hours, money = write_hours(spending), write_money(spending)
     minutes = write_number(status["seconds_trained"] / 60)
     table.add_row("time in trials", f"{minutes} min" + (f", {hours}" if hours else ""))

@@ -65,7 +65,7 @@ def ablate(
     fresh = fresh_seeds(full, seeds, used=searched.seeds_of(full))
     variants = [*differences.climb(), *differences.without_one()]
     below = run.path / ABLATE_FOLDER
-    name = f"trial-{choice.trial}-against-{against}"
+    name = ablation_name(choice.trial, against)
     with alone_in(below):
         trained = train_recipes(
             [variant.recipe.replace(seed=seed) for variant in variants for seed in fresh],
@@ -90,6 +90,11 @@ def ablate(
         written = json.dumps(ablation_records(ablation), indent=1)
         replace_file(below / f"{name}.json", written.encode())
     return ablation
+
+
+def ablation_name(trial: int, against: str) -> str:
+    """What is written of an ablation is called so, below RUN/ablate."""
+    return f"trial-{trial}-against-{against}"
 
 
 def recall_ablations(run: Run) -> tuple[Ablation, ...]:

@@ -39,9 +39,9 @@ def confirm(
     to the hypervolume. seeds: of each; never one that the search tried that recipe with. retry:
     train again what failed in an earlier call. show: as in `search.engine.run_search`. progress:
     called with models judged and their number. What an earlier call has trained or judged is not
-    done again. Raises UserError where there is no front,
-    where the data is not that of the search, and where no candidate could be trained with two
-    seeds; KeyboardInterrupt after a Ctrl-C, with nothing lost.
+    done again. Raises UserError where there is no front, where the data is not that of the search,
+    and where no candidate could be trained with two seeds; KeyboardInterrupt after a Ctrl-C, with
+    nothing lost.
     """
     if top is not None and top < 1:
         raise UserError(f"--top: {top} leaves no candidate; use 1 or more")

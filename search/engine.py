@@ -314,10 +314,12 @@ def _open_ledger(
     def sampler_of(number: int) -> BaseSampler:
         return build_sampler(study.sampler.name, seed=study.seed, trial_number=number)
 
-    def effort(recipe: Recipe) -> float:
-        return share_of_training(recipe, len(data.classes))
-
-    first = FirstDraws(study.space, study.directions, sampler_of=sampler_of, effort=effort)
+    first = FirstDraws(
+        study.space,
+        study.directions,
+        sampler_of=sampler_of,
+        effort=partial(share_of_training, num_classes=len(data.classes)),
+    )
     ledger = Ledger(
         optuna_study,
         space=study.space,

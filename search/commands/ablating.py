@@ -31,14 +31,14 @@ def ablate(
     from analysis.ablation import ablation_records
     from analysis.ablation_picture import ablation_picture
     from analysis.ablation_table import ablation_table
-    from search.ablate import ABLATE_FOLDER
+    from search.ablate import ABLATE_FOLDER, ablation_name
     from search.ablate import ablate as ablate_trial
     from search.near_run import adding_to
 
     screen = Console(stderr=True) if as_json else console()
     with adding_to(run, ABLATE_FOLDER) as folder, training_screen(screen) as shown:
         ablation = ablate_trial(folder, trial, against, seeds=seeds, retry=retry, show=shown.show)
-        name = f"trial-{ablation.trial}-against-{against}"
+        name = ablation_name(ablation.trial, against)
         path = ablation_picture(ablation, folder / ABLATE_FOLDER / f"{name}.png")
     if as_json:
         print_json({**ablation_records(ablation), "picture": str(path)})

@@ -2,13 +2,16 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
 
 from search.commands.cluster import Cluster, on_head
 from search.commands.printing import AsJson, console, near, print_json, program
+
+if TYPE_CHECKING:
+    from analysis.runs import Run
 
 RunFolder = Annotated[
     str, typer.Argument(help="A run folder, or its address: <storage>/<study name>.")
@@ -46,11 +49,11 @@ def front(
     from analysis.tables import front_records
     from search.near_run import near_run
 
-    path = near_run(run)
+    read = read_run(near_run(run))
     if as_json:
-        print_json(front_records(read_run(path)))
+        print_json(front_records(read))
     else:
-        print_front(console(), path, picture)
+        print_front(console(), read, picture)
 
 
 def export(
@@ -94,19 +97,17 @@ def export(
         screen.print(line, markup=False, soft_wrap=True)
 
 
-def print_front(screen: Console, run: Path, picture: Path | None = None) -> None:
+def print_front(screen: Console, run: "Run", picture: Path | None = None) -> None:
     """Print a run's front as a table and a plot, and draw it as a PNG."""
     from rich.text import Text
 
     from analysis.pictures import front_picture
-    from analysis.runs import read_run
     from analysis.tables import front_table
     from analysis.terminal import front_text
 
-    read = read_run(run)
-    screen.print(front_table(read, width=screen.width))
-    plot = front_text(read, width=min(screen.width, 100), colour=screen.is_terminal)
+    screen.print(front_table(run, width=screen.width))
+    plot = front_text(run, width=min(screen.width, 100), colour=screen.is_terminal)
     screen.print(Text.from_ansi(plot))
-    (run / "export").mkdir(exist_ok=True)
-    path = picture or run / "export" / "front.png"
-    screen.print(f"picture: {near(front_picture(read, path))}", markup=False, soft_wrap=True)
+    (run.path / "export").mkdir(exist_ok=True)
+    path = picture or run.path / "export" / "front.png"
+    screen.print(f"picture: {near(front_picture(run, path))}", markup=False, soft_wrap=True)

@@ -12,6 +12,7 @@ from search.commands.cluster import Cluster
 from search.commands.printing import console, near, program
 
 if TYPE_CHECKING:
+    from analysis.runs import Run
     from search.study import Study
 
 
@@ -140,11 +141,10 @@ def _resume_command(study: Path) -> str:
     return f"{program()} search {shlex.quote(str(study))} --resume"
 
 
-def _tell_spending(screen: Console, folder: Path) -> None:
-    from analysis.runs import read_run
+def _tell_spending(screen: Console, run: "Run") -> None:
     from analysis.spending import run_spending, spending_notes, write_hours, write_money
 
-    spending = run_spending(read_run(folder))
+    spending = run_spending(run)
     took = [words for words in (write_hours(spending), write_money(spending)) if words]
     lines = [f"trials took {': '.join(took)}"] if took else []
     for line in [*lines, *spending_notes(spending)]:
@@ -152,14 +152,16 @@ def _tell_spending(screen: Console, folder: Path) -> None:
 
 
 def _tell_end(screen: Console, study: Path, place: Path | str, result) -> None:
+    from analysis.runs import read_run
     from search.commands.results import print_front
     from search.live import clock
 
+    read = read_run(result.folder)
     errors = [record.error for record in result.ledger.records.values() if record.error]
     flopwise, run = program(), shlex.quote(near(place))
     if result.ledger.front():
-        print_front(screen, result.folder)
-    _tell_spending(screen, result.folder)
+        print_front(screen, read)
+    _tell_spending(screen, read)
     if result.ending == "interrupted":
         _tell_resume(screen, study, f"interrupted after {clock(result.seconds)}")
     if not result.ledger.front():
