@@ -12,7 +12,7 @@ def write(path: Path, features: torch.Tensor, batch_size: int = 3) -> Path:
     with path.open("wb") as file:
         file.truncate(layout.num_bytes)  # as where room was reserved
         write_features(file, layout, features.split(batch_size))
-    assert path.stat().st_size <= layout.num_bytes
+    assert path.stat().st_size == layout.num_bytes
     return path
 
 
@@ -29,6 +29,16 @@ def test_features_come_back_as_written_with_channels_last(
     assert torch.equal(mapped, expected)
     held = hold_features(layout_of(features[:1], len(features)), features.split(2))
     assert torch.equal(held, expected)
+
+
+def test_parts_can_be_written_in_any_order(tmp_path: Path):
+    features = torch.randn((7, 4, 2, 3), generator=torch.Generator().manual_seed(0))
+    layout = layout_of(features[:1], len(features))
+    with (tmp_path / "parts.npy").open("wb") as file:
+        for first, end in ((4, 7), (0, 2), (2, 4)):
+            write_features(file, layout, [features[first:end]], first_row=first)
+    whole = write(tmp_path / "whole.npy", features)
+    assert (tmp_path / "parts.npy").read_bytes() == whole.read_bytes()
 
 
 def test_numpy_reads_the_file(tmp_path: Path):

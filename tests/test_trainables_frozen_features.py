@@ -3,7 +3,6 @@ import multiprocessing
 import os
 import resource
 import signal
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -285,34 +284,56 @@ def test_the_name_of_a_weights_file_does_not_matter_but_its_content(
     assert len(features_in(cache)) == 2
 
 
-def train_and_note_who_computes(recipe: Recipe, data: ImageData, noted: Path) -> float:
+def train_and_note_what_is_computed(
+    recipe: Recipe, data: ImageData, folder: Path, name: str
+) -> float:
     write = frozen_features_module.write_features
 
-    def noting(*arguments: Any) -> None:
-        with noted.open("a") as file:
-            file.write("computed\n")
-        time.sleep(0.5)  # for the other one to come to the same
-        write(*arguments)
+    def noting(*arguments: Any, first_row: int) -> None:
+        with (folder / name).open("a") as file:
+            file.write(f"{first_row}\n")
+        while len(list(folder.iterdir())) == 1:  # for the other one to come to the same
+            pass
+        write(*arguments, first_row=first_row)
 
     frozen_features_module.write_features = noting
+    frozen_features_module._SMALLEST_PART = 32
     torch.set_num_threads(1)
     return trained(recipe, data).history[-1].val_loss
 
 
-def test_of_two_trials_at_the_same_time_one_computes_and_the_other_waits(
+def test_two_trials_at_the_same_time_compute_the_same_features_together(
     demo_data: ImageData, cache: Path, tmp_path: Path
 ):
+    noted = tmp_path / "noted"
+    noted.mkdir()
     recipe = quick(**FAMILIES[-1], unfrozen=1)
-    arguments = [(recipe, demo_data, tmp_path / "noted")] * 2
+    arguments = [(recipe, demo_data, noted, name) for name in ("one", "other")]
     with multiprocessing.get_context("spawn").Pool(2) as pool:
-        losses = pool.starmap(train_and_note_who_computes, arguments, chunksize=1)
+        losses = pool.starmap(train_and_note_what_is_computed, arguments, chunksize=1)
     assert losses[0] == losses[1]
-    assert (tmp_path / "noted").read_text() == "computed\n"
+    num_rows = len(demo_data.rows("train")) + len(demo_data.rows("validation"))
+    files = [file.read_text().split() for file in noted.iterdir()]
+    assert len(files) == 2
+    assert sorted(int(row) for rows in files for row in rows) == list(range(0, num_rows, 32))
     assert len(features_in(cache)) == 1
 
 
+def test_features_computed_in_parts_are_those_computed_alone(
+    demo_data: ImageData, cache: Path, monkeypatch: pytest.MonkeyPatch
+):
+    recipe = quick(**FAMILIES[0], unfrozen=2)
+    trained(recipe, demo_data, epochs=1)
+    (file,) = features_in(cache)
+    at_once = file.read_bytes()
+    file.unlink()
+    monkeypatch.setattr(frozen_features_module, "_SMALLEST_PART", 32)
+    trained(recipe, demo_data, epochs=1)
+    assert file.read_bytes() == at_once
+
+
 def train_until_killed(recipe: Recipe, data: ImageData) -> None:
-    def write_half(file: Any, layout: Layout, batches: Any) -> None:
+    def write_half(file: Any, layout: Layout, batches: Any, *, first_row: int) -> None:
         file.write(next(iter(batches)).numpy().tobytes())
         file.flush()
         os.kill(os.getpid(), signal.SIGKILL)

@@ -13,7 +13,7 @@ from trainables.node_cache import BoundedFolder
 
 
 def put(folder: BoundedFolder, name: str, num_bytes: int) -> Path:
-    return folder.make_once(name, num_bytes, lambda file: write(file, num_bytes))
+    return folder.make_once(name, num_bytes, lambda: lambda file, _: write(file, num_bytes))
 
 
 def write(file: BinaryIO, num_bytes: int) -> None:
@@ -56,7 +56,7 @@ def test_a_file_above_the_bound_is_refused_before_it_is_computed_and_nothing_goe
     folder = BoundedFolder(tmp_path, 1000)
     put(folder, "a", 600)
     with pytest.raises(OSError, match="1,000 bytes") as caught:
-        folder.make_once("b", 1001, lambda _: pytest.fail("computed"))
+        folder.make_once("b", 1001, lambda: pytest.fail("computed"))
     assert caught.value.errno == errno.ENOSPC
     assert names_in(tmp_path) == {"a"}
 
@@ -70,12 +70,12 @@ def test_a_file_that_is_thrown_out_stays_with_those_that_read_it(tmp_path: Path)
 
 
 def die_while_writing(folder: Path) -> None:
-    def half(file: BinaryIO) -> None:
+    def half(file: BinaryIO, _part: int) -> None:
         write(file, 300)
         file.flush()
         os.kill(os.getpid(), signal.SIGKILL)
 
-    BoundedFolder(folder, 1000).make_once("a", 600, half)
+    BoundedFolder(folder, 1000).make_once("a", 600, lambda: half)
 
 
 def kill_a_writer(folder: Path) -> None:
@@ -94,13 +94,13 @@ def test_what_a_killed_writer_left_is_removed_by_the_next_of_any_file(tmp_path: 
 
 
 def write_slowly(folder: Path, started: str, go_on: str) -> None:
-    def wait(file: BinaryIO) -> None:
+    def wait(file: BinaryIO, _part: int) -> None:
         (folder / started).touch()
         while not (folder / go_on).exists():
             pass
         write(file, 600)
 
-    BoundedFolder(folder / "files", 1000).make_once("a", 600, wait)
+    BoundedFolder(folder / "files", 1000).make_once("a", 600, lambda: wait)
 
 
 def test_a_file_that_is_being_written_counts_and_is_left_alone(tmp_path: Path):
@@ -118,6 +118,49 @@ def test_a_file_that_is_being_written_counts_and_is_left_alone(tmp_path: Path):
         (tmp_path / "go on").touch()
         process.join()
     assert names_in(tmp_path / "files") == {"a", "b"}
+
+
+def write_parts(folder: Path, name: str, *, dies_at: int | None) -> None:
+    """Write a file of 8 parts of 10 bytes, beside others; note which were written here."""
+
+    def write_part(file: BinaryIO, part: int) -> None:
+        with (folder / f"by-{name}").open("a") as noted:
+            noted.write(str(part))
+        if part == dies_at and not (folder / "died").exists():
+            (folder / "died").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        # Until another process is there as well: it has written a part, or died of one.
+        while len(list(folder.glob("by-*"))) == 1:
+            pass
+        file.seek(part * 10)
+        file.write(str(part).encode() * 10)
+
+    BoundedFolder(folder / "files", 1000).make_once("a", 80, lambda: write_part, num_parts=8)
+
+
+@pytest.mark.parametrize("dies_at", [None, 0, 1])
+def test_processes_share_a_file_out_and_write_what_one_that_dies_had_begun(
+    tmp_path: Path, dies_at: int | None
+):
+    spawn = multiprocessing.get_context("spawn")
+    # Who comes first has part 0, the other one part 1.
+    processes = [
+        spawn.Process(target=write_parts, args=(tmp_path, name), kwargs={"dies_at": dies_at})
+        for name in ("one", "other")
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    died = [process.exitcode for process in processes if process.exitcode]
+    assert died == ([] if dies_at is None else [-signal.SIGKILL])
+    made = (tmp_path / "files" / "a").read_bytes()
+    assert made == b"".join(str(part).encode() * 10 for part in range(8))
+    assert names_in(tmp_path / "files") == {"a"}
+    written = [file.read_text() for file in tmp_path.glob("by-*")]
+    assert len(written) == 2
+    if dies_at is None:
+        assert sorted("".join(written)) == list("01234567")
 
 
 @pytest.fixture

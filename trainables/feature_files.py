@@ -1,9 +1,10 @@
-"""Features in files: NumPy's .npy format, written batch by batch, mapped when read.
+"""Features in files: NumPy's .npy format, written in parts, mapped when read.
 
 Features of shape (N, C, H, W) lie as (N, H, W, C), channels last. bf16, which NumPy does not know,
 lies as uint16.
 """
 
+import io
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,7 +16,6 @@ import torch
 from numpy.lib import format as npy
 
 _DTYPES = {torch.float32: np.dtype("<f4"), torch.bfloat16: np.dtype("<u2")}
-_HEADER_BYTES = 256  # more than a header takes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +28,20 @@ class Layout:
 
     @property
     def num_bytes(self) -> int:
-        """At least what a file takes."""
-        return math.prod(self.shape) * self.dtype.itemsize + _HEADER_BYTES
+        """What a file takes."""
+        return self.begin_of(self.shape[0])
+
+    @property
+    def header(self) -> bytes:
+        """What a file begins with."""
+        about = {"descr": _DTYPES[self.dtype].str, "fortran_order": False, "shape": self.shape}
+        file = io.BytesIO()
+        npy.write_array_header_1_0(file, about)
+        return file.getvalue()
+
+    def begin_of(self, row: int) -> int:
+        """Where in a file a row begins, in bytes."""
+        return len(self.header) + row * math.prod(self.shape[1:]) * self.dtype.itemsize
 
 
 def layout_of(features: torch.Tensor, num_rows: int) -> Layout:
@@ -37,17 +49,23 @@ def layout_of(features: torch.Tensor, num_rows: int) -> Layout:
     return Layout(shape=(num_rows, *_stored(features).shape[1:]), dtype=features.dtype)
 
 
-def write_features(file: BinaryIO, layout: Layout, batches: Iterable[torch.Tensor]) -> None:
-    """Write batches that come to the layout's rows. Raises OSError where the disk is full."""
-    header = {"descr": _DTYPES[layout.dtype].str, "fortran_order": False, "shape": layout.shape}
-    npy.write_array_header_1_0(file, header)
+def write_features(
+    file: BinaryIO, layout: Layout, batches: Iterable[torch.Tensor], *, first_row: int = 0
+) -> None:
+    """Write the rows of batches into a file, from first_row on; with row 0, what it begins with.
+
+    Raises OSError where the disk is full.
+    """
+    if first_row == 0:
+        file.seek(0)
+        file.write(layout.header)
+    file.seek(layout.begin_of(first_row))
     for batch in batches:
         assert batch.dtype == layout.dtype, batch.dtype
         stored = _stored(batch).contiguous().cpu()
         if stored.dtype == torch.bfloat16:
             stored = stored.view(torch.uint16)
         file.write(stored.numpy().data)
-    file.truncate()
 
 
 def hold_features(layout: Layout, batches: Iterable[torch.Tensor]) -> torch.Tensor:

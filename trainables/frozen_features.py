@@ -9,12 +9,14 @@ import errno
 import hashlib
 import json
 import logging
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -35,7 +37,7 @@ from trainables.feature_files import (
 )
 from trainables.gpus import autocast, precision
 from trainables.images import ImageData
-from trainables.node_cache import BoundedFolder, cache_folder, free_bytes
+from trainables.node_cache import BoundedFolder, WritePart, cache_folder, free_bytes
 
 _log = logging.getLogger("flopwise")
 _FORMAT = 2
@@ -46,6 +48,9 @@ _MOST_OF_THE_DISK = 0.2
 # have to find room beside them.
 _LARGEST_SHARE = 0.5
 _LARGEST_SHARE_AHEAD = 0.25
+# In rows: a multiple of every batch of images that is evaluated at a time.
+_SMALLEST_PART = 256
+_MOST_PARTS = 256
 # Where the disk is full, features up to this size are held in the trial's own memory.
 _MOST_BYTES_IN_MEMORY = 512 * 2**20
 
@@ -68,11 +73,11 @@ def frozen_features(
     """The output of the model's frozen blocks, as StoredInputs takes it; None: train from images.
 
     Mapped from the cache, after this process has put it there if no other had, going on from the
-    deepest shallower cut that was there. deepest_unfrozen: the largest `unfrozen` that trials of
-    this model will have: that cut is stored on the way, so that none has to begin with the images
-    again. open_images: called only if they are needed. int8_prefix: makes the frozen blocks int8,
-    by nothing but their weights and the training images, for the features of these; called only if
-    they are not in the cache.
+    deepest shallower cut that was there. Trials that want it at the same time compute it together.
+    deepest_unfrozen: the largest `unfrozen` that trials of this model will have: that cut is stored
+    on the way, so that none has to begin with the images again. open_images: called only if they
+    are needed. int8_prefix: makes the frozen blocks int8, by nothing but their weights and the
+    training images, for the features of these; called only if they are not in the cache.
 
     None where nothing is frozen, with augmentation, with FLOPWISE_FEATURES_GB=0, and where neither
     the cache nor 512 MB of memory have room.
@@ -138,10 +143,24 @@ class _Prefix:
         if ahead < cut and self._deepest_cached(cut)[0] < ahead:
             with suppress(OSError):  # this cut may still find room
                 self.features(ahead, ahead)
+        # What calibrating takes is not shared out, so the rest is not either.
+        rows = self.num_rows if self.int8_prefix else _rows_of_a_part(self.num_rows)
+
+        def begin() -> WritePart:
+            compute = self._computer(cut)
+
+            def write_part(file: BinaryIO, part: int) -> None:
+                first = part * rows
+                batches = compute(first, min(first + rows, self.num_rows))
+                write_features(file, layouts[cut], batches, first_row=first)
+
+            return write_part
+
         path = self.folder.make_once(
             self.names[cut],
             layouts[cut].num_bytes,
-            lambda file: write_features(file, layouts[cut], self._compute(cut)),
+            begin,
+            num_parts=math.ceil(self.num_rows / rows),
         )
         return open_features(path)
 
@@ -150,7 +169,7 @@ class _Prefix:
         layout = self._layouts(cut)[cut]
         if layout.num_bytes > _MOST_BYTES_IN_MEMORY:
             return None
-        return hold_features(layout, self._compute(cut))
+        return hold_features(layout, self._computer(cut)(0, self.num_rows))
 
     def _find(self, cut: int) -> torch.Tensor | None:
         path = self.folder.find(self.names[cut])
@@ -172,8 +191,11 @@ class _Prefix:
                 return cut, found
         return 0, None
 
-    def _compute(self, cut: int) -> Iterator[torch.Tensor]:
-        """Yield what the first `cut` blocks return, for batches of all rows in their order."""
+    def _computer(self, cut: int) -> Callable[[int, int], Iterator[torch.Tensor]]:
+        """What yields the output of the first `cut` blocks, in batches of rows in their order.
+
+        It takes the first of these rows, and the one after the last.
+        """
         if self.int8_prefix is None:
             start, stored = self._deepest_cached(cut)
             blocks = model_between(self.model, start, cut).eval()
@@ -181,12 +203,15 @@ class _Prefix:
         else:
             stored, blocks, context = None, self.int8_prefix(), nullcontext
         source = self.open_images() if stored is None else StoredInputs(stored, self.device)
-        order = torch.arange(self.num_rows)
-        for batch in source.batches(order, source.evaluation_batch):
-            # Around the blocks alone: a mode that is on at a yield reaches whoever reads.
-            with torch.inference_mode(), context():
-                features = blocks(normalize(batch) if stored is None else batch)
-            yield features
+
+        def compute(first: int, end: int) -> Iterator[torch.Tensor]:
+            for batch in source.batches(torch.arange(first, end), source.evaluation_batch):
+                # Around the blocks alone: a mode that is on at a yield reaches whoever reads.
+                with torch.inference_mode(), context():
+                    features = blocks(normalize(batch) if stored is None else batch)
+                yield features
+
+        return compute
 
     @torch.inference_mode()
     def _layouts(self, cut: int) -> list[Layout]:
@@ -199,6 +224,14 @@ class _Prefix:
                 output = model_between(self.model, k, k + 1).eval()(output)
                 layouts.append(layout_of(output, self.num_rows))
         return layouts
+
+
+def _rows_of_a_part(num_rows: int) -> int:
+    """How many rows a process computes before it looks which are left.
+
+    Whole batches of images, so that it makes no difference to rounding who computes what.
+    """
+    return _SMALLEST_PART * math.ceil(num_rows / (_SMALLEST_PART * _MOST_PARTS))
 
 
 def _digests(

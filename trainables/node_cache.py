@@ -5,13 +5,18 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
 from spaces.errors import UserError
+
+WritePart = Callable[[BinaryIO, int], None]
+"""Writes the part of that number into the open file, where it belongs."""
+# How long a process that finds no part to write waits before it looks again.
+_LOOK_AGAIN_SECONDS = 0.2
 
 
 def cache_folder() -> Path:
@@ -62,20 +67,39 @@ class BoundedFolder:
             return path
         return path
 
-    def make_once(self, name: str, num_bytes: int, write: Callable[[BinaryIO], None]) -> Path:
-        """Return the file of that name, after `write` has filled it if it was missing.
+    def make_once(
+        self, name: str, num_bytes: int, begin: Callable[[], WritePart], *, num_parts: int = 1
+    ) -> Path:
+        """Return the file of that name, after it has been filled if it was missing.
 
-        num_bytes: its size, for which room is made before anything is computed. One process writes
-        and others wait. Raises OSError where there is no room, or the folder can't be written.
+        num_bytes: its size, for which room is made before anything is computed. begin: called once
+        where this process writes any of its parts. Processes that want the file at the same time
+        share them out: each writes what no other has begun, and what one that dies had begun is
+        written by another. Raises OSError where there is no room, or the folder can't be written.
         """
+        path = self._folder / name
 
         def make(partial: Path) -> None:
             with self._allocate(partial, num_bytes) as file:
-                write(file)
-                file.flush()
+                write_part = begin()
+                parts = _Parts(partial.parent, num_parts)
+                parts.open()
+                parts.write_free(write_part, file)
+                parts.write_left(write_part, file)
+                parts.close()
                 os.fsync(file.fileno())  # after a power cut, its blocks would be there, but empty
 
-        return self.find(name) or _make_once(self._folder / name, make)
+        def help_out() -> None:
+            for folder in path.parent.glob(f".{name}.partial-*"):
+                parts = _Parts(folder, num_parts)
+                # Its maker may be done meanwhile, or have died: then the folder goes.
+                with suppress(FileNotFoundError):
+                    if parts.any_free():
+                        write_part = begin()
+                        with (folder / name).open("r+b") as file:
+                            parts.write_free(write_part, file)
+
+        return self.find(name) or _make_once(path, make, meanwhile=help_out)
 
     def _allocate(self, partial: Path, num_bytes: int) -> BinaryIO:
         # One at a time, so that each sees what the others have taken.
@@ -110,6 +134,73 @@ class BoundedFolder:
             held -= size
 
 
+class _Parts:
+    """Which parts of a file are done while it is written, and who writes which of the others.
+
+    A part is claimed by a lock in the partial file's folder, which a dying process lets go of.
+    """
+
+    def __init__(self, folder: Path, number: int) -> None:
+        self._folder = folder
+        self._number = number
+
+    def open(self) -> None:
+        """Let others claim parts from now on: the file has its size."""
+        self._opened.touch()
+
+    def close(self) -> None:
+        """All are done: what else lies in the folder may go."""
+        self._opened.unlink()
+
+    def any_free(self) -> bool:
+        """Whether a part is left that nobody has claimed."""
+        return self._opened.exists() and any(map(self._is_free, range(self._number)))
+
+    def write_free(self, write_part: WritePart, file: BinaryIO) -> None:
+        """Write the parts that nobody has claimed."""
+        self._write(write_part, file, wait=False)
+
+    def write_left(self, write_part: WritePart, file: BinaryIO) -> None:
+        """Wait for the parts that others have claimed, and write those of the dead."""
+        self._write(write_part, file, wait=True)
+
+    def _write(self, write_part: WritePart, file: BinaryIO, *, wait: bool) -> None:
+        for part in range(self._number):
+            claim = self._claim(part, wait=wait)
+            if claim is None:
+                continue
+            with claim:
+                if not self._done(part).exists():
+                    write_part(file, part)
+                    file.flush()
+                    self._done(part).touch()
+
+    def _is_free(self, part: int) -> bool:
+        claim = self._claim(part, wait=False)
+        if claim is None:
+            return False
+        with claim:
+            return not self._done(part).exists()
+
+    def _claim(self, part: int, *, wait: bool) -> AbstractContextManager[object] | None:
+        """None: it is done, or another has it. Raises FileNotFoundError once all are done."""
+        if self._done(part).exists():
+            return None
+        if not self._opened.exists():  # a lock would make the folder anew
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._opened)
+        try:
+            return FileLock(self._folder / f"{part}.lock").acquire(timeout=-1 if wait else 0)
+        except Timeout:
+            return None
+
+    @property
+    def _opened(self) -> Path:
+        return self._folder / "opened"
+
+    def _done(self, part: int) -> Path:
+        return self._folder / f"{part}.done"
+
+
 def _bytes_of_partial(folder: Path) -> int:
     """What a file that is being written takes; nothing once its writer is dead, and it is gone."""
     name = folder.name.removeprefix(".").split(".partial-")[0]
@@ -121,20 +212,36 @@ def _bytes_of_partial(folder: Path) -> int:
         return sum(file.stat().st_size for file in folder.iterdir())
 
 
-def _make_once(path: Path, make: Callable[[Path], None]) -> Path:
-    if path.exists():
-        return path
+def _make_once(
+    path: Path, make: Callable[[Path], None], *, meanwhile: Callable[[], None] | None = None
+) -> Path:
+    """meanwhile: called again and again while another process makes the file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(_lock_of(path)):
-        if not path.exists():
-            _remove_partials(path)
-            with tempfile.TemporaryDirectory(
-                prefix=f".{path.name}.partial-", dir=path.parent
-            ) as folder:
-                partial = Path(folder) / path.name
-                make(partial)
-                partial.replace(path)
+    while not path.exists():
+        try:
+            lock = FileLock(_lock_of(path)).acquire(
+                timeout=_LOOK_AGAIN_SECONDS if meanwhile else -1
+            )
+        except Timeout:
+            assert meanwhile is not None
+            meanwhile()
+            continue
+        with lock:
+            if not path.exists():
+                _make(path, make)
     return path
+
+
+def _make(path: Path, make: Callable[[Path], None]) -> None:
+    """Make a file whose lock is held."""
+    _remove_partials(path)
+    # Another process may put its claim into the folder while that is removed.
+    with tempfile.TemporaryDirectory(
+        prefix=f".{path.name}.partial-", dir=path.parent, ignore_cleanup_errors=True
+    ) as folder:
+        file = Path(folder) / path.name
+        make(file)
+        file.replace(path)
 
 
 def _lock_of(path: Path) -> Path:
@@ -143,7 +250,5 @@ def _lock_of(path: Path) -> Path:
 
 def _remove_partials(path: Path) -> None:
     """Remove what makers of this file have left that were killed. Its lock must be held."""
-    for left_over in path.parent.glob(f".{path.name}.partial-*/*"):
-        left_over.unlink()
     for left_over in path.parent.glob(f".{path.name}.partial-*"):
-        left_over.rmdir()
+        shutil.rmtree(left_over, ignore_errors=True)
