@@ -31,6 +31,8 @@ from spaces.recipe import RECIPE_FIELDS, Recipe, recipe_from
 from spaces.yaml_files import read_yaml_mapping
 
 STUDY, TRIALS, EPOCHS = "study.yaml", "trials.parquet", "epochs.parquet"
+# Where Ray Tune writes what trials save.
+TUNE = "tune"
 TRIAL_COLUMNS: tuple[str, ...] = (
     *("trial", "state", *RECIPE_FIELDS, *NUMBERS),
     *("epochs_trained", "seconds", "search_seconds", "error", "checkpoint", "ran_on"),
@@ -144,7 +146,7 @@ def read_run(path: Path) -> Run:
     """
     path = Path(path)
     # A folder with a study.yaml of its user's is no run yet.
-    if not (path / STUDY).is_file() or not ((path / "tune").exists() or (path / TRIALS).exists()):
+    if not (path / STUDY).is_file() or not ((path / TUNE).exists() or (path / TRIALS).exists()):
         raise UserError(_not_a_run(path))
     study = read_yaml_mapping(path / STUDY)
     objectives = _objectives(study, path)

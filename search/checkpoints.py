@@ -11,12 +11,12 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from analysis.runs import TUNE
 from search.mirror import Mirror
 from search.trial_record import TrialRecord
 from spaces.addresses import address_below
 
-TUNE_FOLDER = "tune"
-_SAVED = re.compile(rf"({TUNE_FOLDER}/session-\d+/trial-(\d+)[^/]*/checkpoint_[^/]+)/.")
+_SAVED = re.compile(rf"({TUNE}/session-\d+/trial-(\d+)[^/]*/checkpoint_[^/]+)/.")
 
 
 class LocalCheckpoints:
@@ -24,12 +24,12 @@ class LocalCheckpoints:
 
     def __init__(self, run: Path) -> None:
         self._run = run
-        self.storage: dict[str, Any] = {"storage_path": str(run / TUNE_FOLDER)}
+        self.storage: dict[str, Any] = {"storage_path": str(run / TUNE)}
         """What Ray Tune is told of where to write."""
 
     def new_session(self) -> str:
         """The name of Ray Tune's next experiment folder below tune/."""
-        return _session_after(len(list((self._run / TUNE_FOLDER).glob("session-*"))))
+        return _session_after(len(list((self._run / TUNE).glob("session-*"))))
 
     def of(self, number: int) -> list[str]:
         """A trial's checkpoints of any session, the newest first, as a trial's config has them."""
@@ -51,7 +51,7 @@ class LocalCheckpoints:
 
     def _find(self, number: int) -> list[Path]:
         pattern = f"session-*/{trial_folder_name(number)}*/checkpoint_*"
-        found = [path for path in (self._run / TUNE_FOLDER).glob(pattern) if any(path.iterdir())]
+        found = [path for path in (self._run / TUNE).glob(pattern) if any(path.iterdir())]
         return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
 
 
@@ -62,10 +62,10 @@ class RemoteCheckpoints:
         self._mirror = mirror
         self._remote = mirror.remote
         self.storage: dict[str, Any] = {
-            "storage_path": f"{self._remote.path}/{TUNE_FOLDER}",
+            "storage_path": f"{self._remote.path}/{TUNE}",
             "storage_filesystem": self._remote.files,
         }
-        listed = self._remote.list(TUNE_FOLDER)
+        listed = self._remote.list(TUNE)
         self._num_sessions = len({Path(name).parts[1] for name in listed if "/session-" in name})
         # Of any other trial there is nothing at the address, and no need to ask.
         self._begun = {int(found[2]) for name in listed if (found := _SAVED.match(name))}
@@ -97,7 +97,7 @@ class RemoteCheckpoints:
 
     def _find(self, number: int) -> list[str]:
         newest = {}
-        for name, info in self._remote.list(TUNE_FOLDER).items():
+        for name, info in self._remote.list(TUNE).items():
             found = _SAVED.match(name)
             if found and int(found[2]) == number:
                 newest[found[1]] = max(info.mtime_ns, newest.get(found[1], 0))

@@ -14,12 +14,14 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-OWNER_FILE = "tune/driver.json"
+from analysis.runs import TUNE
+
+OWNER_FILE = f"{TUNE}/driver.json"
 
 
 def driver_lock(run: Path) -> FileLock:
     """The lock of a run folder, not yet acquired; the system frees it when its holder dies."""
-    return FileLock(run / "tune" / "driver.lock")
+    return FileLock(run / TUNE / "driver.lock")
 
 
 def is_searched(run: Path) -> bool:

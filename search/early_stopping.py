@@ -62,11 +62,19 @@ class EarlyStopping:
         if len(reached) > _MAX_COMPARED:
             del reached[next(iter(reached))]
 
-    def goes_on(self, rung: int, schedule: str, number: int, *, beyond_front: bool = False) -> bool:
+    def goes_on(
+        self,
+        rung: int,
+        schedule: str,
+        number: int,
+        *,
+        beyond_front: Callable[[], bool] = lambda: False,
+    ) -> bool:
         """Whether a trial that entered a rung is among those that go on from there so far.
 
-        beyond_front: no finished trial dominates what it shows already. With an outlook, such a one
-        also goes on where all seats are taken, as long as no other at its rung dominates it.
+        beyond_front: whether no finished trial dominates what it shows already; asked for where all
+        seats are taken. With an outlook, such a one goes on there too, as long as no other at its
+        rung dominates it.
         """
         reached = self._reached[rung, schedule]
         mine = reached[number]
@@ -75,7 +83,7 @@ class EarlyStopping:
         losses = np.array([*others, mine])
         if self._num_ahead(losses) < seats:
             return True
-        return self.outlook and beyond_front and bool(pareto_front(losses)[-1])
+        return self.outlook and beyond_front() and bool(pareto_front(losses)[-1])
 
 
 def build_early_stopping(

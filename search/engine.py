@@ -319,6 +319,7 @@ def _open_ledger(
         study.directions,
         sampler_of=sampler_of,
         effort=partial(share_of_training, num_classes=len(data.classes)),
+        num_trials=study.budget.trials,
     )
     ledger = Ledger(
         optuna_study,

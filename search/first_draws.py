@@ -33,17 +33,21 @@ class FirstDraws:
         *,
         sampler_of: Callable[[int], BaseSampler],
         effort: Callable[[Recipe], float],
+        num_trials: int | None = None,
     ) -> None:
         """sampler_of: by the number of the trial that it draws when nothing changes places.
 
         effort: of training a recipe, in any unit. It may raise UserError: such a recipe goes last.
+        num_trials: after which the search ends, if that is known. A short one shall see the recipes
+        that it would see anyway, not those of ten that have most frozen.
         """
         self._space = space
         self._directions = list(directions)
         self._sampler_of = sampler_of
         self._effort = effort
         begin = len(space.enqueue)
-        self._numbers = range(begin, begin + _NUM_FIRST)
+        end = begin + _NUM_FIRST
+        self._numbers = range(begin, end if num_trials is None else min(end, num_trials))
 
     def sampler_of(self, number: int) -> BaseSampler:
         """What draws the trial of a number: the same whenever it is asked for."""

@@ -10,6 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 
 import optuna
 from optuna.samplers import BaseGASampler, BaseSampler
@@ -169,7 +170,7 @@ class Ledger:
             assert self._stopping is not None
             schedule = record.schedule
             self._stopping.enter(rung, schedule, number, self.standing.losses(record, accuracy))
-            beyond_front = self.standing.could_reach_front(record, accuracy)
+            beyond_front = partial(self.standing.could_reach_front, record, accuracy)
             if not ended and not self._stopping.goes_on(
                 rung, schedule, number, beyond_front=beyond_front
             ):

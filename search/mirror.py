@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from analysis.runs import STUDY
+from analysis.runs import STUDY, TUNE
 from search.driver_lock import OWNER_FILE, Owner, is_searched, read_owner
 from search.errors import BrokenOffError
 from search.optuna_storage import JOURNAL
@@ -28,7 +28,7 @@ _MAX_SHARE = 0.1
 _PATIENCE_SECONDS = 60.0
 # So long without reaching the address, and the search ends: a head that is lost loses as much.
 _GIVE_UP_SECONDS = 120.0
-_TUNE, _CURVES = "tune/", "tensorboard/"
+_CURVES = "tensorboard/"
 
 
 @contextmanager
@@ -98,8 +98,10 @@ class Mirror:
     def _fetch(self, listed: Iterable[str]) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
         if STUDY in listed:
-            self.remote.fetch([name for name in listed if not name.startswith(_TUNE)], self._folder)
-            (self._folder / _TUNE).mkdir(parents=True, exist_ok=True)
+            self.remote.fetch(
+                [name for name in listed if not name.startswith(f"{TUNE}/")], self._folder
+            )
+            (self._folder / TUNE).mkdir(parents=True, exist_ok=True)
 
     def bring(self) -> None:
         """See to it that what changed is brought, now or soon; returns at once.
@@ -172,7 +174,7 @@ class Mirror:
         for path in self._folder.rglob("*"):
             name = path.relative_to(self._folder).as_posix()
             hidden = any(part.startswith(".") for part in Path(name).parts)
-            if hidden or name.startswith(_TUNE) or not path.is_file():
+            if hidden or name.startswith(f"{TUNE}/") or not path.is_file():
                 continue
             if self._brought.get(name) != _state(path):
                 found[name] = path

@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock
 from pyarrow.fs import FileInfo
 
-from analysis.runs import EPOCHS, STUDY, TRIALS
+from analysis.runs import EPOCHS, STUDY, TRIALS, TUNE
 from search.driver_lock import OWNER_FILE
 from search.remote_folder import RemoteFolder, cached_run
 from spaces.addresses import is_address
@@ -44,7 +44,7 @@ def near_run(run: str | Path) -> Path:
         path = folder / name
         if name not in _ALWAYS:
             # Checkpoints and curves are many, and not what is asked for first.
-            if "tune/" in name or name.startswith("tensorboard/"):
+            if f"{TUNE}/" in name or name.startswith("tensorboard/"):
                 continue
             if path.exists() and _is_like(path, info):
                 continue
@@ -76,7 +76,7 @@ def _put_back(remote: RemoteFolder, folder: Path, part: str) -> None:
         for path in (folder / part).rglob("*"):
             name = path.relative_to(folder).as_posix()
             hidden = any(piece.startswith(".") for piece in Path(name).parts)
-            if hidden or "/tune/" in name or not path.is_file():
+            if hidden or f"/{TUNE}/" in name or not path.is_file():
                 continue
             if name not in there or path.stat().st_mtime_ns > there[name].mtime_ns - _COARSE_NS:
                 remote.write(name, path.read_bytes())

@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import Timeout
 
-from search.checkpoints import TUNE_FOLDER, LocalCheckpoints, RemoteCheckpoints
+from analysis.runs import EPOCHS, STUDY, TRIALS, TUNE
+from search.checkpoints import LocalCheckpoints, RemoteCheckpoints
 from search.driver_lock import driver_lock, is_searched
 from search.mirror import Mirror
 from search.source_code import ROOT, git_commit
@@ -31,9 +32,6 @@ from trainables.images import ImageData
 from trainables.splits import SPLITS
 from trainables.training import EpochMetrics
 
-STUDY_FILE = "study.yaml"
-TRIALS_FILE = "trials.parquet"
-EPOCHS_FILE = "epochs.parquet"
 _PROVENANCE = "provenance"
 _PACKING = "packing"
 _ARROW_TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
@@ -58,13 +56,13 @@ class RunFolder:
         check_run_folder(study, data, resume=False)
         try:
             path.mkdir(parents=True)
-            (path / TUNE_FOLDER).mkdir()
+            (path / TUNE).mkdir()
         except OSError as error:
             raise UserError(f"storage: can't write {path}: {error.strerror}") from None
         folder = cls(path, mirror)
         folder._acquire()
         content = {**study.resolved(), _PROVENANCE: _provenance(study, data)}
-        replace_file(path / STUDY_FILE, write_yaml(content).encode())
+        replace_file(path / STUDY, write_yaml(content).encode())
         return folder
 
     @classmethod
@@ -78,7 +76,7 @@ class RunFolder:
         folder = cls(study.folder, mirror)
         folder._acquire()
         now = _provenance(study, data)
-        stored = read_yaml_mapping(folder.path / STUDY_FILE)
+        stored = read_yaml_mapping(folder.path / STUDY)
         provenance = dict(stored[_PROVENANCE])
         resumed = {name: now[name] for name in ("versions", "git_commit", "machine")}
         provenance["resumed"] = [*provenance.get("resumed", []), resumed]
@@ -86,7 +84,7 @@ class RunFolder:
         if study.packing or stored["resources"] != asdict(study.trial_resources):
             provenance[_PACKING] = study.packing
         content = {**study.resolved(), _PROVENANCE: provenance}
-        replace_file(folder.path / STUDY_FILE, write_yaml(content).encode())
+        replace_file(folder.path / STUDY, write_yaml(content).encode())
         return folder
 
     def write_tables(self, records: Iterable[TrialRecord]) -> None:
@@ -99,7 +97,7 @@ class RunFolder:
             for metrics in record.epochs
         ]
         epochs = pa.Table.from_pylist(rows, _epochs_schema())
-        for name, table in ((TRIALS_FILE, trials), (EPOCHS_FILE, epochs)):
+        for name, table in ((TRIALS, trials), (EPOCHS, epochs)):
             sink = pa.BufferOutputStream()
             pq.write_table(table, sink)
             replace_file(self.path / name, sink.getvalue())
@@ -117,7 +115,7 @@ class RunFolder:
 def check_run_folder(study: Study, data: ImageData, *, resume: bool) -> None:
     """Raise UserError where a study can't begin in its folder, or go on there."""
     path = study.folder
-    begun = (path / STUDY_FILE).exists()
+    begun = (path / STUDY).exists()
     if path.exists() and not begun:
         raise UserError(
             f"{path} exists and holds no search; delete it, or give the study another name"
@@ -137,7 +135,7 @@ def recorded_resources(study: Study) -> Study:
 
     Unchanged where they are not auto, and where nothing was decided yet.
     """
-    path = study.folder / STUDY_FILE
+    path = study.folder / STUDY
     if study.resources != AUTO or not path.exists():
         return study
     stored = read_yaml_mapping(path)
@@ -146,7 +144,7 @@ def recorded_resources(study: Study) -> Study:
 
 
 def _check_unchanged(study: Study, data: ImageData) -> None:
-    path = study.folder / STUDY_FILE
+    path = study.folder / STUDY
     stored, now = read_yaml_mapping(path), study.resolved()
     provenance = stored.get(_PROVENANCE)
     if not isinstance(provenance, dict):

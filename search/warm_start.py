@@ -12,10 +12,10 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from analysis.runs import STUDY
 from search import optuna_storage
 from search.knowledge import warm_trial
 from search.near_run import near_run
-from search.run_folder import STUDY_FILE
 from search.study import Study
 from search.trial_record import TrialRecord, read_record
 from spaces.drawing import params_and_distributions
@@ -106,9 +106,9 @@ def as_optuna_trial(
 
 
 def _check_same(study: Study, run: Path, data_digest: str) -> None:
-    file = run / STUDY_FILE
+    file = run / STUDY
     if not file.exists():
-        raise UserError(f"warm_start: {run}: not a run folder (it has no {STUDY_FILE})")
+        raise UserError(f"warm_start: {run}: not a run folder (it has no {STUDY})")
     stored = read_yaml_mapping(file)
     provenance = stored.get("provenance")
     if not isinstance(provenance, dict) or provenance.get("data_digest") != data_digest:

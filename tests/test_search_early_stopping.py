@@ -115,9 +115,9 @@ def test_beyond_the_front_a_trial_goes_on_unless_it_is_dominated_at_its_rung(out
     for number, losses in enumerate([[-0.2, 0.001], [-0.9, 1.0], [-0.8, 0.1]]):
         rule.enter(1, "cosine", number, losses)
     assert not rule.goes_on(1, "cosine", 2)
-    assert rule.goes_on(1, "cosine", 2, beyond_front=True) == outlook
+    assert rule.goes_on(1, "cosine", 2, beyond_front=lambda: True) == outlook
     rule.enter(1, "cosine", 3, [-0.7, 0.2])
-    assert not rule.goes_on(1, "cosine", 3, beyond_front=True)
+    assert not rule.goes_on(1, "cosine", 3, beyond_front=lambda: True)
 
 
 def test_the_first_at_a_rung_goes_on_and_of_three_one():

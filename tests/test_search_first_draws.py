@@ -61,6 +61,14 @@ def test_the_first_trials_are_those_that_would_be_drawn_anyway_the_quickest_firs
         assert now[10:] == before[10:]
 
 
+def test_a_short_search_sees_what_it_would_see_anyway():
+    space = space_of(SPACE_OF_BLOCKS)
+    plain = partial(sampler_of, "random")
+    first = FirstDraws(space, DIRECTIONS, sampler_of=plain, effort=effort, num_trials=6)
+    before, now = drawn(space, plain, 6), drawn(space, first.sampler_of, 6)
+    assert now == sorted(before, key=effort)
+
+
 def test_frozen_blocks_take_nothing_but_where_images_change():
     head = Recipe(model="mobilenet_v2", weights="none", unfrozen=0, input_size=96)
     some, augmented = head.replace(unfrozen=8), head.replace(augment="light")

@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 from optuna.trial import TrialState
 
-from analysis.runs import read_run, run_recipe
+from analysis.runs import EPOCHS, STUDY, TRIALS, TUNE, read_run, run_recipe
 from search.ledger import TrialRecord
-from search.run_folder import EPOCHS_FILE, STUDY_FILE, TRIALS_FILE, TUNE_FOLDER, RunFolder
+from search.run_folder import RunFolder
 from search.study import Study, load_study
 from spaces.errors import UserError
 from spaces.recipe import RECIPE_FIELDS, Recipe
@@ -31,7 +31,7 @@ METRICS = EpochMetrics(
     seconds=1.25,
 )
 # The design's words: a column per recipe field, and these around them.
-TRIALS = {
+TRIAL_TYPES = {
     "trial": "int64",
     "state": "string",
     **{"model": "string", "weights": "string", "input_size": "int64", "width": "double"},
@@ -51,7 +51,7 @@ TRIALS = {
     **{"error": "string", "checkpoint": "string"},
     **{"ran_on": "string", "cpus": "int64", "gpus": "double"},
 }
-EPOCHS = {
+EPOCH_TYPES = {
     **{"trial": "int64", "epoch": "int64", "train_loss": "double", "train_accuracy": "double"},
     **{"val_loss": "double", "accuracy": "double", "learning_rate": "double", "seconds": "double"},
 }
@@ -94,9 +94,9 @@ def test_the_tables_have_the_columns_and_types_of_the_design(
 ):
     folder = RunFolder.create(study_in(tmp_path, demo_data), demo_data)
     folder.write_tables(records)
-    assert types_of(folder.path / TRIALS_FILE) == TRIALS
-    assert list(TRIALS)[2 : 2 + len(RECIPE_FIELDS)] == list(RECIPE_FIELDS)
-    assert types_of(folder.path / EPOCHS_FILE) == EPOCHS
+    assert types_of(folder.path / TRIALS) == TRIAL_TYPES
+    assert list(TRIAL_TYPES)[2 : 2 + len(RECIPE_FIELDS)] == list(RECIPE_FIELDS)
+    assert types_of(folder.path / EPOCHS) == EPOCH_TYPES
     assert len(read_run(folder.path).trials) == len(records)
     folder.close()
 
@@ -126,20 +126,18 @@ def test_what_is_written_is_what_analysis_reads(tmp_path: Path, demo_data: Image
 def test_tables_are_replaced_whole(tmp_path: Path, demo_data: ImageData):
     folder = RunFolder.create(study_in(tmp_path, demo_data), demo_data)
     folder.write_tables([complete(0)])
-    with (folder.path / TRIALS_FILE).open("rb") as reader:
+    with (folder.path / TRIALS).open("rb") as reader:
         folder.write_tables([complete(0), complete(1)])
         assert pq.read_table(pa.PythonFile(reader)).num_rows == 1
-    assert len(pd.read_parquet(folder.path / TRIALS_FILE)) == 2
-    assert {path.name for path in folder.path.iterdir()} == {
-        *(STUDY_FILE, TRIALS_FILE, EPOCHS_FILE, TUNE_FOLDER)
-    }
+    assert len(pd.read_parquet(folder.path / TRIALS)) == 2
+    assert {path.name for path in folder.path.iterdir()} == {*(STUDY, TRIALS, EPOCHS, TUNE)}
     folder.close()
 
 
 def test_study_yaml_tells_what_was_run_and_with_what(tmp_path: Path, demo_data: ImageData):
     study = study_in(tmp_path, demo_data, seed=3, space={"epochs": [1, 2]})
     folder = RunFolder.create(study, demo_data)
-    content = read_yaml_mapping(folder.path / STUDY_FILE)
+    content = read_yaml_mapping(folder.path / STUDY)
     provenance = content.pop("provenance")
     assert provenance["data_digest"] == demo_data.digest
     assert provenance["space_hash"] == study.space.digest
@@ -199,10 +197,10 @@ def test_a_changed_study_is_not_resumed_and_leaves_the_folder_free(
 ):
     study = study_in(tmp_path, demo_data)
     RunFolder.create(study, demo_data).close()
-    before = (study.folder / STUDY_FILE).read_bytes()
+    before = (study.folder / STUDY).read_bytes()
     with pytest.raises(UserError, match=f": {changed} changed since this search began"):
         RunFolder.reopen(study_in(tmp_path, demo_data, **changes), demo_data)
-    assert (study.folder / STUDY_FILE).read_bytes() == before
+    assert (study.folder / STUDY).read_bytes() == before
     RunFolder.reopen(study, demo_data).close()
 
 
@@ -216,7 +214,7 @@ def test_changed_data_is_not_resumed(tmp_path: Path, demo_data: ImageData):
 def test_a_study_file_that_lost_its_provenance_has_a_line(tmp_path: Path, demo_data: ImageData):
     study = study_in(tmp_path, demo_data)
     RunFolder.create(study, demo_data).close()
-    (study.folder / STUDY_FILE).write_text("name: tiny")
+    (study.folder / STUDY).write_text("name: tiny")
     with pytest.raises(UserError, match="damaged, provenance is missing"):
         RunFolder.reopen(study, demo_data)
 
@@ -225,7 +223,7 @@ def test_a_resumed_search_may_have_more_to_spend(tmp_path: Path, demo_data: Imag
     RunFolder.create(study_in(tmp_path, demo_data, budget={"trials": 2}), demo_data).close()
     study = study_in(tmp_path, demo_data, budget={"trials": 99}, resources={"cpus": 2})
     RunFolder.reopen(study, demo_data).close()
-    content = read_yaml_mapping(study.folder / STUDY_FILE)
+    content = read_yaml_mapping(study.folder / STUDY)
     assert content["budget"]["trials"] == 99
     assert content["resources"]["cpus"] == 2
 
@@ -238,7 +236,7 @@ def test_sessions_are_counted_and_checkpoints_of_a_trial_are_found_the_newest_fi
     found = []
     for age, names in enumerate(("checkpoint_000001", "checkpoint_000000")):
         assert folder.checkpoints.new_session() == f"session-{age + 1:03d}"
-        trial = folder.path / TUNE_FOLDER / folder.checkpoints.new_session() / "trial-00003"
+        trial = folder.path / TUNE / folder.checkpoints.new_session() / "trial-00003"
         checkpoint = trial / names
         checkpoint.mkdir(parents=True)
         (checkpoint / "state.pt").write_bytes(b"x")

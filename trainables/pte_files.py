@@ -64,7 +64,7 @@ def write_pte(model: nn.Module, about: About, path: Path) -> None:
 
 
 def open_pte(path: Path) -> Logits:
-    """Have ExecuTorch's runtime load a file. Raises UserError where it is damaged."""
+    """Have ExecuTorch's runtime load a file. Raises UserError where it does not."""
     try:
         with _silent(), quiet():
             from executorch.runtime import Runtime  # pyright: ignore[reportMissingImports]
@@ -72,7 +72,10 @@ def open_pte(path: Path) -> Logits:
             program = Runtime.get().load_program(path)
             program.load_method("forward")
     except RuntimeError as error:
-        raise UserError(f"{path}: damaged, or no .pte file of flopwise: {error}") from None
+        raise UserError(
+            f"{path}: ExecuTorch can't run it: damaged, no .pte file of flopwise, or with layers"
+            f" that XNNPACK refuses: {error}"
+        ) from None
 
     def logits(pixels_NHWC: UInt8Array) -> NDArray[np.float32]:
         images_NCHW = normalize(to_batch(pixels_NHWC, torch.device("cpu"))).contiguous()
