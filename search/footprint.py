@@ -12,7 +12,6 @@ from search.forecast import fit_parts
 from search.probes import Probed
 from spaces.recipe import Recipe
 from trainables.images import ImageData
-from trainables.node_cache import cache_folder
 
 # Measured: the memory of Ray's own processes and the driver.
 RAY_BYTES = 1.2e9
@@ -61,8 +60,7 @@ def checkpoint_bytes(candidates: Sequence[Candidate], took: Probed) -> float:
 def resized_bytes(data: ImageData, candidates: Sequence[Candidate]) -> int:
     """What resized images will take that are not in the cache yet."""
     sizes = {candidate.recipe.input_size for candidate in candidates} - {data.size}
-    folder = cache_folder() / "pixels"
-    missing = [size for size in sizes if not (folder / f"{data.digest}-{size}px.arrow").exists()]
+    missing = [size for size in sizes if not data.file_at_size(size).exists()]
     return sum(len(data) * size * size * 3 for size in missing)
 
 

@@ -26,8 +26,9 @@ _RAY_SETTINGS = {
     # Ray gives its processes 30 s to start: too little where the machine has much else to do.
     "RAY_gcs_server_port_wait_time_s": "60",
     "RAY_raylet_start_wait_time_s": "60",
-    # A process that waits for its first trial is idle, and with every core given to a trial, in the
-    # moment before that gets its process, Ray would end it for another that has to import anew.
+    # By default Ray ends processes that are idle for a second while no core is free. Trials get
+    # their cores a moment before their processes: those that wait for them would often be ended
+    # then, and others begun, which have to import everything anew.
     "RAY_idle_worker_killing_time_threshold_ms": "60000",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",

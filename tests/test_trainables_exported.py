@@ -127,7 +127,7 @@ def test_a_pte_file_runs_in_executorch(trained: Trained, data: ImageData, tmp_pa
     found, expected = open_pte(tmp_path / "model.pte")(pixels_NHWC), trained.logits(pixels_NHWC)
     np.testing.assert_allclose(found, expected, atol=1e-4)  # int8 as in ONNX Runtime, too
     (tmp_path / "torn.pte").write_bytes((tmp_path / "model.pte").read_bytes()[:200])
-    with pytest.raises(UserError, match=r"torn.pte: damaged, or no .pte file"):
+    with pytest.raises(UserError, match=r"torn.pte: ExecuTorch can't run it: damaged"):
         open_pte(tmp_path / "torn.pte")
 
 

@@ -107,7 +107,8 @@ def test_a_size_above_the_stored_one_names_both_and_the_way_out(tmp_path):
 def test_a_size_is_made_once_and_shared_by_equal_data(tmp_path, monkeypatch):
     first = make_data(tmp_path / "first").at_size(10)
     monkeypatch.setattr(images_module, "_resized", None)
-    assert make_data(tmp_path / "again").at_size(10).path == first.path
+    again = make_data(tmp_path / "again").at_size(10)
+    np.testing.assert_array_equal(again.take([3]), first.take([3]))
 
 
 def test_processes_that_start_at_once_get_the_same_images(tmp_path):
@@ -167,12 +168,28 @@ def test_a_failed_making_leaves_nothing_to_find(tmp_path, cache, monkeypatch):
     assert len(data.at_size(9)) == 20
 
 
-def test_a_cache_that_can_not_be_written_is_named(tmp_path, monkeypatch):
+def test_a_cache_that_can_not_be_written_is_done_without(tmp_path, monkeypatch, caplog):
     data = make_data(tmp_path / "data")
+    rows = [3, 0, 3, 19]
+    expected = data.at_size(8).take(rows)
     (tmp_path / "file").touch()
     monkeypatch.setenv("FLOPWISE_CACHE", str(tmp_path / "file"))
-    with pytest.raises(UserError, match=r"file/pixels: can't be written: .*FLOPWISE_CACHE"):
-        data.at_size(8)
+    resized = data.at_size(8)
+    assert "images at 8 px are resized again and again: Not a directory" in caplog.text
+    assert (len(resized), resized.size) == (20, 8)
+    np.testing.assert_array_equal(resized.take(rows), expected)
+
+
+def test_the_least_recently_used_sizes_go_when_the_bound_is_reached(tmp_path, cache, monkeypatch):
+    data = make_data(tmp_path / "data", images=200)
+    monkeypatch.setenv("FLOPWISE_PIXELS_GB", "460e-6")
+    for size in (16, 18, 16, 20):  # 154, 194 and 240 kB
+        data.at_size(size)
+    kept = {data.file_at_size(size) for size in (16, 20)}
+    assert set(cache.glob("**/*px.arrow")) == kept
+    monkeypatch.setenv("FLOPWISE_PIXELS_GB", "0")
+    assert data.at_size(17).take([0]).shape == (1, 17, 17, 3)
+    assert set(cache.glob("**/*px.arrow")) == kept
 
 
 def test_a_missing_path_and_a_file_are_named(tmp_path):
@@ -238,9 +255,10 @@ def test_a_description_without_one_of_its_keys_is_damage(tmp_path, key):
 
 
 def test_an_open_table_survives_the_removal_of_its_data(tmp_path):
-    table = make_data(tmp_path / "data").at_size(8)
+    data = make_data(tmp_path / "data")
+    table, file = data.at_size(8), data.file_at_size(8)
     expected = table.take([3])
-    table.path.unlink()
+    file.unlink()
     np.testing.assert_array_equal(table.take([3]), expected)
     with pytest.raises(UserError, match="no such file"):
-        open_pixels(table.path)
+        open_pixels(file)

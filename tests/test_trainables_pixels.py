@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from spaces.errors import UserError
-from trainables.pixels import PixelWriter, open_pixels
+from trainables.pixels import PixelWriter, most_bytes, open_pixels
 
 
 def random_images(count: int, size: int) -> np.ndarray:
@@ -15,7 +15,7 @@ def random_images(count: int, size: int) -> np.ndarray:
 
 
 def write(path: Path, images: np.ndarray, **options: int) -> Path:
-    with PixelWriter(path, images.shape[1], **options) as writer:
+    with path.open("xb") as file, PixelWriter(file, images.shape[1], **options) as writer:
         for image in images:
             writer.append(image)
     return path
@@ -83,7 +83,7 @@ def test_an_interrupted_write_can_not_be_opened(tmp_path):
     path = tmp_path / "p.arrow"
 
     def write_until_interrupted() -> None:
-        with PixelWriter(path, 4, batch_bytes=1) as writer:
+        with path.open("xb") as file, PixelWriter(file, 4, batch_bytes=1) as writer:
             writer.append(random_images(1, size=4)[0])
             raise KeyboardInterrupt
 
@@ -91,6 +91,18 @@ def test_an_interrupted_write_can_not_be_opened(tmp_path):
         write_until_interrupted()
     with pytest.raises(UserError, match=r"p\.arrow: damaged"):
         open_pixels(path)
+
+
+@pytest.mark.parametrize(("count", "size"), [(1, 4), (40, 300), (500, 64)])
+def test_room_that_was_reserved_suffices_and_is_given_back(tmp_path, count, size):
+    path = tmp_path / "p.arrow"
+    with path.open("xb") as file:
+        file.truncate(most_bytes(count, size))
+        with PixelWriter(file, size) as writer:
+            for image in random_images(count, size):
+                writer.append(image)
+    assert count * size**2 * 3 < path.stat().st_size <= most_bytes(count, size)
+    assert len(open_pixels(path)) == count
 
 
 @pytest.mark.parametrize("kept", [0, 4, 100, 0.5, -1])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from trainables.augmentation import to_batch
 from trainables.gpus import send
 from trainables.images import ImageData
-from trainables.pixels import PixelTable
+from trainables.pixels import Pixels
 
 # Without gradients. On a CPU, larger batches of images leave its caches: MobileNetV2 at 96 px took
 # 5.7 ms an image in batches of 32, 9.1 ms in batches of 128. A GPU wants to be kept busy.
@@ -36,7 +36,7 @@ class Inputs(Protocol):
 class MappedImages:
     """Images of a memory-mapped table: uint8 batches (N, 3, H, W), channels last."""
 
-    def __init__(self, table: PixelTable, rows: NDArray[np.int64], device: torch.device) -> None:
+    def __init__(self, table: Pixels, rows: NDArray[np.int64], device: torch.device) -> None:
         self._table = table
         self._rows = rows
         self._device = device

@@ -61,7 +61,8 @@ class DataWriter:
     def __init__(self, folder: Path, size: int) -> None:
         self._folder = folder
         self._size = size
-        self._pixels = PixelWriter(folder / PIXELS, size)
+        self._file = (folder / PIXELS).open("xb")
+        self._pixels = PixelWriter(self._file, size)
         self._labels: list[int] = []
         self._digests = bytearray()
         self._sources: list[str] = []
@@ -77,7 +78,7 @@ class DataWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._pixels.close()
+        self._file.close()
 
     def finish(
         self,

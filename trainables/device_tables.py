@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from trainables.batches import Inputs, MappedImages, StoredInputs, rows_in_order
 from trainables.gpus import room_for_inputs
 from trainables.images import ImageData
-from trainables.pixels import PixelTable
+from trainables.pixels import Pixels
 
 _CHUNK_ROWS = 1024
 
@@ -59,7 +59,7 @@ def keep_near(features: torch.Tensor, device: torch.device) -> torch.Tensor:
     return features
 
 
-def _load(table: PixelTable, rows: NDArray[np.int64], device: torch.device) -> torch.Tensor:
+def _load(table: Pixels, rows: NDArray[np.int64], device: torch.device) -> torch.Tensor:
     shape = (len(rows), table.size, table.size, 3)
     images_NHWC = torch.empty(shape, dtype=torch.uint8, device=device)
     for start in range(0, len(rows), _CHUNK_ROWS):

@@ -10,7 +10,6 @@ import hashlib
 import json
 import logging
 import math
-import os
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
@@ -23,7 +22,6 @@ import torch
 import torchvision
 from torch import nn
 
-from spaces.errors import UserError
 from spaces.recipe import Recipe
 from trainables.augmentation import normalize
 from trainables.batches import Inputs, StoredInputs, rows_in_order
@@ -37,7 +35,7 @@ from trainables.feature_files import (
 )
 from trainables.gpus import autocast, precision
 from trainables.images import ImageData
-from trainables.node_cache import BoundedFolder, WritePart, cache_folder, free_bytes
+from trainables.node_cache import BoundedFolder, WritePart, cache_folder, limit_bytes
 
 _log = logging.getLogger("flopwise")
 _FORMAT = 2
@@ -85,9 +83,10 @@ def frozen_features(
     if not has_shared_features(recipe):
         return None
     assert recipe.unfrozen is not None
+    limit = limit_bytes(_LIMIT_VARIABLE, most=_MOST_BYTES, most_of_the_disk=_MOST_OF_THE_DISK)
     num_blocks = len(list_blocks(model))
     cut = num_blocks - recipe.unfrozen
-    folder = BoundedFolder(cache_folder() / "features", _limit_bytes())
+    folder = BoundedFolder(cache_folder() / "features", limit)
     if cut == 0 or folder.limit_bytes == 0:
         return None
     prefix = _Prefix(
@@ -269,20 +268,3 @@ def _digests(
                 digest.update(np.ascontiguousarray(value.cpu()).data)
         digests.append(digest.hexdigest()[:32])
     return digests
-
-
-def _limit_bytes() -> int:
-    """$FLOPWISE_FEATURES_GB, or 20 GB, but at most a fifth of the disk's free bytes.
-
-    Raises UserError where it is no number from 0 up.
-    """
-    written = os.environ.get(_LIMIT_VARIABLE)
-    if written:
-        try:
-            gigabytes = float(written)
-            if 0 <= gigabytes < float("inf"):
-                return int(gigabytes * 10**9)
-        except ValueError:
-            pass
-        raise UserError(f"{_LIMIT_VARIABLE}: takes a number of gigabytes from 0, not {written}")
-    return int(min(_MOST_BYTES, _MOST_OF_THE_DISK * free_bytes(cache_folder())))

@@ -8,12 +8,13 @@ A trial takes its images through `ImageData.at_size` and `ImageData.rows`.
 """
 
 import json
+import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -22,13 +23,26 @@ import pyarrow as pa
 from spaces.errors import UserError
 from trainables.cores import num_cores
 from trainables.image_files import resize_square
-from trainables.node_cache import cache_folder, make_once
-from trainables.pixels import BATCH_BYTES, PixelTable, PixelWriter, UInt8Array, open_pixels
+from trainables.node_cache import BoundedFolder, cache_folder, limit_bytes
+from trainables.pixels import (
+    BATCH_BYTES,
+    Pixels,
+    PixelTable,
+    PixelWriter,
+    UInt8Array,
+    most_bytes,
+    open_pixels,
+)
 from trainables.splits import SPLITS, SplitName
 
 FORMAT_VERSION = 1
 ABOUT, ROWS, PIXELS = "data.json", "rows.arrow", "pixels.arrow"
 PARTIAL = ".partial-"
+_log = logging.getLogger("flopwise")
+# Of images at smaller input sizes, in the cache of a machine.
+_LIMIT_VARIABLE = "FLOPWISE_PIXELS_GB"
+_MOST_BYTES = 100 * 10**9
+_MOST_OF_THE_DISK = 0.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -62,11 +76,12 @@ class ImageData:
         """Return the rows of a split, ascending."""
         return np.flatnonzero(self.splits == SPLITS.index(split))
 
-    def at_size(self, input_size: int) -> PixelTable:
+    def at_size(self, input_size: int) -> Pixels:
         """All images, in the same rows, at input_size x input_size.
 
         Resized with a bilinear filter that covers all of the larger image (antialiased), once on
-        each machine; kept in the cache folder. Raises UserError above the stored size.
+        each machine; kept in the cache folder, or where that has no room, resized whenever they are
+        taken. Raises UserError above the stored size.
         """
         if input_size == self.size:
             return self.pixels
@@ -76,13 +91,42 @@ class ImageData:
                 f" prepare it again with --size {input_size}"
             )
 
-        def write(path: Path) -> None:
-            with PixelWriter(path, input_size) as writer:
+        def write(file: BinaryIO, _part: int) -> None:
+            with PixelWriter(file, input_size) as writer:
                 for image in _resized(self.pixels, input_size):
                     writer.append(image)
 
-        file = f"{self.digest}-{input_size}px.arrow"
-        return open_pixels(make_once(cache_folder() / "pixels" / file, write))
+        limit = limit_bytes(_LIMIT_VARIABLE, most=_MOST_BYTES, most_of_the_disk=_MOST_OF_THE_DISK)
+        folder = BoundedFolder(self.file_at_size(input_size).parent, limit)
+        num_bytes = most_bytes(len(self), input_size)
+        try:
+            path = folder.make_once(self.file_at_size(input_size).name, num_bytes, lambda: write)
+            return open_pixels(path)
+        except OSError as error:
+            reason = error.strerror or error
+            _log.warning("images at %d px are resized again and again: %s", input_size, reason)
+        return ResizedPixels(self.pixels, input_size)
+
+    def file_at_size(self, input_size: int) -> Path:
+        """Where this machine keeps the images at a size, once it has resized them."""
+        return cache_folder() / "pixels" / f"{self.digest}-{input_size}px.arrow"
+
+
+class ResizedPixels:
+    """The rows of a table at another size, resized whenever they are taken."""
+
+    def __init__(self, pixels: Pixels, size: int) -> None:
+        self.size = size
+        self._pixels = pixels
+
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    def take(self, rows: npt.ArrayLike) -> UInt8Array:
+        images = np.empty((np.size(rows), self.size, self.size, 3), dtype=np.uint8)
+        for resized, image in zip(images, self._pixels.take(rows), strict=True):
+            resized[:] = resize_square(image, size=self.size)
+        return images
 
 
 def open_data(path: Path) -> ImageData:
@@ -153,7 +197,7 @@ def _read_rows(path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]
     return labels, splits
 
 
-def _resized(pixels: PixelTable, size: int) -> Iterator[UInt8Array]:
+def _resized(pixels: Pixels, size: int) -> Iterator[UInt8Array]:
     chunk = max(1, BATCH_BYTES // pixels.size**2 // 3)
 
     resize = partial(resize_square, size=size)

@@ -39,6 +39,24 @@ def make_once(path: Path, make: Callable[[Path], None]) -> Path:
         ) from None
 
 
+def limit_bytes(variable: str, *, most: int, most_of_the_disk: float) -> int:
+    """The bytes that a folder of the cache may take: $variable, in gigabytes.
+
+    By default most, but at most that share of the disk's free bytes. Raises UserError where the
+    variable is no number from 0 up.
+    """
+    written = os.environ.get(variable)
+    if written:
+        try:
+            gigabytes = float(written)
+            if 0 <= gigabytes < float("inf"):
+                return int(gigabytes * 10**9)
+        except ValueError:
+            pass
+        raise UserError(f"{variable}: takes a number of gigabytes from 0, not {written}")
+    return int(min(most, most_of_the_disk * free_bytes(cache_folder())))
+
+
 def free_bytes(folder: Path) -> int:
     """Room on the disk where a folder is or will be."""
     while not folder.exists():
@@ -61,7 +79,7 @@ class BoundedFolder:
         path = self._folder / name
         try:
             os.utime(path)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError:  # a folder that is read-only
             return path

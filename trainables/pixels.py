@@ -1,13 +1,14 @@
-"""A file of equally large square images that many processes read at once without loading it.
+"""Files of equally large square images that many processes read at once without loading them.
 
-It is an uncompressed Arrow IPC file with one column, `pixels`, of fixed shape tensors, so that any
-Arrow reader understands it. Memory-mapped pages are shared by all processes of a machine.
+Each is an uncompressed Arrow IPC file with one column, `pixels`, of fixed shape tensors: any Arrow
+reader understands it. Memory-mapped pages are shared by all processes of a machine.
 """
 
+import math
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,25 @@ UInt8Array = npt.NDArray[np.uint8]
 
 # A batch is what the writer holds in memory. One image makes a batch where it is larger.
 BATCH_BYTES = 8 * 2**20
+
+
+# Beyond its pixels, for each batch and for the file.
+_BATCH_OVERHEAD_BYTES, _FILE_OVERHEAD_BYTES = 1024, 8192
+
+
+class Pixels(Protocol):
+    """Rows of (size, size, 3) uint8 RGB images."""
+
+    size: int
+
+    def __len__(self) -> int: ...
+
+    def take(self, rows: npt.ArrayLike) -> UInt8Array:
+        """Copy the images of these rows, in this order, as (k, size, size, 3).
+
+        rows: (k,) integers from 0 to len - 1; a row may come twice.
+        """
+        ...
 
 
 class PixelTable:
@@ -74,18 +94,18 @@ def open_pixels(path: Path) -> PixelTable:
 
 
 class PixelWriter:
-    """Stream images into a file; memory stays below one batch and one image.
+    """Stream images into an open file; memory stays below one batch and one image.
 
-    The file can be opened once the `with` block has ended without an error; by then it is on disk.
+    The file can be read once the `with` block has ended without an error; by then it is on disk.
     """
 
-    def __init__(self, path: Path, size: int, *, batch_bytes: int = BATCH_BYTES) -> None:
+    def __init__(self, file: BinaryIO, size: int, *, batch_bytes: int = BATCH_BYTES) -> None:
         self._type = pa.fixed_shape_tensor(pa.uint8(), (size, size, 3))
         self._schema = pa.schema([pa.field("pixels", self._type, nullable=False)])
-        rows = max(1, batch_bytes // (size * size * 3))
+        rows = _rows_of_a_batch(size, batch_bytes)
         self._batch = np.empty((rows, size, size, 3), dtype=np.uint8)
         self._filled = 0
-        self._file = path.open("xb")
+        self._file = file
         self._sink = pa.ipc.new_file(self._file, self._schema)
 
     def append(self, image: UInt8Array) -> None:
@@ -108,13 +128,9 @@ class PixelWriter:
         if self._filled:
             self._flush()
         self._sink.close()
+        self._file.truncate()  # what was reserved beyond: readers look for the footer at the end
         self._file.flush()
         os.fsync(self._file.fileno())
-        self.close()
-
-    def close(self) -> None:
-        """Give up the file. Without its footer it can't be opened: it never looks finished."""
-        self._file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -125,8 +141,15 @@ class PixelWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        try:
-            if kind is None:
-                self.finish()
-        finally:
-            self.close()
+        if kind is None:
+            self.finish()
+
+
+def most_bytes(num_images: int, size: int) -> int:
+    """At least what a file of so many images takes."""
+    batches = math.ceil(num_images / _rows_of_a_batch(size, BATCH_BYTES))
+    return num_images * size**2 * 3 + batches * _BATCH_OVERHEAD_BYTES + _FILE_OVERHEAD_BYTES
+
+
+def _rows_of_a_batch(size: int, batch_bytes: int) -> int:
+    return max(1, batch_bytes // (size * size * 3))
