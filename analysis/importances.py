@@ -1,8 +1,11 @@
 """What mattered: how much each searched field decides an objective."""
 
+import warnings
 from collections.abc import Mapping
 
+import numpy as np
 import optuna
+import pandas as pd
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import create_trial
 
@@ -12,26 +15,26 @@ from spaces.drawing import params_and_distributions
 from spaces.space import SearchSpace
 from spaces.space_file import parse_space
 
-FEWEST_TRIALS = 10
-"""With fewer finished trials than this, importances would be noise."""
+FEWEST_TRIALS = 20
+"""With fewer trials than this, importances would be noise."""
+_BEST_SHARE, _FEWEST_BEST = 0.1, 10
 
 
 def parameter_importances(run: Run) -> dict[str, dict[str, float]]:
     """For each objective the searched fields and their importance, the largest first, sum 1.
 
-    Optuna's PED-ANOVA (Watanabe et al. 2023, https://arxiv.org/abs/2304.10255) with its defaults:
-    how much the values of a field among the best tenth of the finished trials differ from those
-    among all of them. Fields that only some recipes draw count where they are drawn. Empty where
-    fewer than FEWEST_TRIALS are finished, or the run does not say what it searched.
+    Optuna's PED-ANOVA (Watanabe et al. 2023, https://arxiv.org/abs/2304.10255): how much the values
+    of a field among the best tenth of the trials, or the best ten, differ from those among all of
+    them. Trials that were stopped early count, with what they had come to: a tenth of those that
+    finished would often be one. Fields that only some recipes draw count where they are drawn.
+    Empty where fewer than FEWEST_TRIALS are there, or the run does not say what it searched.
     """
-    finished, space = run.finished, _space(run)
-    if space is None or len(finished) < FEWEST_TRIALS:
+    space, rows = _space(run), _with_results(run)
+    if space is None or len(rows) < FEWEST_TRIALS:
         return {}
-    drawn = [
-        params_and_distributions(space, run_recipe(row)) for row in finished.to_dict("records")
-    ]
+    drawn = [params_and_distributions(space, run_recipe(row)) for row in rows.to_dict("records")]
     return {
-        objective: _importances(drawn, finished[objective].tolist(), direction)
+        objective: _importances(drawn, rows[objective].tolist(), direction)
         for objective, direction in run.objectives.items()
     }
 
@@ -56,7 +59,19 @@ def _importances(drawn: list, values: list[float], direction: Direction) -> dict
             for (params, distributions), value in zip(drawn, values, strict=True)
         ]
     )
-    return get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
+    best = max(_BEST_SHARE, _FEWEST_BEST / len(values))
+    with warnings.catch_warnings():
+        # Of fields that one trial draws, or none, or only the best: they count as 0.
+        warnings.simplefilter("ignore", UserWarning)
+        return get_param_importances(
+            study, evaluator=PedAnovaImportanceEvaluator(target_quantile=best)
+        )
+
+
+def _with_results(run: Run) -> pd.DataFrame:
+    rows = pd.concat([run.finished, run.stopped], ignore_index=True)
+    finite = np.isfinite(rows[list(run.objectives)].to_numpy(dtype=float)).all(axis=1)
+    return rows.loc[finite]
 
 
 def _space(run: Run) -> SearchSpace | None:

@@ -70,3 +70,13 @@ def test_nothing_matters_to_an_objective_that_is_the_same_everywhere(tmp_path: P
     importances = parameter_importances(run_of(tmp_path, rows))
     assert importances["effective_gflops"] == {}
     assert importances["accuracy"]
+
+
+def test_trials_stopped_early_count_without_a_warning(tmp_path: Path):
+    rows = drawn(40)
+    for row in rows:  # all but eight were stopped, at the accuracy that their last epoch tells
+        if row["trial"] % 5:
+            row["state"] = "PRUNED"
+    rows[0]["width"], space = 0.5, SPACE | {"width": [0.5, 1.0]}
+    importances = parameter_importances(run_of(tmp_path, rows, space))
+    assert next(iter(importances["effective_gflops"])) == "input_size"
