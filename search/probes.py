@@ -27,6 +27,7 @@ from spaces.errors import UserError
 from spaces.recipe import Recipe, recipe_from
 from trainables.augmentation import build_augmentation, to_batch
 from trainables.failures import describe_failure
+from trainables.gpus import as_device
 from trainables.host_memory import give_back_memory, keep_freed_memory
 from trainables.images import ImageData
 from trainables.pixels import PixelTable
@@ -212,7 +213,7 @@ def _serve(
     os.environ["FLOPWISE_CACHE"] = str(folder)
     torch.set_num_threads(threads)
     keep_freed_memory()
-    place = torch.device(device)
+    place = as_device(device)
     torch.zeros(1, device=place)  # what a GPU takes once is no probe's
     sample: ImageData | None = None
     peak, shared = peak_bytes(), _shared_bytes()

@@ -65,13 +65,32 @@ def test_int8_and_float_models_are_searched_side_by_side(run: Path):
     assert int8["accuracy"] > 0
 
 
-@pytest.mark.parametrize("form", ["onnx", "pt2"])
-def test_a_searched_int8_model_is_exported_with_the_accuracy_of_its_trial(run: Path, form: str):
-    told = flopwise("export", run, "--pick", "1", "--format", form)
+def test_a_searched_int8_model_is_exported_with_the_accuracy_of_its_trial(run: Path):
+    told = flopwise("export", run, "--pick", "1", "--format", "onnx")
     assert "Loaded again and run on" in told
-    card = (run / "export" / f"trial-1.{form}.md").read_text()
+    card = (run / "export" / "trial-1.onnx.md").read_text()
     assert "int8, for 3 classes" in card
-    assert ("ms (quartiles" in card) == (form == "onnx")
+    assert "ms (quartiles" in card
+
+
+def test_an_int8_model_that_is_another_one_in_torch_is_not_exported_for_it(run: Path):
+    """Of 19 images one more or less is 5 points; which it is hangs on the machine's rounding."""
+    told = subprocess.run(
+        [sys.executable, "-m", "search.cli", "export", run, "--pick", "1", "--format", "pt2"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    left = {path.name for path in (run / "export").glob("*trial-1*pt2*")}
+    if told.returncode == 0:
+        assert "Loaded again and run on" in told.stdout
+        assert left == {"trial-1.pt2", "trial-1.pt2.md"}
+        assert "ms (quartiles" not in (run / "export" / "trial-1.pt2.md").read_text()
+    else:
+        assert told.returncode == 2
+        assert "not exported: loaded again" in told.stderr
+        assert told.stderr.rstrip().endswith("--format onnx has that model")
+        assert left == set()
 
 
 @pytest.mark.parametrize("trial", [0, 1], ids=["float", "int8"])

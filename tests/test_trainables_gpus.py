@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from trainables.gpus import autocast, limit_gpu_memory, precision, room_for_inputs
+from trainables.gpus import as_device, autocast, limit_gpu_memory, precision, room_for_inputs
 
 CPU = torch.device("cpu")
 
@@ -21,8 +21,15 @@ def test_a_trials_share_of_a_gpu_has_its_context_in_it(
     total = 10 * 600 * 2**20
     limits: list[float] = []
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (total, total))
-    monkeypatch.setattr(
-        torch.cuda, "set_per_process_memory_fraction", lambda fraction, _: limits.append(fraction)
-    )
-    limit_gpu_memory(share, torch.device("cuda"))
+
+    def limit(fraction: float, device: torch.device) -> None:
+        assert device.index is not None  # torch's own takes no "cuda" without its number
+        limits.append(fraction)
+
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", limit)
+    limit_gpu_memory(share, as_device("cuda"))
     assert limits == pytest.approx([expected])
+
+
+def test_devices_have_the_numbers_that_tensors_tell():
+    assert [str(as_device(name)) for name in ("cuda", "cuda:1", CPU)] == ["cuda:0", "cuda:1", "cpu"]

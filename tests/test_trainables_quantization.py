@@ -17,6 +17,8 @@ FAMILIES = (
     {"model": "mobilenet_v3_small", "input_size": 32},
     {"model": "resnet18", "input_size": 32},
     {"model": "vit_b_32", "input_size": 32},  # attention multiplies weights of other modules
+    {"model": "convnext_tiny", "input_size": 32},  # linear layers on (N, H, W, C)
+    {"model": "swin_t", "input_size": 32},  # both
 )
 
 

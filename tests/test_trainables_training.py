@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from spaces.recipe import Recipe, recipe_from
+from trainables import gpus, phases
 from trainables.augmentation import build_augmentation, normalize, to_batch
 from trainables.images import ImageData
 from trainables.optimization import Schedule, balanced_class_weights, build_optimizer
+from trainables.trained import logits_of
 from trainables.training import EpochMetrics, Training, TrainingFailedError, train
 
 QUICK: dict[str, Any] = {"input_size": 48, "width": 0.125, "batch_norm": True, "epochs": 2}
@@ -228,6 +230,22 @@ def test_optimizers_step_as_torch_documents_them(optimizer: str):
 
 
 QAT: dict[str, Any] = {"qat": True, "epochs": 4, "float_epochs": 2, "input_size": 64}
+
+
+def test_where_bf16_trains_the_accuracy_that_counts_is_that_of_the_float32_model(
+    demo_data: ImageData, monkeypatch: pytest.MonkeyPatch
+):
+    for module in (gpus, phases):
+        monkeypatch.setattr(module, "precision", lambda _: "bf16")
+    training = train(quick(unfrozen=2), demo_data, lambda _: None)
+    rows = demo_data.rows("validation")
+    pixels_NHWC = demo_data.at_size(48).take(rows)
+    logits_NK = torch.from_numpy(logits_of(training.model.eval())(pixels_NHWC))
+    labels_N = torch.from_numpy(demo_data.labels[rows])
+    loss = float(torch.nn.functional.cross_entropy(logits_NK, labels_N))
+    assert training.history[-1].val_loss == pytest.approx(loss, rel=1e-5)
+    num_correct = int((logits_NK.argmax(1) == labels_N).sum())
+    assert training.history[-1].accuracy == num_correct / len(rows)
 
 
 def test_with_qat_the_last_epochs_train_an_int8_model(demo_data: ImageData):

@@ -7,7 +7,7 @@ import torch
 from spaces.errors import UserError
 from spaces.recipe import recipe_from
 from trainables.images import ImageData
-from trainables.training import TrainingFailedError, train
+from trainables.training import EpochMetrics, Training, TrainingFailedError, train
 from trainables.trial import CHECKPOINT_FILE, EPOCHS, FAILURE, Trial, describe_failure
 
 RECIPE = {"input_size": 48, "width": 0.125, "batch_norm": True, "epochs": 3}
@@ -97,6 +97,24 @@ def test_a_recipe_that_fails_ends_its_trial_with_the_reason_and_the_next_one_run
     assert "baseline_cnn" in result[FAILURE] or "4" in result[FAILURE]
     trial.reset_config(config(demo_data, epochs=1))
     assert run_to_the_end(trial)[-1][FAILURE] is None
+
+
+def test_a_trial_whose_inputs_leave_no_room_on_a_gpu_begins_again_without_them_there(
+    demo_data: ImageData, monkeypatch: pytest.MonkeyPatch
+):
+    rooms: list[int | None] = []
+    run_epoch = Training.run_epoch
+
+    def fail_once(training: Training) -> EpochMetrics:
+        rooms.append(training._room_bytes)
+        if len(rooms) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return run_epoch(training)
+
+    monkeypatch.setattr(Training, "run_epoch", fail_once)
+    results = run_to_the_end(begin(config(demo_data)))
+    assert [result[FAILURE] for result in results] == [None, None, None]
+    assert rooms == [None, 0, 0, 0]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Augmentation of training batches, and the normalisation that every model expects."""
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -23,9 +24,16 @@ def to_batch(pixels_NHWC: NDArray[np.uint8], device: torch.device) -> torch.Tens
 
 def normalize(images_NCHW: torch.Tensor) -> torch.Tensor:
     """Turn uint8 images into float32 with ImageNet's mean 0 and deviation 1 per channel."""
-    mean = torch.tensor(MEAN, device=images_NCHW.device).view(1, 3, 1, 1) * 255
-    scale = 1 / (torch.tensor(STD, device=images_NCHW.device).view(1, 3, 1, 1) * 255)
+    mean, scale = _mean_and_scale(images_NCHW.device)
     return images_NCHW.float().sub_(mean).mul_(scale)
+
+
+@functools.cache
+def _mean_and_scale(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Once a device: a GPU waits for every tensor that is made of Python's numbers."""
+    with torch.inference_mode(False):
+        mean = torch.tensor(MEAN, device=device).view(1, 3, 1, 1) * 255
+        return mean, 1 / (torch.tensor(STD, device=device).view(1, 3, 1, 1) * 255)
 
 
 def build_augmentation(recipe: Recipe) -> Callable[[torch.Tensor], torch.Tensor] | None:
@@ -59,7 +67,7 @@ def _flip_and_shift(images_NCHW: torch.Tensor) -> torch.Tensor:
     columns = columns + torch.randint(0, 2 * margin + 1, (count, 1))
     rows = torch.arange(height) + torch.randint(0, 2 * margin + 1, (count, 1))
     image, rows, columns = (
-        index.to(images_NCHW.device) for index in (torch.arange(count), rows, columns)
+        send(index, images_NCHW.device) for index in (torch.arange(count), rows, columns)
     )
     # Indexing (N, H, W, C) keeps the channels last in memory.
     picked_NHWC = padded.permute(0, 2, 3, 1)[

@@ -94,7 +94,8 @@ def measure_cost(model: nn.Module, input_size: int, *, int8: bool = False) -> Co
     """
     macs = count_macs(model, input_size)
     total = sum(macs.by_layer.values())
-    quantised = int8_layers(model) if int8 else frozenset()
+    # Without those that never run themselves: attention takes their weights, and they stay float.
+    quantised = int8_layers(model) & macs.by_layer.keys() if int8 else frozenset()
     bits = {name: _INT8_BITS if name in quantised else _FLOAT_BITS for name in macs.by_layer}
     bit_operations = sum(number * bits[name] ** 2 for name, number in macs.by_layer.items())
     return Cost(

@@ -52,11 +52,21 @@ def open_images(
     return StoredInputs(_kept[0].images, device)
 
 
-def keep_near(features: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Features on the device where they fit, else as they are."""
-    if features.nbytes <= room_for_inputs(device):
-        return features.to(device)
-    return features
+def keep_near(
+    features: torch.Tensor, device: torch.device, *, room_bytes: int | None = None
+) -> torch.Tensor:
+    """Features on the device where they fit, in place of images; else as they are.
+
+    room_bytes: as of open_images.
+    """
+    forget_images()
+    room = room_for_inputs(device) if room_bytes is None else room_bytes
+    return features.to(device) if features.nbytes <= room else features
+
+
+def forget_images() -> None:
+    """Let go of the images that this process keeps on a device."""
+    _kept.clear()
 
 
 def _load(table: Pixels, rows: NDArray[np.int64], device: torch.device) -> torch.Tensor:

@@ -1,7 +1,8 @@
 """What is done otherwise on a GPU: its precision, its memory, the way there. Not yet run on one."""
 
 import functools
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
@@ -11,6 +12,15 @@ from trainables.machine import cpu_name
 _SHARE_FOR_INPUTS = 0.4
 # What a process takes of a GPU beside torch's tensors: the CUDA context and its kernels.
 CONTEXT_BYTES = 600 * 2**20
+
+
+def as_device(name: torch.device | str) -> torch.device:
+    """The device of a name; "cuda" is the first GPU that this process may use.
+
+    With its number, for tensors say "cuda:0", and torch's memory functions take no less.
+    """
+    device = torch.device(name)
+    return torch.device("cuda", 0) if device.type == "cuda" and device.index is None else device
 
 
 @functools.cache
@@ -40,6 +50,18 @@ def autocast(device: torch.device) -> AbstractContextManager[object]:
     if precision(device) == "fp32":
         return nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+@contextmanager
+def exact_float32() -> Iterator[None]:
+    """A context in which a GPU computes in float32 as it is meant, and not in TF32."""
+    convolutions, products = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = convolutions
+        torch.backends.cuda.matmul.allow_tf32 = products
 
 
 def room_for_inputs(device: torch.device) -> int:

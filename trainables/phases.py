@@ -16,7 +16,7 @@ from trainables.batches import Inputs, StoredInputs
 from trainables.blocks import list_blocks, set_training, split_model
 from trainables.device_tables import keep_near, open_images
 from trainables.frozen_features import frozen_features
-from trainables.gpus import autocast
+from trainables.gpus import autocast, exact_float32, precision
 from trainables.images import ImageData
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
@@ -64,17 +64,21 @@ class FloatPhase:
         recipe: Recipe,
         data: ImageData,
         device: torch.device,
-        deepest_unfrozen: int | None,
+        *,
+        deepest_unfrozen: int | None = None,
+        room_bytes: int | None = None,
     ) -> None:
         self._model = model
         self._device = device
         self._suffix: nn.Module | None = None
         set_training(model)
-        open_here = partial(open_images, data, recipe.input_size, device)
-        features = frozen_features(
-            model, recipe, data, device, open_here, deepest_unfrozen=deepest_unfrozen
+        self._open_images = partial(
+            open_images, data, recipe.input_size, device, room_bytes=room_bytes
         )
-        self.inputs: Inputs = _open_inputs(features, open_here, device)
+        features = frozen_features(
+            model, recipe, data, device, self._open_images, deepest_unfrozen=deepest_unfrozen
+        )
+        self.inputs: Inputs = _open_inputs(features, self._open_images, device, room_bytes)
         if features is not None:
             assert recipe.unfrozen is not None
             _, self._suffix = split_model(model, recipe.unfrozen)
@@ -90,7 +94,11 @@ class FloatPhase:
         return self._forward
 
     def evaluation(self, *, final: bool) -> tuple[Forward, Inputs]:
+        """In the device's precision, but the last one in float32: that model is what ships."""
         (self._suffix or self._model).eval()
+        if final and precision(self._device) != "fp32":
+            self._model.eval()
+            return self._forward_in_fp32, self._open_images()
         return self._forward, self.inputs
 
     def state_dict(self) -> None:
@@ -100,6 +108,10 @@ class FloatPhase:
         with autocast(self._device):
             if self._suffix is not None:
                 return self._suffix(batch)
+            return self._model(normalize(batch))
+
+    def _forward_in_fp32(self, batch: torch.Tensor) -> torch.Tensor:
+        with exact_float32():
             return self._model(normalize(batch))
 
 
@@ -116,6 +128,8 @@ class Int8Phase:
         data: ImageData,
         device: torch.device,
         state: dict[str, Any] | None = None,
+        *,
+        room_bytes: int | None = None,
     ) -> None:
         # torchao takes seconds to import, which only these recipes have to wait for.
         from trainables import quantization
@@ -126,7 +140,9 @@ class Int8Phase:
         self._device = device
         self._recipe = recipe
         self._num_train = len(data.rows("train"))
-        self._open_images = partial(open_images, data, recipe.input_size, device)
+        self._open_images = partial(
+            open_images, data, recipe.input_size, device, room_bytes=room_bytes
+        )
         self._float_prefix, suffix = _cut(model, recipe)
         self._int8_prefix: nn.Module | None = None
         features = None
@@ -134,7 +150,7 @@ class Int8Phase:
             features = frozen_features(
                 model, recipe, data, device, self._open_images, int8_prefix=self._prefix
             )
-        self.inputs: Inputs = _open_inputs(features, self._open_images, device)
+        self.inputs: Inputs = _open_inputs(features, self._open_images, device, room_bytes)
         self._takes_images = features is None
         if state is None:
             batches = [self._before(batch) for batch in self._some_training_batches(self.inputs)]
@@ -219,12 +235,15 @@ class Int8Phase:
 
 
 def _open_inputs(
-    features: torch.Tensor | None, open_here: Callable[[], Inputs], device: torch.device
+    features: torch.Tensor | None,
+    open_here: Callable[[], Inputs],
+    device: torch.device,
+    room_bytes: int | None,
 ) -> Inputs:
     """What frozen blocks return, where it could be had, or images."""
     if features is None:
         return open_here()
-    return StoredInputs(keep_near(features, device), device)
+    return StoredInputs(keep_near(features, device, room_bytes=room_bytes), device)
 
 
 def _cut(model: nn.Module, recipe: Recipe) -> tuple[nn.Module | None, nn.Module]:

@@ -43,7 +43,8 @@ from torchao.quantization.pt2e.quantizer import (
 
 aten = torch.ops.aten
 
-_WEIGHTED = (aten.conv2d.default, aten.conv2d.padding, aten.linear.default)
+_LINEAR = (aten.linear.default,)
+_WEIGHTED = (aten.conv2d.default, aten.conv2d.padding, *_LINEAR)
 # What runs as one kernel with the layer before it: its output is quantised after these.
 _FUSED_AFTER = (
     aten.relu.default,
@@ -265,8 +266,7 @@ def _calibrate(graph: fx.GraphModule, batches: Sequence[Tensor]) -> fx.GraphModu
             return output
         missing = wanted[node.name] - _channel_means(node, output)
         _value(prepared, bias).add_(missing)
-        is_image = output.ndim == 4
-        return output + (missing[:, None, None] if is_image else missing)
+        return output + (missing if node.target in _LINEAR else missing[:, None, None])
 
     _Follow(prepared, names, correct).run(batches[0])
     prepared.apply(enable_observer)
@@ -289,6 +289,5 @@ class _Follow(fx.Interpreter):
 
 
 def _channel_means(node: fx.Node, output: Tensor) -> Tensor:
-    if output.ndim == 4:
-        return output.mean(dim=(0, 2, 3))
-    return output.flatten(0, -2).mean(dim=0)
+    # Of a linear layer channels are last, also in (N, H, W, C), as Swin and ConvNeXt have it.
+    return output.flatten(0, -2).mean(0) if node.target in _LINEAR else output.mean(dim=(0, 2, 3))

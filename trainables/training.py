@@ -28,6 +28,7 @@ from trainables.augmentation import build_augmentation
 from trainables.batches import rows_in_order
 from trainables.blocks import freeze
 from trainables.cores import num_cores
+from trainables.gpus import as_device
 from trainables.images import ImageData
 from trainables.models import build_model
 from trainables.optimization import Schedule, balanced_class_weights, build_optimizer
@@ -79,7 +80,8 @@ class Training:
     """One recipe in training: `run_epoch` until `done`.
 
     deepest_unfrozen: the largest `unfrozen` of this model's trials in the same search, so that the
-    frozen features that it leaves in the cache serve them too.
+    frozen features that it leaves in the cache serve them too. room_bytes: of the device, what its
+    inputs may take at most to lie there; by default what `room_for_inputs` tells.
     """
 
     def __init__(
@@ -89,12 +91,14 @@ class Training:
         *,
         device: torch.device | None = None,
         deepest_unfrozen: int | None = None,
+        room_bytes: int | None = None,
     ) -> None:
         self.recipe = recipe
-        self.device = device or default_device()
+        self.device = as_device(device or default_device())
         self.history: list[EpochMetrics] = []
         self._data = data
         self._deepest_unfrozen = deepest_unfrozen
+        self._room_bytes = room_bytes
         self._phase: Phase | None = None
         labels = data.labels[rows_in_order(data)]
         self._labels = torch.from_numpy(labels).to(self.device)
@@ -180,14 +184,21 @@ class Training:
                 self._begin_int8()
         elif self._phase is None:
             self._phase = FloatPhase(
-                self.model, self.recipe, self._data, self.device, self._deepest_unfrozen
+                self.model,
+                self.recipe,
+                self._data,
+                self.device,
+                deepest_unfrozen=self._deepest_unfrozen,
+                room_bytes=self._room_bytes,
             )
         assert self._phase is not None
         return self._phase
 
     def _begin_int8(self, state: dict[str, Any] | None = None) -> None:
         """Go over to fake quantisation; the schedule goes on, momenta begin anew."""
-        self._phase = Int8Phase(self.model, self.recipe, self._data, self.device, state)
+        self._phase = Int8Phase(
+            self.model, self.recipe, self._data, self.device, state, room_bytes=self._room_bytes
+        )
         group, schedule = self._optimizer.param_groups[0], self._schedule
         self._optimizer, self._schedule = self._build_optimizer(self._phase.parameters())
         self._schedule.load_state_dict(schedule.state_dict())

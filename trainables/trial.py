@@ -6,6 +6,7 @@ import pickle
 import signal
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from ray.tune.result import DONE, SHOULD_CHECKPOINT
 from spaces.recipe import recipe_from
 from trainables.addresses import NOT_REACHED, read_file
 from trainables.data_copy import open_near_data
+from trainables.device_tables import forget_images
 from trainables.failures import describe_failure
-from trainables.gpus import device_name, limit_gpu_memory
+from trainables.gpus import as_device, device_name, limit_gpu_memory
 from trainables.host_memory import give_back_memory, keep_freed_memory
 from trainables.images import ImageData
 from trainables.trained import CHECKPOINT_FILE
@@ -78,7 +80,7 @@ class Trial(tune.Trainable):
         self._saved = time.monotonic()
         self._save_seconds = 0.0
         torch.set_num_threads(config["threads"])
-        self._device = torch.device(config["device"])
+        self._device = as_device(config["device"])
         self._where = _where(self._device)
 
     def step(self) -> dict[str, Any]:
@@ -104,19 +106,33 @@ class Trial(tune.Trainable):
             self._data = open_near_data(config["data"], copy=config["copy_data"])
             self._data_from = config["data"]
         limit_gpu_memory(config["gpu_share"], self._device)
+        self._training = self._begin_training(self._data)
+        return [asdict(metrics) for metrics in self._training.history]
+
+    def _begin_training(self, data: ImageData) -> Training:
+        """Train the first epoch that this process has of the trial."""
+        with suppress(torch.OutOfMemoryError):
+            return self._first_epoch(data)
+        # The inputs that lay on the GPU may have been what was too much. Not in a handler of the
+        # error: that would hold what the failed attempt had allocated.
+        forget_images()
+        torch.cuda.empty_cache()
+        return self._first_epoch(data, room_bytes=0)
+
+    def _first_epoch(self, data: ImageData, *, room_bytes: int | None = None) -> Training:
         training = Training(
-            recipe_from(config["recipe"]),
-            self._data,
+            recipe_from(self._config["recipe"]),
+            data,
             device=self._device,
-            deepest_unfrozen=config["deepest_unfrozen"],
+            deepest_unfrozen=self._config["deepest_unfrozen"],
+            room_bytes=room_bytes,
         )
-        for folder in config["resume_from"]:
+        for folder in self._config["resume_from"]:
             if _load(training, folder):
                 break
         if not training.done:
             training.run_epoch()
-        self._training = training
-        return [asdict(metrics) for metrics in training.history]
+        return training
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         assert self._training is not None

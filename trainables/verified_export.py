@@ -1,5 +1,6 @@
 """Writes a trained model to a file, loads it again, and sees that it does what was promised."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +23,10 @@ from trainables.trained import Logits, Trained, logits_of
 ModelForm = Literal["onnx", "pt2", "pte"]
 
 _TOLERANCE = 0.002  # of the accuracy: 0.2 points
+_WAY_OUT = (
+    "; an int8 model rounds otherwise in torch than in ONNX Runtime, where its trial was measured:"
+    " --format onnx has that model"
+)
 
 
 def export_verified(
@@ -29,9 +34,9 @@ def export_verified(
 ) -> tuple[About, str]:
     """Write the model; returns what the file says about itself, and what the check came to.
 
-    The file that was written is loaded again and run on the whole validation split. Raises
-    UserError, with the file removed, where its accuracy is not the trial's within 0.2 points; where
-    ExecuTorch is wanted and not installed.
+    The file that was written is loaded again and run on the whole validation split, and only then
+    gets its name. Raises UserError, with nothing left, where its accuracy is not the trial's within
+    0.2 points; where ExecuTorch is wanted and not installed.
     """
     if form == "pte":
         require_executorch()
@@ -45,48 +50,70 @@ def export_verified(
         recipe=trained.recipe.to_dict(),
         versions=export_versions(*(["executorch"] if form == "pte" else [])),
     )
-    expected = trained.logits
+    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+    try:
+        found = _check(_write(trained, about, partial, form), trained, data)
+        if abs(found.accuracy - trained.accuracy) > _TOLERANCE:
+            way_out = _WAY_OUT if form == "pt2" and trained.onnx else ""
+            raise UserError(
+                f"{path}: not exported: loaded again, it gets {found.accuracy:.2%} of"
+                f" {found.num_images:,} validation images right, and its trial had"
+                f" {trained.accuracy:.2%}; the largest difference of an output is"
+                f" {found.largest_difference:.3g}{way_out}"
+            )
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return about, (
+        f"Loaded again and run on the {found.num_images:,} images of the validation split: accuracy"
+        f" {found.accuracy:.2%} (the trial's: {trained.accuracy:.2%}), the same answer as before"
+        f" on {found.num_same:,} images, largest difference of an output"
+        f" {found.largest_difference:.3g}."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Check:
+    num_images: int
+    accuracy: float
+    num_same: int
+    """Images with the answer that the trial had for them."""
+    largest_difference: float
+
+
+def _write(trained: Trained, about: About, path: Path, form: ModelForm) -> Logits:
+    """Write the model, and load it again."""
     if form == "pt2":
-        model = trained.torch_model()
-        expected = logits_of(model)
-        write_pt2(model, about, path)
-        written: Logits = logits_of(read_pt2(path))
-    elif form == "pte":
+        write_pt2(trained.torch_model(), about, path)
+        return logits_of(read_pt2(path))
+    if form == "pte":
         write_pte(trained.torch_model(), about, path)
         try:
-            written = open_pte(path)
+            return open_pte(path)
         except UserError as error:  # XNNPACK checks some of its layers only here
-            path.unlink()
             raise UserError(f"not exported: {error}") from None
+    if trained.onnx is not None:
+        write_made_onnx(trained.onnx, about, path)
     else:
-        if trained.onnx is not None:
-            write_made_onnx(trained.onnx, about, path)
-        else:
-            write_onnx(trained.torch_model(), about, path)
-        written = open_exported(path).logits
+        write_onnx(trained.torch_model(), about, path)
+    return open_exported(path).logits
+
+
+def _check(written: Logits, trained: Trained, data: ImageData) -> _Check:
+    """Compare what was written with the trial's model on the validation split."""
     rows = data.rows("validation")
-    table = data.at_size(about.input_size)
-    num_correct, before, largest, same = 0, 0, 0.0, 0
+    table = data.at_size(trained.recipe.input_size)
+    num_correct, num_same, largest = 0, 0, 0.0
     for batch in in_batches(rows):
         pixels_NHWC = table.take(batch)
-        found_NK, wanted_NK = written(pixels_NHWC), expected(pixels_NHWC)
+        found_NK, wanted_NK = written(pixels_NHWC), trained.logits(pixels_NHWC)
         answers_N = found_NK.argmax(axis=1)
         num_correct += int((answers_N == data.labels[batch]).sum())
-        before += int((wanted_NK.argmax(axis=1) == data.labels[batch]).sum())
-        same += int((answers_N == wanted_NK.argmax(axis=1)).sum())
+        num_same += int((answers_N == wanted_NK.argmax(axis=1)).sum())
         largest = max(largest, float(np.abs(found_NK - wanted_NK).max()))
-    accuracy = num_correct / len(rows)
-    # An int8 model has the accuracy of its trial in ONNX Runtime; in torch it has another one.
-    promised = before / len(rows) if form == "pt2" and trained.onnx else trained.accuracy
-    if abs(accuracy - promised) > _TOLERANCE:
-        path.unlink(missing_ok=True)
-        raise UserError(
-            f"{path}: not exported: loaded again, it gets {accuracy:.2%} of {len(rows):,}"
-            f" validation images right, and its trial had {trained.accuracy:.2%}; the largest"
-            f" difference of an output is {largest:.3g}"
-        )
-    return about, (
-        f"Loaded again and run on the {len(rows):,} images of the validation split: accuracy"
-        f" {accuracy:.2%} (the trial's: {trained.accuracy:.2%}), the same answer as before"
-        f" on {same:,} images, largest difference of an output {largest:.3g}."
+    return _Check(
+        num_images=len(rows),
+        accuracy=num_correct / len(rows),
+        num_same=num_same,
+        largest_difference=largest,
     )

@@ -1,0 +1,101 @@
+"""Whether each model family can be quantised, trained so, and run: prepare, a step, convert, ONNX.
+
+    python benchmarks/quantised_families.py [--only swin_t convnext_tiny]
+
+One model of each family that torchvision has, and the baseline CNN, from random weights, on four
+random images: batch norm sees some, fake quantisation is put in and gets one backward pass, torch
+converts, ONNX Runtime runs what is exported. Told is what the search says that the file will take,
+what it takes, the layers that stay float, and the largest difference of an output, relative to the
+largest output of the float model. It says nothing of accuracy (quantisation.py does).
+"""
+
+import argparse
+import sys
+import time
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from spaces.recipe import Recipe, recipe_from
+from trainables.cost import recipe_cost
+from trainables.exported import open_session, run_session
+from trainables.model_files import make_onnx, quiet
+from trainables.models import build_model
+from trainables.quantization import convert, prepare
+
+CLASSES = 5
+SIZES = {
+    **{"baseline_cnn": 64, "alexnet": 64, "convnext_tiny": 64, "densenet121": 64},
+    **{"efficientnet_b0": 64, "efficientnet_v2_s": 64, "googlenet": 64, "inception_v3": 96},
+    **{"maxvit_t": 224, "mnasnet0_5": 64, "mobilenet_v2": 64, "mobilenet_v3_small": 64},
+    **{"mobilenet_v3_large": 64, "regnet_x_400mf": 64, "regnet_y_400mf": 64, "resnet18": 64},
+    **{"resnet50": 64, "resnext50_32x4d": 64, "shufflenet_v2_x0_5": 64, "squeezenet1_0": 64},
+    **{"squeezenet1_1": 64, "swin_t": 64, "swin_v2_t": 64, "vgg11": 64, "vgg11_bn": 64},
+    **{"vit_b_16": 32, "vit_b_32": 32, "wide_resnet50_2": 64},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--only", nargs="+", choices=list(SIZES), default=list(SIZES))
+    only = parser.parse_args().only
+    table = Table(
+        "model", "px", "size_mb", "file (MB)", "float layers", "ONNX, torch", "int8, float", "s"
+    )
+    failed = []
+    for name in only:
+        try:
+            table.add_row(name, str(SIZES[name]), *told(name, SIZES[name]))
+        except Exception as error:
+            failed.append(name)
+            table.add_row(name, str(SIZES[name]), f"{type(error).__name__}: {str(error)[:60]}")
+    Console(width=None if sys.stdout.isatty() else 110).print(table)
+    if failed:
+        sys.exit(f"can't be quantised: {', '.join(failed)}")
+
+
+def told(name: str, size: int) -> list[str]:
+    started = time.monotonic()
+    recipe = recipe_from({"model": name, "input_size": size, "qat": True, "epochs": 3})
+    images_NCHW = torch.randn(4, 3, size, size, generator=torch.Generator().manual_seed(0))
+    model = alive(recipe, images_NCHW)
+    with quiet():
+        prepared = prepare(model, [images_NCHW])
+        prepared(images_NCHW).sum().backward()
+        assert all(weight.grad is not None for weight in prepared.parameters())
+        int8 = convert(prepared)
+        made = make_onnx(int8, size)
+    with torch.no_grad():
+        in_float, in_torch = model(images_NCHW).numpy(), int8(images_NCHW).numpy()
+    in_onnx = run_session(open_session(made, threads=torch.get_num_threads()), images_NCHW.numpy())
+    cost = recipe_cost(recipe, CLASSES)
+    largest = np.abs(in_float).max()
+    return [
+        f"{cost.size_mb:.2f}",
+        f"{len(made) / 1e6:.2f}",
+        str(len(cost.float_layers)),
+        *(
+            f"{np.abs(one - other).max() / largest:.1%}"
+            for one, other in ((in_onnx, in_torch), (in_torch, in_float))
+        ),
+        f"{time.monotonic() - started:.0f}",
+    ]
+
+
+def alive(recipe: Recipe, images_NCHW: torch.Tensor) -> torch.nn.Module:
+    """A model with weights and statistics with which every layer returns something."""
+    torch.manual_seed(0)
+    model = build_model(recipe, CLASSES).train()
+    for weight in model.parameters():
+        if not weight.any():  # torchvision's head of a ViT is all zeros
+            torch.nn.init.normal_(weight, std=0.02)
+    with torch.no_grad():
+        for _ in range(3):
+            model(images_NCHW)
+    return model.eval()
+
+
+if __name__ == "__main__":
+    main()
