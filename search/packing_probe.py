@@ -18,6 +18,7 @@ import torch
 from analysis.columns import describe_recipe
 from search.candidates import Candidate, choose_probes, draw_candidates
 from search.footprint import RAY_BYTES, largest_bytes, machine_bytes
+from search.latency_meter import LATENCY
 from search.packing import (
     Decision,
     Needs,
@@ -68,7 +69,10 @@ def decide_resources(
         candidates = draw_candidates(study, num_classes=len(data.classes), seconds=_COSTING_SECONDS)
     available = available_resources()
     # Of a cluster, this machine stands for all.
-    cores = max(1, min(num_cores(), int(available["CPU"])))
+    cores = min(num_cores(), int(available["CPU"]))
+    if LATENCY in study.cost_columns:
+        cores -= 1  # on which the driver measures
+    cores = max(1, cores)
     gpus = min(torch.cuda.device_count(), int(available["GPU"]))
     packings = list_packings(cores, gpus)
     recipes = [each.recipe for each in choose_probes(candidates)][-_MAX_RECIPES:]

@@ -93,6 +93,8 @@ def open_room(
     if not room.most:
         raise UserError(_what_is_lacking(resources, found))
     _warn_of_idle_gpus(resources, sum(node.resources.get("GPU", 0) for node in found))
+    if keep_a_core:
+        _warn_of_disturbed_latency(resources, found)
     return room
 
 
@@ -109,6 +111,13 @@ def workers_at_most(resources: Resources, available: Mapping[str, float]) -> int
 def _warn_of_idle_gpus(resources: Resources, gpus: float) -> None:
     if gpus and not resources.gpus:
         _log.warning("there are %g GPUs, and the study uses none: see resources.gpus", gpus)
+
+
+def _warn_of_disturbed_latency(resources: Resources, nodes: Sequence[Node]) -> None:
+    cores = next((node.resources.get("CPU", 0) for node in nodes if node.is_head), 0)
+    if 0 < cores < resources.cpus + 1:
+        way_out = f"; resources.cpus: {cores - 1:g} leaves one" if cores > 1 else ""
+        _log.warning("no core is free of training to measure latency on%s", way_out)
 
 
 def _what_is_lacking(resources: Resources, nodes: Sequence[Node]) -> str:

@@ -7,7 +7,7 @@ never sees half of one. The layout is public; other tools read it.
 import os
 import platform
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,6 +20,7 @@ from filelock import Timeout
 from analysis.runs import EPOCHS, STUDY, TRIALS, TUNE
 from search.checkpoints import LocalCheckpoints, RemoteCheckpoints
 from search.driver_lock import driver_lock, is_searched
+from search.latency_meter import LATENCY
 from search.mirror import Mirror
 from search.source_code import ROOT, git_commit
 from search.study import AUTO, Resources, Study
@@ -29,6 +30,7 @@ from spaces.recipe import RECIPE_FIELDS, Recipe
 from spaces.yaml_files import read_yaml_mapping, write_yaml
 from trainables.cost import COST_COLUMNS
 from trainables.images import ImageData
+from trainables.machine import machine_name
 from trainables.splits import SPLITS
 from trainables.training import EpochMetrics
 
@@ -153,6 +155,7 @@ def _check_unchanged(study: Study, data: ImageData) -> None:
     if provenance.get("data_digest") != data.digest:
         changed.append("data")
     if not changed:
+        check_machine(study, provenance, source=str(study.folder))
         return
     fields = {}
     if "space" in changed and isinstance(stored.get("space"), dict):
@@ -221,13 +224,23 @@ def replace_file(path: Path, content: bytes | pa.Buffer) -> None:
         raise UserError(f"can't write {path}: {error.strerror}") from None
 
 
+def check_machine(study: Study, provenance: Mapping[str, Any], *, source: str) -> None:
+    """Raise UserError where a run's latencies are wanted and were measured on another machine."""
+    there, here = provenance.get("machine"), machine_name()
+    if LATENCY in study.cost_columns and there != here:
+        raise UserError(
+            f"{source}: its {LATENCY} was measured on {there}, and this is {here}: they don't"
+            " compare; go on there, or search anew under another name"
+        )
+
+
 def _provenance(study: Study, data: ImageData) -> dict[str, Any]:
-    packages = ("flopwise", "torch", "torchvision", "ray", "optuna")
+    packages = ("flopwise", "torch", "torchvision", "ray", "optuna", "onnxruntime")
     return {
         "versions": {"python": platform.python_version()}
         | {package: _version(package) for package in packages},
         "git_commit": git_commit(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "machine": machine_name(),
         "space_name": study.space.name,
         "space_hash": study.space.digest,
         "data_name": data.name,

@@ -16,6 +16,7 @@ from analysis.runs import STUDY
 from search import optuna_storage
 from search.knowledge import warm_trial
 from search.near_run import near_run
+from search.run_folder import check_machine
 from search.study import Study
 from search.trial_record import TrialRecord, read_record
 from spaces.drawing import params_and_distributions
@@ -113,6 +114,7 @@ def _check_same(study: Study, run: Path, data_digest: str) -> None:
     provenance = stored.get("provenance")
     if not isinstance(provenance, dict) or provenance.get("data_digest") != data_digest:
         raise UserError(f"warm_start: {run}: searched other data, so its trials tell nothing here")
+    check_machine(study, provenance, source=f"warm_start: {run}")
     space = stored.get("space")
     differing = _differing_fields(space if isinstance(space, dict) else {}, study.space.to_dict())
     if differing:

@@ -121,6 +121,15 @@ def test_a_trial_that_fits_nowhere_is_told_with_what_it_lacks(nodes: list[Node],
         open_room(Resources(cpus=2, gpus=1), nodes=lambda: nodes)
 
 
+def test_latency_beside_training_on_every_core_is_warned_of(caplog: pytest.LogCaptureFixture):
+    head = node(CPU=4, is_head=True)
+    open_room(Resources(cpus=3), keep_a_core=True, nodes=lambda: [head])
+    assert not caplog.records
+    open_room(Resources(cpus=4), keep_a_core=True, nodes=lambda: [head])
+    (record,) = caplog.records
+    assert record.getMessage().endswith("measure latency on; resources.cpus: 3 leaves one")
+
+
 def test_one_machine_is_counted_the_same_way():
     assert workers_at_most(Resources(cpus=2), {"CPU": 5}) == 2
     with pytest.raises(UserError, match=r"resources.cpus: a trial takes 8, and there are 5"):

@@ -9,6 +9,7 @@ import pytest
 from optuna.trial import TrialState
 
 from analysis.runs import EPOCHS, STUDY, TRIALS, TUNE, read_run, run_recipe
+from search import run_folder as run_folder_module
 from search.ledger import TrialRecord
 from search.run_folder import RunFolder
 from search.study import Study, load_study
@@ -209,6 +210,22 @@ def test_changed_data_is_not_resumed(tmp_path: Path, demo_data: ImageData):
     other = make_demo(tmp_path / "other", classes=2, size=16)
     with pytest.raises(UserError, match=": data changed since this search began"):
         RunFolder.reopen(study_in(tmp_path, other), other)
+
+
+def test_latencies_of_another_machine_are_not_gone_on_from(
+    tmp_path: Path, demo_data: ImageData, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "timed").mkdir()
+    plain = study_in(tmp_path / "plain", demo_data)
+    objectives = {"accuracy": "max", "latency_ms": "min"}
+    timed = study_in(tmp_path / "timed", demo_data, objectives=objectives)
+    for study in (plain, timed):
+        RunFolder.create(study, demo_data).close()
+    monkeypatch.setattr(run_folder_module, "machine_name", lambda: "another CPU, 2 cores")
+    RunFolder.reopen(plain, demo_data).close()
+    with pytest.raises(UserError, match=r"latency_ms was measured on .* and this is another CPU"):
+        RunFolder.reopen(timed, demo_data)
 
 
 def test_a_study_file_that_lost_its_provenance_has_a_line(tmp_path: Path, demo_data: ImageData):

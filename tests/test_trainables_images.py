@@ -180,6 +180,14 @@ def test_a_cache_that_can_not_be_written_is_done_without(tmp_path, monkeypatch, 
     np.testing.assert_array_equal(resized.take(rows), expected)
 
 
+def test_a_damaged_file_of_a_size_is_made_anew(tmp_path):
+    data = make_data(tmp_path / "data")
+    expected = data.at_size(8).take([3])
+    data.file_at_size(8).write_bytes(data.file_at_size(8).read_bytes()[:-40])
+    np.testing.assert_array_equal(data.at_size(8).take([3]), expected)
+    assert len(open_pixels(data.file_at_size(8))) == 20
+
+
 def test_the_least_recently_used_sizes_go_when_the_bound_is_reached(tmp_path, cache, monkeypatch):
     data = make_data(tmp_path / "data", images=200)
     monkeypatch.setenv("FLOPWISE_PIXELS_GB", "460e-6")

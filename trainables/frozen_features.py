@@ -35,7 +35,7 @@ from trainables.feature_files import (
 )
 from trainables.gpus import autocast, precision
 from trainables.images import ImageData
-from trainables.node_cache import BoundedFolder, WritePart, cache_folder, limit_bytes
+from trainables.node_cache import BoundedFolder, WritePart, bounded_folder
 
 _log = logging.getLogger("flopwise")
 _FORMAT = 2
@@ -83,10 +83,11 @@ def frozen_features(
     if not has_shared_features(recipe):
         return None
     assert recipe.unfrozen is not None
-    limit = limit_bytes(_LIMIT_VARIABLE, most=_MOST_BYTES, most_of_the_disk=_MOST_OF_THE_DISK)
     num_blocks = len(list_blocks(model))
     cut = num_blocks - recipe.unfrozen
-    folder = BoundedFolder(cache_folder() / "features", limit)
+    folder = bounded_folder(
+        "features", _LIMIT_VARIABLE, most=_MOST_BYTES, most_of_the_disk=_MOST_OF_THE_DISK
+    )
     if cut == 0 or folder.limit_bytes == 0:
         return None
     prefix = _Prefix(

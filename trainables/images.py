@@ -23,7 +23,7 @@ import pyarrow as pa
 from spaces.errors import UserError
 from trainables.cores import num_cores
 from trainables.image_files import resize_square
-from trainables.node_cache import BoundedFolder, cache_folder, limit_bytes
+from trainables.node_cache import bounded_folder, cache_folder
 from trainables.pixels import (
     BATCH_BYTES,
     Pixels,
@@ -40,6 +40,7 @@ ABOUT, ROWS, PIXELS = "data.json", "rows.arrow", "pixels.arrow"
 PARTIAL = ".partial-"
 _log = logging.getLogger("flopwise")
 # Of images at smaller input sizes, in the cache of a machine.
+_FOLDER = "pixels"
 _LIMIT_VARIABLE = "FLOPWISE_PIXELS_GB"
 _MOST_BYTES = 100 * 10**9
 _MOST_OF_THE_DISK = 0.3
@@ -96,20 +97,30 @@ class ImageData:
                 for image in _resized(self.pixels, input_size):
                     writer.append(image)
 
-        limit = limit_bytes(_LIMIT_VARIABLE, most=_MOST_BYTES, most_of_the_disk=_MOST_OF_THE_DISK)
-        folder = BoundedFolder(self.file_at_size(input_size).parent, limit)
+        folder = bounded_folder(
+            _FOLDER, _LIMIT_VARIABLE, most=_MOST_BYTES, most_of_the_disk=_MOST_OF_THE_DISK
+        )
         num_bytes = most_bytes(len(self), input_size)
-        try:
-            path = folder.make_once(self.file_at_size(input_size).name, num_bytes, lambda: write)
-            return open_pixels(path)
-        except OSError as error:
-            reason = error.strerror or error
-            _log.warning("images at %d px are resized again and again: %s", input_size, reason)
+        reason = ""
+        for _ in range(2):
+            try:
+                path = folder.make_once(
+                    self.file_at_size(input_size).name, num_bytes, lambda: write
+                )
+            except OSError as error:
+                reason = error.strerror or str(error)
+                break
+            try:
+                return open_pixels(path)
+            except UserError as error:  # damaged, or thrown out in this moment: once more
+                path.unlink(missing_ok=True)
+                reason = str(error)
+        _log.warning("images at %d px are resized again and again: %s", input_size, reason)
         return ResizedPixels(self.pixels, input_size)
 
     def file_at_size(self, input_size: int) -> Path:
         """Where this machine keeps the images at a size, once it has resized them."""
-        return cache_folder() / "pixels" / f"{self.digest}-{input_size}px.arrow"
+        return cache_folder() / _FOLDER / f"{self.digest}-{input_size}px.arrow"
 
 
 class ResizedPixels:

@@ -1,5 +1,6 @@
 """What this machine computes with, as the system names it."""
 
+import os
 import platform
 from pathlib import Path
 
@@ -13,3 +14,8 @@ def cpu_name() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def machine_name() -> str:
+    """The CPU's name, and how many cores the machine has."""
+    return f"{cpu_name()}, {os.cpu_count()} cores"

@@ -39,24 +39,6 @@ def make_once(path: Path, make: Callable[[Path], None]) -> Path:
         ) from None
 
 
-def limit_bytes(variable: str, *, most: int, most_of_the_disk: float) -> int:
-    """The bytes that a folder of the cache may take: $variable, in gigabytes.
-
-    By default most, but at most that share of the disk's free bytes. Raises UserError where the
-    variable is no number from 0 up.
-    """
-    written = os.environ.get(variable)
-    if written:
-        try:
-            gigabytes = float(written)
-            if 0 <= gigabytes < float("inf"):
-                return int(gigabytes * 10**9)
-        except ValueError:
-            pass
-        raise UserError(f"{variable}: takes a number of gigabytes from 0, not {written}")
-    return int(min(most, most_of_the_disk * free_bytes(cache_folder())))
-
-
 def free_bytes(folder: Path) -> int:
     """Room on the disk where a folder is or will be."""
     while not folder.exists():
@@ -150,6 +132,35 @@ class BoundedFolder:
                 break
             path.unlink(missing_ok=True)
             held -= size
+
+
+def bounded_folder(
+    name: str, variable: str, *, most: int, most_of_the_disk: float
+) -> BoundedFolder:
+    """A folder of the cache that may take $variable, in gigabytes.
+
+    By default most, but at most that share of what would be free on its disk without it. Raises
+    UserError where the variable is no number from 0 up.
+    """
+    folder = cache_folder() / name
+    written = os.environ.get(variable)
+    if written:
+        try:
+            gigabytes = float(written)
+            if 0 <= gigabytes < float("inf"):
+                return BoundedFolder(folder, int(gigabytes * 10**9))
+        except ValueError:
+            pass
+        raise UserError(f"{variable}: takes a number of gigabytes from 0, not {written}")
+    free = free_bytes(folder) + sum(_bytes_of(path) for path in folder.glob("[!.]*"))
+    return BoundedFolder(folder, int(min(most, most_of_the_disk * free)))
+
+
+def _bytes_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # thrown out in this moment
+        return 0
 
 
 class _Parts:
