@@ -205,7 +205,7 @@ def importances_figure(importances: Mapping[str, Mapping[str, float]]) -> go.Fig
     return figure
 
 
-_BARS = ("#0072B2", "#E69F00", "#009E73")
+_BARS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999", "#000000")
 
 
 def parallel_figure(scales: list[Scale]) -> go.Figure:

@@ -191,6 +191,8 @@ class Recorder(Callback):
         number = trial_number(trial)
         record = self._ledger.records[number]
         text = error_text(trial)
+        # Else Ray would unpickle what lies in the run folder by then, whoever wrote it.
+        trial.run_metadata.pickled_error_filename = None
         self._stopper.check_ray()
         if os.strerror(errno.ENOSPC) in text:
             self._stopper.break_off(f"can't write {self._folder.path}: {os.strerror(errno.ENOSPC)}")

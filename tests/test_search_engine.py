@@ -10,6 +10,7 @@ import optuna
 import pyarrow.parquet as pq
 import pytest
 from optuna.trial import TrialState
+from ray.tune.experiment import Trial as RayTrial
 from searches import SPACE, DyingTrial, HungryTrial, write_study
 
 from analysis.front import pareto_front
@@ -160,6 +161,26 @@ def test_a_trial_that_dies_or_runs_out_of_memory_is_failed_with_the_reason(
     assert set(column(doomed, "state")) == {"FAIL"}
     assert all(reason in row["error"] for row in doomed)
     assert {row["state"] for row in trials if row not in doomed} <= {"COMPLETE"}
+
+
+def test_what_ray_pickled_of_a_death_is_never_read_from_the_run_folder(
+    two_workers: None, demo_data: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Who can write there could have replaced it."""
+    read: list[object] = []
+    get_pickled_error = RayTrial.get_pickled_error
+
+    def watch(trial: RayTrial) -> Exception | None:
+        read.append(get_pickled_error(trial))
+        return None
+
+    monkeypatch.setattr(RayTrial, "get_pickled_error", watch)
+    space = {**SPACE, "batch_size": 16, "width": {"float": [0.1, 0.13]}}
+    path = write_study(tmp_path, demo_data, space=space, budget={"trials": 2})
+    folder = run_search(load_study(path), trainable=DyingTrial).folder
+    assert list((folder / "tune").rglob("error.pkl"))
+    assert read
+    assert set(read) == {None}
 
 
 def test_a_search_in_which_everything_fails_stops_and_says_why(

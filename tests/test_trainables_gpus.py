@@ -1,7 +1,15 @@
 import pytest
 import torch
 
-from trainables.gpus import as_device, autocast, limit_gpu_memory, precision, room_for_inputs
+from trainables.gpus import (
+    UnusableGpuError,
+    as_device,
+    autocast,
+    check_device,
+    limit_gpu_memory,
+    precision,
+    room_for_inputs,
+)
 
 CPU = torch.device("cpu")
 
@@ -33,3 +41,10 @@ def test_a_trials_share_of_a_gpu_has_its_context_in_it(
 
 def test_devices_have_the_numbers_that_tensors_tell():
     assert [str(as_device(name)) for name in ("cuda", "cuda:1", CPU)] == ["cuda:0", "cuda:1", "cpu"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_can_not_be_used():
+    check_device(CPU)
+    with pytest.raises(UnusableGpuError, match=r"^the GPU can't be used: "):
+        check_device(as_device("cuda"))

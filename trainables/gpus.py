@@ -35,6 +35,22 @@ def precision(device: torch.device) -> str:
     return "fp32"
 
 
+class UnusableGpuError(RuntimeError):
+    """A machine's GPU does not even begin to work."""
+
+
+def check_device(device: torch.device) -> None:
+    """Raise UnusableGpuError where the device can't hold a number: no driver, or a broken GPU."""
+    if device.type != "cuda":
+        return
+    try:
+        torch.zeros(1, device=device)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, AssertionError) as error:
+        raise UnusableGpuError(f"the GPU can't be used: {error}") from None
+
+
 def device_name(device: torch.device) -> str:
     """The GPU's name, or the CPU's."""
     if device.type != "cuda":

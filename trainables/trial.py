@@ -21,7 +21,13 @@ from trainables.addresses import NOT_REACHED, read_file
 from trainables.data_copy import open_near_data
 from trainables.device_tables import forget_images
 from trainables.failures import describe_failure
-from trainables.gpus import as_device, device_name, limit_gpu_memory
+from trainables.gpus import (
+    UnusableGpuError,
+    as_device,
+    check_device,
+    device_name,
+    limit_gpu_memory,
+)
 from trainables.host_memory import give_back_memory, keep_freed_memory
 from trainables.images import ImageData
 from trainables.trained import CHECKPOINT_FILE
@@ -105,6 +111,7 @@ class Trial(tune.Trainable):
         if self._data is None or self._data_from != config["data"]:
             self._data = open_near_data(config["data"], copy=config["copy_data"])
             self._data_from = config["data"]
+        check_device(self._device)
         limit_gpu_memory(config["gpu_share"], self._device)
         self._training = self._begin_training(self._data)
         return [asdict(metrics) for metrics in self._training.history]
@@ -188,7 +195,9 @@ def _where(device: torch.device) -> dict[str, str]:
 
 
 def _breaks_the_process(error: Exception) -> bool:
-    """After a CUDA error other than memory, every later call on that GPU fails too."""
-    return isinstance(error, torch.AcceleratorError) and not isinstance(
-        error, torch.OutOfMemoryError
-    )
+    """After a CUDA error other than memory, every later call on that GPU fails too.
+
+    The driver takes the death for the machine's, and gives the trial to another one.
+    """
+    broken = isinstance(error, torch.AcceleratorError | UnusableGpuError)
+    return broken and not isinstance(error, torch.OutOfMemoryError)

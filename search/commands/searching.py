@@ -10,6 +10,7 @@ from rich.console import Console
 
 from search.commands.cluster import Cluster
 from search.commands.printing import console, near, program
+from spaces.errors import UserError
 
 if TYPE_CHECKING:
     from analysis.runs import Run
@@ -49,6 +50,8 @@ def search(
         seed=seed,
         resume=resume and cluster is None,  # the head reads what is there
     )
+    if dry_run and cluster is not None:
+        raise UserError("--dry-run probes this machine, and --cluster is another: leave one out")
     if dry_run:
         _tell_estimate(console(), loaded)
         return
