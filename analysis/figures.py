@@ -29,7 +29,14 @@ from analysis.front import FloatArray, front_order
 from analysis.history import FrontHistory
 from analysis.importances import by_importance
 from analysis.parallel import Scale
-from analysis.pictures import GREY, axis_title, model_styles, spans_magnitudes, write_tick
+from analysis.pictures import (
+    GREY,
+    OKABE_ITO,
+    axis_title,
+    model_styles,
+    spans_magnitudes,
+    write_tick,
+)
 from analysis.runs import Run
 
 # Shapes of Plotly in the order of `pictures.MARKERS`.
@@ -190,22 +197,19 @@ def importances_figure(importances: Mapping[str, Mapping[str, float]]) -> go.Fig
     """Bars for each field, one colour for each objective; lengths are shares of 1."""
     fields = by_importance(importances)
     figure = page_figure(height=110 + 26 * len(fields) * max(1, len(importances)))
-    for colour, (objective, shares) in zip(_BARS, importances.items(), strict=False):
+    for place, (objective, shares) in enumerate(importances.items()):
         figure.add_trace(
             go.Bar(
                 y=[field.replace("_", " ") for field in fields],
                 x=[100 * shares.get(field, 0.0) for field in fields],
                 orientation="h", name=f"for {heading(objective).removesuffix(' (%)')}",
-                marker={"color": colour},
+                marker={"color": OKABE_ITO[place % len(OKABE_ITO)]},
                 hovertemplate="%{y}: %{x:.1f} %<extra>%{fullData.name}</extra>",
             )
         )  # fmt: skip
     figure.update_xaxes(title="importance (%)", rangemode="tozero")
     figure.update_yaxes(autorange="reversed")
     return figure
-
-
-_BARS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999", "#000000")
 
 
 def parallel_figure(scales: list[Scale]) -> go.Figure:

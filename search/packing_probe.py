@@ -69,10 +69,8 @@ def decide_resources(
         candidates = draw_candidates(study, num_classes=len(data.classes), seconds=_COSTING_SECONDS)
     available = available_resources()
     # Of a cluster, this machine stands for all.
-    cores = min(num_cores(), int(available["CPU"]))
-    if LATENCY in study.cost_columns:
-        cores -= 1  # on which the driver measures
-    cores = max(1, cores)
+    measures = LATENCY in study.cost_columns  # the driver, on a core of its own
+    cores = max(1, min(num_cores(), int(available["CPU"])) - measures)
     gpus = min(torch.cuda.device_count(), int(available["GPU"]))
     packings = list_packings(cores, gpus)
     recipes = [each.recipe for each in choose_probes(candidates)][-_MAX_RECIPES:]

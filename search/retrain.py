@@ -10,7 +10,6 @@ from search.export import recorded_numbers
 from spaces.errors import UserError
 from spaces.recipe import read_recipe
 from trainables.failures import describe_failure, is_out_of_memory
-from trainables.gpus import as_device
 from trainables.host_memory import keep_freed_memory
 from trainables.images import open_data
 from trainables.training import (
@@ -54,7 +53,7 @@ def retrain(
     opened = open_data(data)
     if out is not None and not out.parent.is_dir():
         raise UserError(f"{out}: there is no folder {out.parent}")
-    chosen = as_device(device or numbers.get("device") or default_device())
+    chosen = torch.device(device or numbers.get("device") or default_device())
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"device: {chosen} is not here; use --device cpu")
     use_threads(threads or numbers.get("threads"))

@@ -169,6 +169,7 @@ def test_narrowing_and_overriding_from_the_command_line(
         (["search", "{tmp}/study.yaml", "--resume"], "no search was begun here"),
         (["search", "{tmp}/study.yaml", "--fix", "widht=1"], "widht: unknown; did you mean width?"),
         (["search", "{tmp}/study.yaml", "--fix", "width"], "write field=value"),
+        (["search", "{tmp}/study.yaml", "--dry-run", "--cluster", "{tmp}/c.yaml"], "leave one out"),
         (["search", "{tmp}/large.yaml"], "goes up to 224 px"),
         (["search", "{tmp}/small.yaml"], "too small"),
         (["search", "{tmp}/weights.yaml"], "nowhere.pt"),

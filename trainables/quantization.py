@@ -43,8 +43,8 @@ from torchao.quantization.pt2e.quantizer import (
 
 aten = torch.ops.aten
 
-_LINEAR = (aten.linear.default,)
-_WEIGHTED = (aten.conv2d.default, aten.conv2d.padding, *_LINEAR)
+_CONVOLUTIONS = (aten.conv2d.default, aten.conv2d.padding)
+_WEIGHTED = (*_CONVOLUTIONS, aten.linear.default)
 # What runs as one kernel with the layer before it: its output is quantised after these.
 _FUSED_AFTER = (
     aten.relu.default,
@@ -206,7 +206,7 @@ def _fold_batch_norm(graph: fx.GraphModule) -> None:
     """Fold what follows a convolution alone into its weight and bias; others stay as they are."""
     for norm in [node for node in graph.graph.nodes if node.target is aten.batch_norm.default]:
         conv = norm.args[0]
-        if conv.target not in _WEIGHTED[:2] or len(conv.users) > 1:
+        if conv.target not in _CONVOLUTIONS or len(conv.users) > 1:
             continue
         weight, bias = conv.args[1], conv.args[2] if len(conv.args) > 2 else None
         scale, shift, mean, variance = (_value(graph, node) for node in norm.args[1:5])
@@ -266,7 +266,7 @@ def _calibrate(graph: fx.GraphModule, batches: Sequence[Tensor]) -> fx.GraphModu
             return output
         missing = wanted[node.name] - _channel_means(node, output)
         _value(prepared, bias).add_(missing)
-        return output + (missing if node.target in _LINEAR else missing[:, None, None])
+        return output + (missing[:, None, None] if node.target in _CONVOLUTIONS else missing)
 
     _Follow(prepared, names, correct).run(batches[0])
     prepared.apply(enable_observer)
@@ -289,5 +289,7 @@ class _Follow(fx.Interpreter):
 
 
 def _channel_means(node: fx.Node, output: Tensor) -> Tensor:
+    if node.target in _CONVOLUTIONS:
+        return output.mean(dim=(0, 2, 3))
     # Of a linear layer channels are last, also in (N, H, W, C), as Swin and ConvNeXt have it.
-    return output.flatten(0, -2).mean(0) if node.target in _LINEAR else output.mean(dim=(0, 2, 3))
+    return output.flatten(0, -2).mean(dim=0)

@@ -10,7 +10,6 @@ from rich.console import Console
 
 from search.commands.cluster import Cluster
 from search.commands.printing import console, near, program
-from spaces.errors import UserError
 
 if TYPE_CHECKING:
     from analysis.runs import Run
@@ -39,9 +38,12 @@ def search(
     Ctrl-C ends it cleanly; --resume goes on, also after a crash.
     """
     from search.study import AUTO, load_study
+    from spaces.errors import UserError
     from spaces.narrowing import parse_fixes
     from trainables.images import open_data
 
+    if dry_run and cluster is not None:
+        raise UserError("--dry-run probes this machine, and --cluster is another: leave one out")
     loaded = load_study(
         study,
         fixes=parse_fixes(fix or []),
@@ -50,8 +52,6 @@ def search(
         seed=seed,
         resume=resume and cluster is None,  # the head reads what is there
     )
-    if dry_run and cluster is not None:
-        raise UserError("--dry-run probes this machine, and --cluster is another: leave one out")
     if dry_run:
         _tell_estimate(console(), loaded)
         return
