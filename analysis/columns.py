@@ -19,7 +19,7 @@ COSTS: dict[str, str] = {
     "size_mb": "size (MB)",
     "latency_ms": "latency (ms)",
 }
-ACCURACY = "accuracy"
+ACCURACY, LATENCY = "accuracy", "latency_ms"
 Direction = Literal["max", "min"]
 DEFAULT_OBJECTIVES: dict[str, Direction] = {ACCURACY: "max", "effective_gflops": "min"}
 NUMBERS: tuple[str, ...] = (ACCURACY, *COSTS)

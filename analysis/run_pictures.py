@@ -15,12 +15,12 @@ from analysis.confirmation_picture import confirmation_picture
 from analysis.curves import Curve
 from analysis.distribution import distribution_picture, shortened
 from analysis.findings import Findings
+from analysis.front_picture import front_picture
 from analysis.history import FrontHistory
 from analysis.importances import by_importance
 from analysis.parallel import Scale
 from analysis.pictures import (
     OKABE_ITO,
-    front_picture,
     new_figure,
     picture_title,
     save_picture,

@@ -1,24 +1,18 @@
 """Recipes that a search may try, with what is known of each before training; which to probe."""
 
-import functools
 import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
-
-from search.latency_meter import LATENCY
+from analysis.columns import LATENCY
 from search.study import Study
 from spaces.draws import RandomTrial
 from spaces.errors import UserError
 from spaces.recipe import Recipe
-from trainables.blocks import freeze
-from trainables.cost import Cost, architecture_of, recipe_cost
-from trainables.frozen_features import has_shared_features
-from trainables.macs import LayerMacs, count_macs
-from trainables.models import build_on_meta
+from trainables.cost import Cost, recipe_cost
+from trainables.training_cost import trained_share
 
 _NUM_DRAWS = 256
 _COSTING_SECONDS = 10.0
@@ -67,7 +61,7 @@ def draw_candidates(
         bounds = [bound for bound in study.constraints if bound.column != LATENCY]
         if any(bound.violation(getattr(cost, bound.column)) > 0 for bound in bounds):
             continue
-        share = 1.0 if recipe.unfrozen is None else _trained_share(recipe, num_classes)
+        share = trained_share(recipe, num_classes)
         found.append(
             Candidate(
                 recipe=recipe, cost=cost, trained_share=share, tried_first=number < len(first)
@@ -91,32 +85,3 @@ def choose_probes(candidates: Sequence[Candidate]) -> list[Candidate]:
         best = next((c for c in near if c.recipe.model not in models), near[0])
         chosen.setdefault((best.cost.gflops, best.recipe.unfrozen, best.recipe.batch_size), best)
     return list(chosen.values())
-
-
-def share_of_training(recipe: Recipe, num_classes: int) -> float:
-    """What training takes with its frozen blocks, of what it would take with all of them: 0 to 1.
-
-    What frozen blocks return is at hand, as after a while. Raises UserError as `recipe_cost` does.
-    """
-    if recipe.unfrozen is None:
-        return 1.0
-    trained = _trained_share(recipe, num_classes)
-    forward = trained if has_shared_features(recipe) else 1.0
-    return (forward + 2 * trained) / 3
-
-
-def _trained_share(recipe: Recipe, num_classes: int) -> float:
-    model, macs = _layer_macs(architecture_of(recipe), num_classes)
-    freeze(model, recipe.unfrozen)
-    trained = sum(
-        number
-        for name, number in macs.by_layer.items()
-        if any(weight.requires_grad for weight in model.get_submodule(name).parameters())
-    )
-    return trained / sum(macs.by_layer.values())
-
-
-@functools.lru_cache(maxsize=_NUM_DRAWS)
-def _layer_macs(architecture: Recipe, num_classes: int) -> tuple[nn.Module, LayerMacs]:
-    model = build_on_meta(architecture, num_classes)
-    return model, count_macs(model, architecture.input_size)

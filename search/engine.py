@@ -18,13 +18,13 @@ from ray import tune
 from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial as RayTrial
 
+from analysis.columns import LATENCY
 from search import optuna_storage
 from search.budget import BudgetMeter, Spent
-from search.candidates import share_of_training
 from search.checkpoints import trial_folder_name
 from search.early_stopping import build_early_stopping
 from search.first_draws import FirstDraws
-from search.latency_meter import LATENCY, LatencyMeter
+from search.latency_meter import LatencyMeter
 from search.ledger import Ledger
 from search.mirror import mirrored
 from search.node_health import NodeHealth
@@ -50,6 +50,7 @@ from spaces.recipe import Recipe
 from trainables.cost import Cost, recipe_cost
 from trainables.data_copy import open_near_data
 from trainables.images import ImageData
+from trainables.training_cost import share_of_training
 from trainables.trial import Trial
 
 # How often the tables are replaced while trials run; a finished trial waits as long to be seen.

@@ -5,9 +5,8 @@ from dataclasses import replace
 
 from search.trial_record import TrialRecord
 from spaces.recipe import Recipe
-from trainables.cost import Cost, architecture_of, recipe_cost
-
-LATENCY = "latency_ms"
+from trainables.cost import Cost, recipe_cost
+from trainables.models import architecture_of
 
 
 class LatencyMeter:

@@ -15,10 +15,9 @@ from typing import Any
 import ray
 import torch
 
-from analysis.columns import describe_recipe
+from analysis.columns import LATENCY, describe_recipe
 from search.candidates import Candidate, choose_probes, draw_candidates
 from search.footprint import RAY_BYTES, largest_bytes, machine_bytes
-from search.latency_meter import LATENCY
 from search.packing import (
     Decision,
     Needs,

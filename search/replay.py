@@ -19,7 +19,6 @@ from optuna.trial import TrialState
 
 from analysis.growth import Growth
 from search.budget import BudgetMeter, Spent
-from search.candidates import share_of_training
 from search.early_stopping import build_early_stopping
 from search.first_draws import FirstDraws
 from search.ledger import Ledger, SpaceExhaustedError
@@ -29,6 +28,7 @@ from search.study import Budget, EarlyStoppingSettings, directions_of
 from search.trial_record import TrialRecord
 from spaces.recipe import Recipe
 from trainables.cost import Cost
+from trainables.training_cost import share_of_training
 
 # Not recorded; of a model's arithmetic the head has next to nothing.
 _NUM_CLASSES = 100

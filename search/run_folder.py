@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import Timeout
 
+from analysis.columns import LATENCY
 from analysis.runs import EPOCHS, STUDY, TRIALS, TUNE
 from search.checkpoints import LocalCheckpoints, RemoteCheckpoints
 from search.driver_lock import driver_lock, is_searched
-from search.latency_meter import LATENCY
 from search.mirror import Mirror
 from search.source_code import ROOT, git_commit
 from search.study import AUTO, Resources, Study

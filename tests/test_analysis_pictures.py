@@ -13,7 +13,7 @@ from analysis.distribution import (
     distribution_table,
     distribution_text,
 )
-from analysis.pictures import draw_front, front_picture, label_front
+from analysis.front_picture import draw_front, front_picture, label_front
 from analysis.runs import read_run
 from analysis.terminal import front_text
 from spaces.errors import UserError

@@ -7,7 +7,6 @@ from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from searches import SPACE, write_study
 
-from search.candidates import share_of_training
 from search.engine import run_search
 from search.first_draws import FirstDraws
 from search.samplers import build_sampler
@@ -16,6 +15,7 @@ from spaces.errors import UserError
 from spaces.recipe import Recipe
 from spaces.space_file import parse_space
 from trainables.images import ImageData
+from trainables.training_cost import share_of_training
 
 DIRECTIONS = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE]
 SPACE_OF_BLOCKS = {

@@ -18,7 +18,7 @@ from torch import nn
 
 from spaces.recipe import Recipe
 from trainables.macs import count_macs
-from trainables.models import build_on_meta
+from trainables.models import architecture_of, build_on_meta
 
 _FLOAT_BITS = 32
 _INT8_BITS = 8
@@ -67,18 +67,6 @@ def recipe_cost(recipe: Recipe, num_classes: int) -> Cost:
     Raises UserError for an unknown model and for a size that it can't take.
     """
     return _architecture_cost(architecture_of(recipe), num_classes)
-
-
-def architecture_of(recipe: Recipe) -> Recipe:
-    """A recipe of the fields alone on which a model's cost depends."""
-    return Recipe(
-        model=recipe.model,
-        input_size=recipe.input_size,
-        width=recipe.width,
-        batch_norm=recipe.batch_norm,
-        residual=recipe.residual,
-        qat=recipe.qat,
-    )
 
 
 @functools.lru_cache(maxsize=1024)

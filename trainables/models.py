@@ -93,6 +93,18 @@ def build_architecture(recipe: Recipe, num_classes: int) -> nn.Module:
     return torchvision.models.get_model(name, weights=None, num_classes=num_classes, **options)
 
 
+def architecture_of(recipe: Recipe) -> Recipe:
+    """A recipe of the fields alone on which a model's cost depends."""
+    return Recipe(
+        model=recipe.model,
+        input_size=recipe.input_size,
+        width=recipe.width,
+        batch_norm=recipe.batch_norm,
+        residual=recipe.residual,
+        qat=recipe.qat,
+    )
+
+
 def check_model_name(name: str) -> None:
     """Raise UserError with the nearest name where there is no such model."""
     if name not in model_names():

@@ -101,7 +101,7 @@ def print_front(screen: Console, run: "Run", picture: Path | None = None) -> Non
     """Print a run's front as a table and a plot, and draw it as a PNG."""
     from rich.text import Text
 
-    from analysis.pictures import front_picture
+    from analysis.front_picture import front_picture
     from analysis.tables import front_table
     from analysis.terminal import front_text
 
