@@ -19,7 +19,7 @@ from analysis.columns import (
     write_percent,
 )
 from analysis.constraints import Constraint, read_constraint
-from analysis.front import knee
+from analysis.pareto.front import knee
 from analysis.runs import Run, run_recipe
 from spaces.errors import UserError
 from spaces.recipe import Recipe

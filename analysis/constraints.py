@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.columns import ACCURACY, COSTS, NUMBERS
-from analysis.front import FloatArray
+from analysis.pareto.front import FloatArray
 from spaces.errors import UserError
 from spaces.yaml_files import did_you_mean
 

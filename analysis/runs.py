@@ -25,7 +25,7 @@ from analysis.columns import (
     is_missing,
     plain,
 )
-from analysis.front import FloatArray, front_order
+from analysis.pareto.front import FloatArray, front_order
 from spaces.errors import UserError
 from spaces.recipe import RECIPE_FIELDS, Recipe, recipe_from
 from spaces.yaml_files import read_yaml_mapping

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from spaces.recipe import Recipe
-from trainables.images import ImageData
+from trainables.data.dataset import ImageData
 from trainables.prepare import prepare
 from trainables.training import EpochMetrics, Training, use_threads
 

@@ -34,12 +34,12 @@ import pyarrow.parquet as pq
 import torch
 from optuna.trial import TrialState
 
-from analysis.front import pareto_front
+from analysis.pareto.front import pareto_front
 from analysis.runs import run_recipe
-from search.optuna_storage import JOURNAL, load_study
+from search.storage.optuna_storage import JOURNAL, load_study
 from spaces.errors import UserError
-from trainables.demo_images import make_demo
-from trainables.images import open_data
+from trainables.data.dataset import open_data
+from trainables.data.demo_images import make_demo
 from trainables.training import EpochMetrics, train
 
 KINDS = ("driver", "trial", "raylet")

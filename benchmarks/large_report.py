@@ -22,7 +22,7 @@ import pandas as pd
 
 from analysis.columns import PRUNED
 from analysis.runs import EPOCH_COLUMNS, TRIAL_COLUMNS
-from search.report import make_report
+from search.followups.report import make_report
 from spaces.recipe import Recipe
 from spaces.yaml_files import write_yaml
 

@@ -33,7 +33,7 @@ from rich.console import Console
 from rich.table import Table
 
 from spaces.yaml_files import write_yaml
-from trainables.images import open_data
+from trainables.data.dataset import open_data
 
 INPUT_SIZE = 96
 UNFROZEN = (0, 1, 2, 3, 4, 5, 6, 8)

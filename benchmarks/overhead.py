@@ -70,10 +70,10 @@ def run_flopwise(trials: int, workers: int) -> dict[str, float]:
     import ray
 
     from search.engine import Progress, run_search
-    from search.study import load_study
+    from search.study.study import load_study
     from spaces.recipe import recipe_from
-    from trainables.demo_images import make_demo
-    from trainables.images import open_data
+    from trainables.data.dataset import open_data
+    from trainables.data.demo_images import make_demo
     from trainables.training import EpochMetrics, Training
     from trainables.trial import Trial
 
@@ -186,7 +186,7 @@ def run_storage(kind: str, trials: int) -> dict[str, float]:
     import optuna
     from optuna.storages.journal import JournalFileBackend
 
-    from search.samplers import build_sampler
+    from search.decisions.samplers import build_sampler
 
     folder = tempfile.mkdtemp()
     storages: dict[str, Any] = {

@@ -33,14 +33,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from spaces.recipe import BASELINE, Recipe
 from trainables.cost import measure_cost, recipe_cost
-from trainables.demo_images import make_demo
-from trainables.images import ImageData
-from trainables.latency import measure_latency
-from trainables.models import build_model
+from trainables.data.dataset import ImageData
+from trainables.data.demo_images import make_demo
+from trainables.export.trained_model import CHECKPOINT_FILE, load_trained
+from trainables.export.verified_export import export_verified
+from trainables.inference.latency import measure_latency
+from trainables.models.building import build_model
 from trainables.prepare import prepare
-from trainables.trained import CHECKPOINT_FILE, load_trained
 from trainables.training import Training, use_threads
-from trainables.verified_export import export_verified
 
 MODELS = ("mobilenet_v2", "mobilenet_v3_large", "efficientnet_b0", "resnet50", BASELINE)
 COLUMNS = ("accuracy", "gflops", "effective_gflops", "gbops", "size_mb", "latency_ms", "seconds")

@@ -20,10 +20,10 @@ from rich.table import Table
 
 from spaces.recipe import Recipe, recipe_from
 from trainables.cost import recipe_cost
-from trainables.exported import open_session, run_session
-from trainables.model_files import make_onnx, quiet
-from trainables.models import build_model
-from trainables.quantization import convert, prepare
+from trainables.inference.onnx_model import open_session, run_session
+from trainables.learning.quantization import convert, prepare
+from trainables.models.building import build_model
+from trainables.models.model_export import make_onnx, quiet
 
 CLASSES = 5
 FAMILIES = (

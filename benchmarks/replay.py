@@ -24,11 +24,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from analysis.growth import Growth, growth_picture, growth_table
-from search.optuna_storage import create_study
-from search.recorded import read_recorded
-from search.replay import Replay, ReplaySettings, growth_of, replay
-from search.study import Budget, EarlyStoppingSettings, directions_of
+from analysis.results.growth import Growth, growth_picture, growth_table
+from search.simulation.simulator import Replay, ReplaySettings, growth_of, replay
+from search.simulation.tabular_benchmark import read_recorded
+from search.storage.optuna_storage import create_study
+from search.study.study import Budget, EarlyStoppingSettings, directions_of
 
 CURVES = Path(__file__).with_name("curves")
 BUDGET = Budget(trials=480)

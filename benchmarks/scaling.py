@@ -68,10 +68,10 @@ def run(nodes: int, trials: int, seconds: float) -> dict[str, float]:
     from ray.cluster_utils import Cluster
 
     from search.engine import Progress, run_search
-    from search.study import load_study
+    from search.study.study import load_study
     from spaces.recipe import recipe_from
-    from trainables.data_copy import open_near_data
-    from trainables.demo_images import make_demo
+    from trainables.data.copying import open_near_data
+    from trainables.data.demo_images import make_demo
     from trainables.training import EpochMetrics, Training
     from trainables.trial import Trial
 

@@ -60,7 +60,7 @@ from rich.table import Table
 
 from spaces.recipe import recipe_from
 from trainables.cost import recipe_cost
-from trainables.images import ImageData, open_data
+from trainables.data.dataset import ImageData, open_data
 
 RAY, OPTUNA, SYNE_TUNE = "ray_optuna", "optuna_alone", "syne_tune_moasha"
 PEERS = (RAY, OPTUNA, SYNE_TUNE)

@@ -19,44 +19,44 @@ from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial as RayTrial
 
 from analysis.columns import LATENCY
-from search import optuna_storage
-from search.budget import BudgetMeter, Spent
-from search.checkpoints import trial_folder_name
-from search.early_stopping import build_early_stopping
-from search.first_draws import FirstDraws
-from search.latency_meter import LatencyMeter
-from search.ledger import Ledger
-from search.mirror import mirrored
-from search.node_health import NodeHealth
-from search.node_report import tell_search
-from search.preflight import check_study
-from search.ray_session import joins_a_cluster, ray_session
-from search.room import Room, open_room
-from search.run_folder import RunFolder, check_run_folder, recorded_resources
-from search.samplers import build_sampler
-from search.scheduler import LedgerScheduler
-from search.searcher import LedgerSearcher, Recorder, trial_number
-from search.stopping import SearchStopper
-from search.study import AUTO, Study
-from search.tensorboard import CurveLogs
-from search.trial_record import TrialRecord, read_record
-from search.warm_start import (
+from search.cluster.capacity import Room, open_room
+from search.cluster.node_health import NodeHealth
+from search.cluster.node_report import tell_search
+from search.cluster.ray_session import joins_a_cluster, ray_session
+from search.decisions.budget import BudgetMeter, Spent
+from search.decisions.early_stopping import build_early_stopping
+from search.decisions.ledger import Ledger
+from search.decisions.samplers import build_sampler
+from search.decisions.startup_trials import FirstDraws
+from search.decisions.warm_start import (
     read_earlier_trials,
     store_earlier_trials,
     stored_earlier_trials,
 )
+from search.execution.search_stopper import SearchStopper
+from search.execution.tune_scheduler import LedgerScheduler
+from search.execution.tune_searcher import LedgerSearcher, Recorder, trial_number
+from search.planning.latency_meter import LatencyMeter
+from search.storage import optuna_storage
+from search.storage.checkpoints import trial_folder_name
+from search.storage.remote_sync import mirrored
+from search.storage.run_folder import RunFolder, check_run_folder, recorded_resources
+from search.storage.tensorboard import CurveLogs
+from search.storage.trial_record import TrialRecord, read_record
+from search.study.preflight import check_study
+from search.study.study import AUTO, Study
 from spaces.errors import UserError
 from spaces.recipe import Recipe
 from trainables.cost import Cost, recipe_cost
-from trainables.data_copy import open_near_data
-from trainables.images import ImageData
-from trainables.training_cost import share_of_training
+from trainables.costing.training_cost import share_of_training
+from trainables.data.copying import open_near_data
+from trainables.data.dataset import ImageData
 from trainables.trial import Trial
 
 # How often the tables are replaced while trials run; a finished trial waits as long to be seen.
 _WRITE_PERIOD_SECONDS = 2.0
 _SHOW_PERIOD_SECONDS = 0.25
-# What Ray Tune is told; `search.room` says how many there are.
+# What Ray Tune is told; `search.cluster.capacity` says how many there are.
 _MOST_TRIALS_AT_ONCE = 100_000
 
 Ending = Spent | Literal["exhausted", "interrupted"]
@@ -113,7 +113,7 @@ def run_search(
             )
         if study.resources == AUTO:
             # Probes bring SciPy's optimisers, for which no other search should wait.
-            from search.packing_probe import decide_resources
+            from search.planning.resource_tuning import decide_resources
 
             study = decide_resources(study, data, tell=tell)
         with ray_session(study.trial_resources):

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from search import cli
-from trainables.demo_images import make_demo
-from trainables.images import ImageData
+from trainables.data.dataset import ImageData
+from trainables.data.demo_images import make_demo
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

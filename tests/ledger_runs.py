@@ -10,11 +10,11 @@ from typing import Any
 from optuna.study import StudyDirection
 from searches import metrics
 
-from search.early_stopping import EarlyStopping
-from search.ledger import Ledger
-from search.optuna_storage import JOURNAL, create_study, load_study
-from search.samplers import build_sampler
-from search.trial_record import TrialRecord
+from search.decisions.early_stopping import EarlyStopping
+from search.decisions.ledger import Ledger
+from search.decisions.samplers import build_sampler
+from search.storage.optuna_storage import JOURNAL, create_study, load_study
+from search.storage.trial_record import TrialRecord
 from spaces.recipe import Recipe
 from spaces.space_file import parse_space
 from trainables.cost import Cost

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from ray import cloudpickle
 
-from trainables.images import ImageData
+from trainables.data.dataset import ImageData
 from trainables.training import EpochMetrics
 from trainables.trial import Trial
 

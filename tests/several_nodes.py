@@ -20,7 +20,7 @@ from ray import cloudpickle
 from ray.cluster_utils import Cluster
 
 from search.engine import Progress, run_search
-from search.study import load_study
+from search.study.study import load_study
 from trainables.trial import Trial
 
 # Workers don't have tests/ to import from.

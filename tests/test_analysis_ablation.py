@@ -7,9 +7,9 @@ from PIL import Image
 from rich.console import Console
 from scipy import stats
 
-from analysis.ablation import Ablation, Trained, ablation_from, ablation_records
-from analysis.ablation_picture import ablation_picture
-from analysis.ablation_table import WITHIN, ablation_table, write_change, write_mean
+from analysis.plots.ablation_picture import ablation_picture
+from analysis.results.ablation import Ablation, Trained, ablation_from, ablation_records
+from analysis.results.ablation_table import WITHIN, ablation_table, write_change, write_mean
 from spaces.recipe import RECIPE_FIELDS, Recipe
 
 START = Recipe(batch_size=16, learning_rate=1e-3, epochs=5)

@@ -7,7 +7,7 @@ from analysis_runs import four_trials, trial_row, write_run
 from PIL import Image
 from rich.console import Console
 
-from analysis.comparison import (
+from analysis.results.comparison import (
     compare_runs,
     comparison_picture,
     comparison_records,

@@ -9,16 +9,16 @@ from rich.console import Console
 from scipy import stats
 
 from analysis.columns import plain_row
-from analysis.confirmation import (
+from analysis.pareto.front import Box
+from analysis.plots.confirmation_picture import confirmation_picture
+from analysis.results.confirmation import (
     Candidate,
     Confirmation,
     choose_candidates,
     confirmation_records,
     verdict,
 )
-from analysis.confirmation_picture import confirmation_picture
-from analysis.confirmation_table import confirmation_sentences, confirmation_table
-from analysis.front import Box
+from analysis.results.confirmation_table import confirmation_sentences, confirmation_table
 from analysis.runs import read_run
 from spaces.errors import UserError
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from analysis.front import front_order, hypervolume, knee, pareto_front
+from analysis.pareto.front import front_order, hypervolume, knee, pareto_front
 
 
 def brute_force(losses):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from analysis_runs import many_trials, trial_row, write_run
 
-from analysis.front import Box
-from analysis.history import front_history
+from analysis.pareto.front import Box
+from analysis.results.history import front_history
 from analysis.runs import read_run
 from spaces.errors import UserError
 

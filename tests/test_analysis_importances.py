@@ -6,7 +6,7 @@ import pytest
 import yaml
 from analysis_runs import trial_row, write_run
 
-from analysis.importances import FEWEST_TRIALS, by_importance, parameter_importances
+from analysis.results.importances import FEWEST_TRIALS, by_importance, parameter_importances
 from analysis.runs import Run, read_run
 
 SPACE: dict[str, Any] = {

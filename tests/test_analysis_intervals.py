@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from analysis.intervals import (
+from analysis.pareto.intervals import (
     accuracy_interval,
     difference,
     images_margin,

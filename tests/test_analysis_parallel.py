@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from analysis_runs import trial_row, write_run
 
-from analysis.parallel import Scale, parallel_scales
+from analysis.results.parallel import Scale, parallel_scales
 from analysis.runs import read_run
 
 

@@ -4,16 +4,16 @@ import pandas as pd
 import pytest
 from analysis_runs import four_trials, trial_row, write_run
 
-from analysis.runs import read_run
-from analysis.spending import (
+from analysis.results.front_table import front_records
+from analysis.results.spending import (
     run_spending,
     spending_notes,
     spending_record,
     write_hours,
     write_money,
 )
-from analysis.status import run_status
-from analysis.tables import front_records
+from analysis.results.status import run_status
+from analysis.runs import read_run
 from spaces.errors import UserError
 from spaces.yaml_files import read_yaml_mapping, write_yaml
 

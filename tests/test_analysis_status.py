@@ -4,8 +4,8 @@ import pytest
 from analysis_runs import four_trials, write_run
 from rich.console import Console
 
+from analysis.results.status import run_status, status_table
 from analysis.runs import read_run
-from analysis.status import run_status, status_table
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.front import Box, hypervolume, pareto_front
-from analysis.uncertain_front import (
+from analysis.pareto.front import Box, hypervolume, pareto_front
+from analysis.pareto.uncertain_front import (
     attainment,
     draw_accuracies,
     front_shares,

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 from searches import SPACE, write_study
 
-from analysis.ablation import ablation_records
+from analysis.results.ablation import ablation_records
 from analysis.runs import read_run, run_recipe
-from search.ablate import ablate, recall_ablations
 from search.engine import run_search
-from search.study import load_study
+from search.followups.ablate import ablate, recall_ablations
+from search.study.study import load_study
 from spaces.errors import UserError
 from spaces.recipe import Recipe
-from trainables.images import ImageData
+from trainables.data.dataset import ImageData
 
 RECIPE = {
     **SPACE,

@@ -20,17 +20,17 @@ from optuna.trial import TrialState
 from searches import write_study
 
 from analysis.runs import read_run
-from search.checkpoints import RemoteCheckpoints
-from search.driver_lock import Owner, is_searched
-from search.mirror import Mirror, mirrored
-from search.near_run import adding_to, near_run
-from search.optuna_storage import JOURNAL, read_trials
-from search.remote_folder import RemoteFolder
-from search.run_folder import RunFolder
-from search.study import Study, load_study
-from search.trial_record import TrialRecord
+from search.storage.checkpoints import RemoteCheckpoints
+from search.storage.fetched_run import adding_to, near_run
+from search.storage.optuna_storage import JOURNAL, read_trials
+from search.storage.remote_sync import Mirror, mirrored
+from search.storage.run_folder import RunFolder
+from search.storage.run_lock import Owner, is_searched
+from search.storage.trial_record import TrialRecord
+from search.study.remote_folder import RemoteFolder
+from search.study.study import Study, load_study
 from spaces.errors import UserError
-from trainables.images import ImageData
+from trainables.data.dataset import ImageData
 
 FLOPWISE = Path(sys.executable).with_name("flopwise")
 RUNS = "s3://bucket/runs"

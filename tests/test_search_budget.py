@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 from ledger_runs import Run
 
-from search.budget import BudgetMeter
-from search.study import Budget, PlateauSettings
+from search.decisions.budget import BudgetMeter
+from search.study.study import Budget, PlateauSettings
 
 
 def meter(run: Run, budget: Budget, *, seconds: float = 0.0) -> BudgetMeter:

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from search import cli
 from search.engine import run_search
-from search.study import load_study
-from trainables.images import ImageData
+from search.study.study import load_study
+from trainables.data.dataset import ImageData
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

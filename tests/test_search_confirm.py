@@ -14,13 +14,13 @@ import pytest
 from analysis_runs import four_trials, write_run
 from searches import SPACE, write_study
 
-import trainables.answers
+import trainables.export.predictions_on_split
 from analysis.runs import read_run, run_recipe
-from search.confirm import confirm, recall_confirmation
 from search.engine import run_search
-from search.study import load_study
+from search.followups.confirm import confirm, recall_confirmation
+from search.study.study import load_study
 from spaces.errors import UserError
-from trainables.images import ImageData
+from trainables.data.dataset import ImageData
 
 FIXED = {**SPACE, "input_size": 48, "batch_size": 16, "learning_rate": 1e-3, "batch_norm": True}
 FIXED |= {"width": 0.1, "epochs": 2}
@@ -60,13 +60,13 @@ def run(searched: Path, tmp_path: Path) -> Path:
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The recipes whose models were asked, each time with the split that they were asked for."""
     asked: list[str] = []
-    original = trainables.answers.split_answers
+    original = trainables.export.predictions_on_split.split_answers
 
     def split_answers(recipe, data, checkpoint, split, **more):
         asked.append(f"{recipe.key} {split}")
         return original(recipe, data, checkpoint, split, **more)
 
-    monkeypatch.setattr(trainables.answers, "split_answers", split_answers)
+    monkeypatch.setattr(trainables.export.predictions_on_split, "split_answers", split_answers)
     return asked
 
 

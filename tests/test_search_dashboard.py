@@ -15,7 +15,7 @@ import pytest
 from analysis_runs import four_trials, write_run
 from optuna.study import StudyDirection
 
-from search.optuna_storage import JOURNAL, create_study
+from search.storage.optuna_storage import JOURNAL, create_study
 
 pytest.importorskip("optuna_dashboard")
 

@@ -10,21 +10,21 @@ import pytest
 from rich.console import Console
 from searches import SPACE, write_study
 
-from search.candidates import Candidate, choose_probes, draw_candidates
-from search.dry_run import estimate_study, project
-from search.estimate import Estimate, estimate_table
-from search.forecast import (
+from search.planning.candidates import Candidate, choose_probes, draw_candidates
+from search.planning.dry_run import estimate_study, project
+from search.planning.estimate import Estimate, estimate_table
+from search.planning.forecast import (
     expected_epochs,
     fit_parts,
     range_of,
     run_through,
     share_that_goes_on,
 )
-from search.probes import Probed, run_probes
-from search.study import Study, load_study
+from search.planning.probe_processes import Probed, run_probes
+from search.study.study import Study, load_study
 from spaces.errors import UserError
 from spaces.recipe import Recipe
-from trainables.images import ImageData
+from trainables.data.dataset import ImageData
 
 
 def study_on(folder: Path, data: ImageData, **changes: Any) -> Study:

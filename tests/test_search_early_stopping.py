@@ -4,8 +4,8 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from analysis.front import FloatArray
-from search.early_stopping import (
+from analysis.pareto.front import FloatArray
+from search.decisions.early_stopping import (
     EarlyStopping,
     build_early_stopping,
     num_ahead_on_fronts,
@@ -13,7 +13,7 @@ from search.early_stopping import (
     rungs,
     spread_order,
 )
-from search.study import EarlyStoppingSettings
+from search.study.study import EarlyStoppingSettings
 
 OBJECTIVES = ["accuracy", "gflops"]
 

@@ -13,16 +13,16 @@ from optuna.trial import TrialState
 from ray.tune.experiment import Trial as RayTrial
 from searches import SPACE, DyingTrial, HungryTrial, write_study
 
-from analysis.front import pareto_front
+from analysis.pareto.front import pareto_front
 from analysis.runs import TRIAL_COLUMNS, read_run, run_recipe
 from search.engine import Progress, run_search
-from search.export import export_recipe
-from search.optuna_storage import load_study as load_optuna_study
-from search.study import load_study
+from search.followups.export import export_recipe
+from search.storage.optuna_storage import load_study as load_optuna_study
+from search.study.study import load_study
 from spaces.errors import UserError
 from spaces.recipe import read_recipe
 from trainables.cost import recipe_cost
-from trainables.images import ImageData
+from trainables.data.dataset import ImageData
 from trainables.training import train
 
 FLOPWISE = Path(sys.executable).with_name("flopwise")

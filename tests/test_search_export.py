@@ -3,15 +3,15 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from search.export import export_recipe, recorded_numbers
-from search.ledger import TrialRecord
-from search.run_folder import RunFolder
-from search.study import load_study
+from search.decisions.ledger import TrialRecord
+from search.followups.export import export_recipe, recorded_numbers
+from search.storage.run_folder import RunFolder
+from search.study.study import load_study
 from spaces.errors import UserError
 from spaces.recipe import Recipe, read_recipe
 from spaces.yaml_files import write_yaml
 from trainables.cost import Cost
-from trainables.images import ImageData
+from trainables.data.dataset import ImageData
 from trainables.training import EpochMetrics
 
 RECIPES = (Recipe(input_size=48, width=0.25), Recipe(input_size=64, unfrozen=2), Recipe(epochs=1))

@@ -20,9 +20,9 @@ from ledger_runs import (
 from optuna.trial import TrialState
 from searches import metrics
 
-from search.ledger import MAX_FAILURES_FROM_START, SpaceExhaustedError
-from search.optuna_storage import JOURNAL, load_study
-from search.trial_record import TrialRecord
+from search.decisions.ledger import MAX_FAILURES_FROM_START, SpaceExhaustedError
+from search.storage.optuna_storage import JOURNAL, load_study
+from search.storage.trial_record import TrialRecord
 from spaces.errors import UserError
 from spaces.recipe import Recipe
 from trainables.cost import Cost

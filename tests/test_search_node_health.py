@@ -1,4 +1,4 @@
-from search.node_health import MAX_DEATHS_IN_A_ROW, NodeHealth
+from search.cluster.node_health import MAX_DEATHS_IN_A_ROW, NodeHealth
 
 BOTH = ["good", "bad"]
 

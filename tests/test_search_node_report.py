@@ -4,9 +4,9 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from search.cluster.node_report import NodeReport, report_nodes, tell_search
+from search.cluster.nodes import alive_nodes
 from search.commands.cluster import nodes_table
-from search.node_report import NodeReport, report_nodes, tell_search
-from search.nodes import alive_nodes
 
 GPU_NODE = NodeReport(
     address="10.0.0.7",
@@ -54,7 +54,7 @@ def test_what_a_driver_said_that_is_gone_is_not_told(
 ):
     (node,) = alive_nodes()
     tell_search("tiny", {node.key: [1]}, [node.key])
-    monkeypatch.setattr("search.node_report._STALE_SECONDS", -1.0)
+    monkeypatch.setattr("search.cluster.node_report._STALE_SECONDS", -1.0)
     (report,) = report_nodes()
     assert (report.study, report.trials, report.left_out) == (None, (), False)
 

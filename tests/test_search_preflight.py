@@ -4,13 +4,13 @@ from typing import Any
 import pytest
 import torch
 
-from search.preflight import check_study
-from search.study import load_study
+from search.study.preflight import check_study
+from search.study.study import load_study
 from spaces.errors import UserError
 from spaces.recipe import Recipe
 from spaces.yaml_files import write_yaml
-from trainables.images import ImageData
-from trainables.models import build_model
+from trainables.data.dataset import ImageData
+from trainables.models.building import build_model
 
 
 def check(folder: Path, data: ImageData, space: Any, **changes: Any) -> None:

@@ -9,10 +9,10 @@ from optuna.trial import TrialState
 from searches import metrics
 
 from analysis.constraints import read_cost_constraint
-from search.early_stopping import EarlyStopping, build_early_stopping
-from search.ledger import SpaceExhaustedError
-from search.study import EarlyStoppingSettings
-from search.trial_record import TrialRecord
+from search.decisions.early_stopping import EarlyStopping, build_early_stopping
+from search.decisions.ledger import SpaceExhaustedError
+from search.storage.trial_record import TrialRecord
+from search.study.study import EarlyStoppingSettings
 from spaces.recipe import Recipe
 from trainables.training import EpochMetrics
 

@@ -14,14 +14,14 @@ from searches import write_study
 
 from analysis.runs import read_run, run_recipe
 from search.engine import run_search
-from search.latency_meter import LatencyMeter
-from search.report import make_report
-from search.study import load_study
-from search.trial_record import TrialRecord
+from search.followups.report import make_report
+from search.planning.latency_meter import LatencyMeter
+from search.storage.trial_record import TrialRecord
+from search.study.study import load_study
 from spaces.recipe import Recipe
-from trainables.answers import split_answers
 from trainables.cost import recipe_cost
-from trainables.images import ImageData
+from trainables.data.dataset import ImageData
+from trainables.export.predictions_on_split import split_answers
 
 FIXED: dict[str, Any] = {
     **{"input_size": 48, "width": 0.25, "batch_norm": True, "epochs": 2, "batch_size": 16}

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from searches import write_study
 
-from search.ray_session import joins_a_cluster
-from trainables.images import ImageData
+from search.cluster.ray_session import joins_a_cluster
+from trainables.data.dataset import ImageData
 
 ROOT = Path(__file__).resolve().parents[1]
 

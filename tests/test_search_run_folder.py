@@ -9,16 +9,16 @@ import pytest
 from optuna.trial import TrialState
 
 from analysis.runs import EPOCHS, STUDY, TRIALS, TUNE, read_run, run_recipe
-from search import run_folder as run_folder_module
-from search.ledger import TrialRecord
-from search.run_folder import RunFolder
-from search.study import Study, load_study
+from search.decisions.ledger import TrialRecord
+from search.storage import run_folder as run_folder_module
+from search.storage.run_folder import RunFolder
+from search.study.study import Study, load_study
 from spaces.errors import UserError
 from spaces.recipe import RECIPE_FIELDS, Recipe
 from spaces.yaml_files import read_yaml_mapping, write_yaml
 from trainables.cost import Cost
-from trainables.demo_images import make_demo
-from trainables.images import ImageData
+from trainables.data.dataset import ImageData
+from trainables.data.demo_images import make_demo
 from trainables.training import EpochMetrics
 
 COST = Cost(gmacs=0.1, gflops=0.2, effective_gflops=0.2, gbops=102.4, params=857_239, size_mb=3.4)

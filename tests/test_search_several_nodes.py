@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from searches import SPACE, write_study
 
-from trainables.images import ImageData
+from trainables.data.dataset import ImageData
 
 ROOT = Path(__file__).resolve().parents[1]
 EPOCHS = 24

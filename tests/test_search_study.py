@@ -7,14 +7,14 @@ import pytest
 from optuna.study import StudyDirection
 
 from analysis.columns import COSTS
-from search.run_folder import RunFolder
-from search.study import Study, load_study
+from search.storage.run_folder import RunFolder
+from search.study.study import Study, load_study
 from spaces.errors import UserError
 from spaces.recipe import Recipe
 from spaces.space_file import load_space
 from spaces.yaml_files import write_yaml
 from trainables.cost import COST_COLUMNS
-from trainables.images import ImageData
+from trainables.data.dataset import ImageData
 
 MINIMAL: dict[str, Any] = {"name": "tiny", "data": {"path": "data"}, "space": "quick"}
 # The example of the design, early stopping left out until it is built.

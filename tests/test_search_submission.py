@@ -6,11 +6,11 @@ import pytest
 import yaml
 from searches import SPACE
 
+from search.cluster.head import Head
+from search.cluster.submission import portable_study
 from search.commands.searching import _options
-from search.head import Head
-from search.source_code import ROOT, git_commit, stage_code
-from search.study import load_study
-from search.submission import portable_study
+from search.storage.code_version import ROOT, git_commit, stage_code
+from search.study.study import load_study
 from spaces.errors import UserError
 
 SHARED = {"data": {"path": "/shared/data"}, "storage": "/shared/runs"}
@@ -83,7 +83,8 @@ def test_options_are_said_again_as_they_were_written():
 def test_staged_code_runs_without_the_checkout_and_knows_its_commit(tmp_path: Path):
     stage_code(tmp_path)
     code = (
-        "from search.source_code import ROOT, git_commit; import search.run_folder as folder;"
+        "from search.storage.code_version import ROOT, git_commit;"
+        "import search.storage.run_folder as folder;"
         "print(ROOT, git_commit(), folder._version('flopwise'))"
     )
     done = subprocess.run(

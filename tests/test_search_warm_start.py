@@ -8,13 +8,13 @@ from optuna.trial import TrialState
 from searches import SPACE, write_study
 
 from analysis.runs import read_run
-from search import optuna_storage
+from search.decisions.warm_start import read_earlier_trials, stored_earlier_trials
 from search.engine import SearchResult, run_search
-from search.study import Study, load_study
-from search.warm_start import read_earlier_trials, stored_earlier_trials
+from search.storage import optuna_storage
+from search.study.study import Study, load_study
 from spaces.errors import UserError
-from trainables.demo_images import make_demo
-from trainables.images import ImageData
+from trainables.data.dataset import ImageData
+from trainables.data.demo_images import make_demo
 
 # Four recipes.
 SMALL = {**SPACE, "learning_rate": 0.003, "batch_size": 32, "input_size": 48}

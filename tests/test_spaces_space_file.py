@@ -5,7 +5,7 @@ import pytest
 
 from spaces.draws import RandomTrial
 from spaces.errors import UserError
-from spaces.narrowing import narrow, parse_fixes
+from spaces.overrides import narrow, parse_fixes
 from spaces.recipe import Recipe
 from spaces.space import SearchSpace
 from spaces.space_file import load_space, parse_space, shipped_spaces

@@ -3,13 +3,13 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from test_trainables_models import FAMILIES
+from test_trainables_building import FAMILIES
 from torch import nn
 
 from spaces.errors import UserError
 from spaces.recipe import Recipe
-from trainables.blocks import freeze, list_blocks, model_between, set_training, split_model
-from trainables.models import build_model
+from trainables.models.blocks import freeze, list_blocks, model_between, set_training, split_model
+from trainables.models.building import build_model
 
 
 @pytest.fixture(autouse=True, scope="module")

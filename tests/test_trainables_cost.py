@@ -4,14 +4,14 @@ import warnings
 import pytest
 import torch
 import torchvision
-from test_trainables_models import EVERY_FAMILY
+from test_trainables_building import EVERY_FAMILY
 from torch import nn
 
 from spaces.errors import UserError
 from spaces.recipe import Recipe
 from trainables.cost import COST_COLUMNS, Cost, measure_cost, recipe_cost
-from trainables.macs import count_macs
-from trainables.models import build_on_meta
+from trainables.costing.macs import count_macs
+from trainables.models.building import build_on_meta
 
 
 def closed_form_macs(*, size: int, width: float, classes: int) -> int:

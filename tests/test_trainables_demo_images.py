@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from spaces.errors import UserError
-from trainables.demo_images import (
+from trainables.data.dataset import open_data
+from trainables.data.demo_images import (
     FINE_CYCLES,
     MOST_CLASSES,
     class_counts,
@@ -12,7 +13,6 @@ from trainables.demo_images import (
     draw_image,
     make_demo,
 )
-from trainables.images import open_data
 
 
 def test_151_classes_have_the_counts_of_the_seed_case():

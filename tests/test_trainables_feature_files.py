@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainables.feature_files import hold_features, layout_of, open_features, write_features
+from trainables.inputs.feature_files import hold_features, layout_of, open_features, write_features
 
 
 def write(path: Path, features: torch.Tensor, batch_size: int = 3) -> Path:

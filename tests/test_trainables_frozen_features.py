@@ -14,13 +14,13 @@ import torch
 
 from spaces.errors import UserError
 from spaces.recipe import Recipe, recipe_from
-from trainables import frozen_features as frozen_features_module
-from trainables import gpus
-from trainables.augmentation import normalize, to_batch
-from trainables.demo_images import make_demo
-from trainables.feature_files import Layout
-from trainables.images import ImageData
-from trainables.models import build_model
+from trainables.data.dataset import ImageData
+from trainables.data.demo_images import make_demo
+from trainables.inputs import frozen_features as frozen_features_module
+from trainables.inputs.augmentation import normalize, to_batch
+from trainables.inputs.feature_files import Layout
+from trainables.models.building import build_model
+from trainables.system import gpus
 from trainables.training import Training
 
 # Plain gradients: Adam makes steps of rounding errors where the true gradient is 0.

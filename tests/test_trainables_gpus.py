@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from trainables.gpus import (
+from trainables.system.gpus import (
     UnusableGpuError,
     as_device,
     autocast,

@@ -6,7 +6,7 @@ import pytest
 PAGES_OF_TENSORS = """
 import resource, sys
 import torch
-from trainables.host_memory import give_back_memory, keep_freed_memory
+from trainables.system.host_memory import give_back_memory, keep_freed_memory
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt

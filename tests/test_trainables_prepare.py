@@ -9,9 +9,9 @@ from PIL import Image, ImageOps
 from torchvision import datasets
 
 from spaces.errors import UserError
-from trainables.images import open_data, read_sources
+from trainables.data.dataset import open_data, read_sources
+from trainables.data.splits import SPLITS
 from trainables.prepare import prepare
-from trainables.splits import SPLITS
 
 ANIMALS = Path(__file__).parents[1] / ".." / "shared" / "data" / "animals25"
 SIZE = 16
@@ -389,7 +389,7 @@ KILL_HALFWAY = """
 import os, signal, sys
 from pathlib import Path
 from trainables.prepare import prepare
-from trainables.splits import SPLITS
+from trainables.data.splits import SPLITS
 
 def kill(done, total):
     if done == 5:
@@ -415,7 +415,7 @@ import resource, sys
 from pathlib import Path
 from spaces.errors import UserError
 from trainables.prepare import prepare
-from trainables.splits import SPLITS
+from trainables.data.splits import SPLITS
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 try:

@@ -7,9 +7,16 @@ from torchao.quantization.pt2e import disable_fake_quant
 
 from spaces.recipe import recipe_from
 from trainables.cost import int8_layers, measure_cost
-from trainables.macs import count_macs
-from trainables.models import build_model, build_on_meta
-from trainables.quantization import capture, capture_prepared, convert, layers, prepare, set_dropout
+from trainables.costing.macs import count_macs
+from trainables.learning.quantization import (
+    capture,
+    capture_prepared,
+    convert,
+    layers,
+    prepare,
+    set_dropout,
+)
+from trainables.models.building import build_model, build_on_meta
 
 CNN: dict[str, Any] = {"input_size": 48, "width": 0.25, "batch_norm": True}
 FAMILIES = (

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from spaces.errors import UserError
-from trainables.splits import SPLITS, split_rows
+from trainables.data.splits import SPLITS, split_rows
 
 TRAIN, VALIDATION, TEST = range(3)
 

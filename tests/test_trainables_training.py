@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from spaces.recipe import Recipe, recipe_from
-from trainables import gpus, phases
-from trainables.augmentation import build_augmentation, normalize, to_batch
-from trainables.images import ImageData
-from trainables.optimization import Schedule, balanced_class_weights, build_optimizer
-from trainables.trained import logits_of
+from trainables.data.dataset import ImageData
+from trainables.export.trained_model import logits_of
+from trainables.inputs.augmentation import build_augmentation, normalize, to_batch
+from trainables.learning import precision_stages as phases
+from trainables.learning.optimization import Schedule, balanced_class_weights, build_optimizer
+from trainables.system import gpus
 from trainables.training import EpochMetrics, Training, TrainingFailedError, train
 
 QUICK: dict[str, Any] = {"input_size": 48, "width": 0.125, "batch_norm": True, "epochs": 2}

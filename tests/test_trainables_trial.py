@@ -6,7 +6,7 @@ import torch
 
 from spaces.errors import UserError
 from spaces.recipe import recipe_from
-from trainables.images import ImageData
+from trainables.data.dataset import ImageData
 from trainables.training import EpochMetrics, Training, TrainingFailedError, train
 from trainables.trial import CHECKPOINT_FILE, EPOCHS, FAILURE, Trial, describe_failure
 

@@ -10,8 +10,8 @@ from torch import nn
 
 from spaces.errors import UserError
 from spaces.recipe import Recipe
-from trainables.models import build_model, build_on_meta
-from trainables.weights import load_file, load_imagenet
+from trainables.models.building import build_model, build_on_meta
+from trainables.models.weights import load_file, load_imagenet
 
 REAL_WEIGHTS = (
     Path(__file__).parents[2] / "shared" / "weights" / "mobilenet_v2_features_imagenet.pt"

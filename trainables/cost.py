@@ -17,8 +17,8 @@ from typing import Any, Self
 from torch import nn
 
 from spaces.recipe import Recipe
-from trainables.macs import count_macs
-from trainables.models import architecture_of, build_on_meta
+from trainables.costing.macs import count_macs
+from trainables.models.building import architecture_of, build_on_meta
 
 _FLOAT_BITS = 32
 _INT8_BITS = 8

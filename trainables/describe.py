@@ -6,11 +6,11 @@ import torchvision
 from torch import nn
 
 from spaces.recipe import BASELINE, Recipe
-from trainables.blocks import list_blocks
 from trainables.cost import Cost, recipe_cost
-from trainables.forward_steps import find_head
-from trainables.macs import count_macs
-from trainables.models import build_on_meta, model_names
+from trainables.costing.macs import count_macs
+from trainables.models.blocks import list_blocks
+from trainables.models.building import build_on_meta, model_names
+from trainables.models.forward_steps import find_head
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

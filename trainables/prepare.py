@@ -6,12 +6,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from spaces.errors import UserError
-from trainables.cores import num_cores
-from trainables.data_writer import DataWriter, check_free, new_folder
-from trainables.image_files import BadImageError, Square, bombs_are_errors
-from trainables.image_sources import Sample, Source, folder_source
-from trainables.images import ImageData, open_data
-from trainables.splits import check_enough, check_fractions
+from trainables.data.dataset import ImageData, open_data
+from trainables.data.image_files import BadImageError, Square, bombs_are_errors
+from trainables.data.image_sources import Sample, Source, folder_source
+from trainables.data.splits import check_enough, check_fractions
+from trainables.data.writing import DataWriter, check_free, new_folder
+from trainables.system.cores import num_cores
 
 TORCHVISION = "torchvision:"
 # Decoded images that wait for their turn, for each thread.
@@ -88,7 +88,7 @@ _BAD_HINT = "{} of {} images can't be read; mend or remove them, or leave them o
 def _open_source(source: str) -> Source:
     if source.startswith(TORCHVISION):
         # Importing torchvision takes seconds that a folder need not wait for.
-        from trainables.torchvision_sets import torchvision_source
+        from trainables.data.torchvision_sets import torchvision_source
 
         return torchvision_source(source.removeprefix(TORCHVISION))
     return folder_source(Path(source).expanduser())

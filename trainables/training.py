@@ -24,15 +24,15 @@ from torch.optim import Optimizer
 
 from spaces.errors import UserError
 from spaces.recipe import Recipe
-from trainables.augmentation import build_augmentation
-from trainables.batches import rows_in_order
-from trainables.blocks import freeze
-from trainables.cores import num_cores
-from trainables.gpus import as_device
-from trainables.images import ImageData
-from trainables.models import build_model
-from trainables.optimization import Schedule, balanced_class_weights, build_optimizer
-from trainables.phases import FloatPhase, Int8Phase, Phase
+from trainables.data.dataset import ImageData
+from trainables.inputs.augmentation import build_augmentation
+from trainables.inputs.input_sources import rows_in_order
+from trainables.learning.optimization import Schedule, balanced_class_weights, build_optimizer
+from trainables.learning.precision_stages import FloatPhase, Int8Phase, Phase
+from trainables.models.blocks import freeze
+from trainables.models.building import build_model
+from trainables.system.cores import num_cores
+from trainables.system.gpus import as_device
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,20 +17,20 @@ from ray import tune
 from ray.tune.result import DONE, SHOULD_CHECKPOINT
 
 from spaces.recipe import recipe_from
-from trainables.addresses import NOT_REACHED, read_file
-from trainables.data_copy import open_near_data
-from trainables.device_tables import forget_images
-from trainables.failures import describe_failure
-from trainables.gpus import (
+from trainables.data.copying import open_near_data
+from trainables.data.dataset import ImageData
+from trainables.export.trained_model import CHECKPOINT_FILE
+from trainables.inputs.device_cache import forget_images
+from trainables.system.addresses import NOT_REACHED, read_file
+from trainables.system.failures import describe_failure
+from trainables.system.gpus import (
     UnusableGpuError,
     as_device,
     check_device,
     device_name,
     limit_gpu_memory,
 )
-from trainables.host_memory import give_back_memory, keep_freed_memory
-from trainables.images import ImageData
-from trainables.trained import CHECKPOINT_FILE
+from trainables.system.host_memory import give_back_memory, keep_freed_memory
 from trainables.training import Training
 
 # The driver reads these keys of a result.

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from peers.task import DIMENSIONS
 
-from analysis.front import hypervolume
+from analysis.pareto.front import hypervolume
 from comparison.searches import Search, Trained
 
 

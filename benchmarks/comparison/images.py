@@ -12,9 +12,9 @@ import torch
 import torchvision
 from PIL import Image
 
-from trainables.demo_images import make_demo
-from trainables.images import ImageData, read_sources
-from trainables.splits import SPLITS
+from trainables.data.dataset import ImageData, read_sources
+from trainables.data.demo_images import make_demo
+from trainables.data.splits import SPLITS
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 ANIMALS = SHARED / "data" / "animals25"

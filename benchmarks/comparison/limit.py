@@ -19,9 +19,9 @@ import torch
 from torch.nn import functional as F
 
 from spaces.recipe import recipe_from
-from trainables.blocks import freeze, set_training, split_model
-from trainables.models import build_model
-from trainables.optimization import build_optimizer
+from trainables.learning.optimization import build_optimizer
+from trainables.models.blocks import freeze, set_training, split_model
+from trainables.models.building import build_model
 
 _EVALUATION_BATCH = 128
 

@@ -28,12 +28,12 @@ def ablate(
     On one after the other, then off one at a time, each with several seeds and the trial's epochs.
     The same command goes on after an interruption.
     """
-    from analysis.ablation import ablation_records
-    from analysis.ablation_picture import ablation_picture
-    from analysis.ablation_table import ablation_table
-    from search.ablate import ABLATE_FOLDER, ablation_name
-    from search.ablate import ablate as ablate_trial
-    from search.near_run import adding_to
+    from analysis.plots.ablation_picture import ablation_picture
+    from analysis.results.ablation import ablation_records
+    from analysis.results.ablation_table import ablation_table
+    from search.followups.ablate import ABLATE_FOLDER, ablation_name
+    from search.followups.ablate import ablate as ablate_trial
+    from search.storage.fetched_run import adding_to
 
     screen = Console(stderr=True) if as_json else console()
     with adding_to(run, ABLATE_FOLDER) as folder, training_screen(screen) as shown:

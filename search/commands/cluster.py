@@ -10,7 +10,7 @@ from rich.table import Table
 from search.commands.printing import AsJson, console, print_json, program
 
 if TYPE_CHECKING:
-    from search.node_report import NodeReport
+    from search.cluster.node_report import NodeReport
 
 Cluster = Annotated[
     Path | None, typer.Option(help="A cluster's file: do this on the head of that cluster.")
@@ -19,7 +19,7 @@ Cluster = Annotated[
 
 def on_head(cluster: Path, words: list[str]) -> None:
     """Run a command of ours on the head, with this checkout's code, and print what it printed."""
-    from search.head import Head
+    from search.cluster.head import Head
 
     head = Head(cluster)
     head.send_code()
@@ -39,8 +39,8 @@ def nodes(
         return
     import ray
 
-    from search.node_report import report_nodes
-    from search.ray_session import join_cluster
+    from search.cluster.node_report import report_nodes
+    from search.cluster.ray_session import join_cluster
 
     join_cluster()
     try:
@@ -64,13 +64,13 @@ def attach(
     Without --cluster, on the Ray that RAY_API_SERVER_ADDRESS names, or that runs on this machine.
     """
     if cluster is not None:
-        from search.head import Head
+        from search.cluster.head import Head
 
         head = Head(cluster)
         head.send_code()
         head.watch("search.cli", ["attach", *([study] if study else [])])
         return
-    from search.jobs import find_job, follow_job
+    from search.cluster.jobs import find_job, follow_job
 
     job = find_job(study)
     name = job.submission_id or ""

@@ -25,12 +25,12 @@ def confirm(
     Says how accurate they are, which of them are truly non-dominated, and how much the search's
     validation accuracy promised too much. The same command goes on after an interruption.
     """
-    from analysis.confirmation import confirmation_records
-    from analysis.confirmation_picture import confirmation_picture
-    from analysis.confirmation_table import confirmation_sentences, confirmation_table
-    from search.confirm import CONFIRM_FOLDER
-    from search.confirm import confirm as confirm_front
-    from search.near_run import adding_to
+    from analysis.plots.confirmation_picture import confirmation_picture
+    from analysis.results.confirmation import confirmation_records
+    from analysis.results.confirmation_table import confirmation_sentences, confirmation_table
+    from search.followups.confirm import CONFIRM_FOLDER
+    from search.followups.confirm import confirm as confirm_front
+    from search.storage.fetched_run import adding_to
 
     screen = Console(stderr=True) if as_json else console()
     with adding_to(run, CONFIRM_FOLDER) as folder, training_screen(screen) as shown:

@@ -58,7 +58,7 @@ def demo(
     size: Size = 128,
 ) -> None:
     """Make synthetic data with the shape of the 151 animals: 26 to 60 images a class."""
-    from trainables.demo_images import make_demo
+    from trainables.data.demo_images import make_demo
 
     with progress_bar("drawing") as progress:
         data = make_demo(out, classes=classes, seed=seed, size=size, progress=progress)
@@ -74,13 +74,13 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Numbers for programs.")] = False,
 ) -> None:
     """Show how many images there are of each class, in numbers and as a picture."""
-    from analysis.distribution import (
+    from analysis.results.distribution import (
         distribution_numbers,
         distribution_picture,
         distribution_table,
         distribution_text,
     )
-    from trainables.images import open_data
+    from trainables.data.dataset import open_data
 
     opened = open_data(data)
     if as_json:

@@ -9,7 +9,7 @@ from rich.table import Table
 from search.commands.printing import AsJson, console, near, print_json, progress_bar
 
 if TYPE_CHECKING:
-    from trainables.predictions import Prediction
+    from trainables.inference.predictions import Prediction
 
 Model = Annotated[Path, typer.Argument(metavar="EXPORT", help="An .onnx file of flopwise export.")]
 
@@ -21,9 +21,9 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Say what is on images: the most probable classes of each."""
-    from trainables.exported import open_exported
-    from trainables.predictions import find_images
-    from trainables.predictions import predict as predictions
+    from trainables.inference.onnx_model import open_exported
+    from trainables.inference.predictions import find_images
+    from trainables.inference.predictions import predict as predictions
 
     model = open_exported(export)
     files = find_images(images)
@@ -50,8 +50,8 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Count how many images an exported model gets right."""
-    from trainables.exported import open_exported
-    from trainables.predictions import evaluate as evaluation
+    from trainables.inference.onnx_model import open_exported
+    from trainables.inference.predictions import evaluate as evaluation
 
     model = open_exported(export)
     with progress_bar("evaluating") as progress:

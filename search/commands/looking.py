@@ -21,8 +21,8 @@ def report(
     out: Annotated[Path | None, typer.Option(help="The page; RUN/report.html by default.")] = None,
 ) -> None:
     """Write a run's report: one HTML file that needs no network, and PNG pictures."""
-    from search.near_run import near_run
-    from search.report import make_report
+    from search.followups.report import make_report
+    from search.storage.fetched_run import near_run
 
     screen = console()
     with screen.status("writing the report"):
@@ -44,14 +44,14 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Compare the fronts of runs: hypervolume, and what each has that the others lack."""
-    from analysis.comparison import (
+    from analysis.results.comparison import (
         compare_runs,
         comparison_picture,
         comparison_records,
         comparison_table,
     )
     from analysis.runs import read_run
-    from search.near_run import near_run
+    from search.storage.fetched_run import near_run
 
     compared = compare_runs([read_run(near_run(run)) for run in runs])
     if as_json:
@@ -67,10 +67,10 @@ def watch(run: RunFolder) -> None:
     """Show a search's table as it goes, from any terminal; ends with the search, or by Ctrl-C."""
     from rich.live import Live
 
+    from analysis.results.status import watch_view
     from analysis.runs import read_run
-    from analysis.status import watch_view
-    from search.driver_lock import is_searched
-    from search.near_run import near_run
+    from search.storage.fetched_run import near_run
+    from search.storage.run_lock import is_searched
 
     screen = console()
     path = near_run(run)
@@ -92,8 +92,8 @@ def dashboard(
     port: Annotated[int, typer.Option(min=1, max=65535, help="On this machine.")] = 8080,
 ) -> None:
     """Open optuna-dashboard on a run, also while it is searched; on this machine only."""
-    from search.dashboard import serve_dashboard
-    from search.near_run import near_run
+    from search.commands.dashboard import serve_dashboard
+    from search.storage.fetched_run import near_run
 
     screen = console()
     folder = near_run(run)

@@ -25,7 +25,7 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Write the trained state dict here.")] = None,
 ) -> None:
     """Train one recipe, such as an exported one, and validate it after every epoch."""
-    from search.retrain import retrain
+    from search.followups.retrain import retrain
 
     screen = console()
     heading = "epoch  train loss  train acc  val loss  accuracy  learning rate  seconds"
@@ -67,7 +67,7 @@ def cost(
 
     found, timed = recipe_cost(read, classes), "not measured; see --latency"
     if latency:
-        from trainables.untrained_latency import measure_untrained_latency
+        from trainables.export.untrained_latency import measure_untrained_latency
 
         measured = measure_untrained_latency(read, classes)
         found = replace(found, latency_ms=measured.median_ms)

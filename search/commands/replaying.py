@@ -40,12 +40,12 @@ def replay(
 
     Time is simulated: an epoch takes as long as when it was recorded, a replay takes seconds.
     """
-    from analysis.growth import growth_picture, growth_table
-    from search.near_run import near_run
-    from search.recorded import read_recorded
-    from search.replay import ReplaySettings, growth_of
-    from search.replay import replay as replay_once
-    from search.study import Budget, EarlyStoppingSettings, SamplerSettings
+    from analysis.results.growth import growth_picture, growth_table
+    from search.simulation.simulator import ReplaySettings, growth_of
+    from search.simulation.simulator import replay as replay_once
+    from search.simulation.tabular_benchmark import read_recorded
+    from search.storage.fetched_run import near_run
+    from search.study.study import Budget, EarlyStoppingSettings, SamplerSettings
     from spaces.errors import UserError
 
     samplers = _known(sampler or ["tpe"], SamplerSettings, "--sampler")

@@ -23,10 +23,10 @@ def status(run: RunFolder, cluster: Cluster = None, as_json: AsJson = False) -> 
     if cluster is not None:
         on_head(cluster, ["status", run, *(["--json"] if as_json else [])])
         return
+    from analysis.results.status import run_status, status_table
     from analysis.runs import read_run
-    from analysis.status import run_status, status_table
-    from search.driver_lock import is_searched
-    from search.near_run import near_run
+    from search.storage.fetched_run import near_run
+    from search.storage.run_lock import is_searched
 
     path = near_run(run)
     read = read_run(path)
@@ -45,9 +45,9 @@ def front(
     as_json: AsJson = False,
 ) -> None:
     """Show the front of a run: every recipe that no other beats in both accuracy and cost."""
+    from analysis.results.front_table import front_records
     from analysis.runs import read_run
-    from analysis.tables import front_records
-    from search.near_run import near_run
+    from search.storage.fetched_run import near_run
 
     read = read_run(near_run(run))
     if as_json:
@@ -76,8 +76,8 @@ def export(
 
     onnx runs in ONNX Runtime (flopwise predict, evaluate), pt2 in torch, pte in ExecuTorch.
     """
-    from search.export import export_model, export_recipe
-    from search.near_run import near_run
+    from search.followups.export import export_model, export_recipe
+    from search.storage.fetched_run import near_run
 
     screen = console()
     folder = near_run(run)
@@ -101,9 +101,9 @@ def print_front(screen: Console, run: "Run", picture: Path | None = None) -> Non
     """Print a run's front as a table and a plot, and draw it as a PNG."""
     from rich.text import Text
 
-    from analysis.front_picture import front_picture
-    from analysis.tables import front_table
-    from analysis.terminal import front_text
+    from analysis.plots.front_picture import front_picture
+    from analysis.plots.terminal import front_text
+    from analysis.results.front_table import front_table
 
     screen.print(front_table(run, width=screen.width))
     plot = front_text(run, width=min(screen.width, 100), colour=screen.is_terminal)

@@ -13,7 +13,7 @@ from search.commands.printing import console, near, program
 
 if TYPE_CHECKING:
     from analysis.runs import Run
-    from search.study import Study
+    from search.study.study import Study
 
 
 def search(
@@ -37,10 +37,10 @@ def search(
 
     Ctrl-C ends it cleanly; --resume goes on, also after a crash.
     """
-    from search.study import AUTO, load_study
+    from search.study.study import AUTO, load_study
     from spaces.errors import UserError
-    from spaces.narrowing import parse_fixes
-    from trainables.images import open_data
+    from spaces.overrides import parse_fixes
+    from trainables.data.dataset import open_data
 
     if dry_run and cluster is not None:
         raise UserError("--dry-run probes this machine, and --cluster is another: leave one out")
@@ -66,15 +66,15 @@ def search(
     screen.print(
         f"{loaded.name}: searching{of} on {near(loaded.data)}", markup=False, soft_wrap=True
     )
+    from search.cluster.ray_session import ray_session
     from search.errors import BrokenOffError
-    from search.ray_session import ray_session
 
     # Ray's processes start while torch is imported here; a probe wants the machine for itself.
     early_ray = nullcontext() if loaded.resources == AUTO else ray_session(loaded.resources)
     try:
         with early_ray:
+            from search.commands.live_table import LiveTable
             from search.engine import run_search
-            from search.live import LiveTable
 
             with LiveTable(screen) as live:
                 result = run_search(loaded, resume=resume, show=live.show, tell=live.tell)
@@ -96,13 +96,13 @@ def _options(*, fix: list[str] | None, resume: bool, **values: float | None) -> 
 
 
 def _search_on(cluster: Path, file: Path, study: "Study", words: list[str]) -> None:
-    from search.head import Head
-    from search.submission import portable_study
+    from search.cluster.head import Head
+    from search.cluster.submission import portable_study
 
     content, path = portable_study(file), f"studies/{study.name}.yaml"
     head = Head(cluster)
     head.send_code({path: content})
-    head.ask("search.jobs", [path, *words])
+    head.ask("search.cluster.jobs", [path, *words])
     flopwise, on = program(), f"--cluster {shlex.quote(str(cluster))}"
     console().print(
         f"{study.name}: searched on the cluster from now on, also without this machine; next:\n"
@@ -115,8 +115,8 @@ def _search_on(cluster: Path, file: Path, study: "Study", words: list[str]) -> N
 
 
 def _tell_estimate(screen: Console, study: "Study") -> None:
-    from search.dry_run import estimate_study
-    from search.estimate import estimate_table
+    from search.planning.dry_run import estimate_study
+    from search.planning.estimate import estimate_table
 
     with screen.status("probing") as status:
         estimate = estimate_study(study, tell=status.update)
@@ -137,7 +137,7 @@ def _tell_resume(screen: Console, study: Path, how: str) -> NoReturn:
 
 
 def _resume_command(study: Path) -> str:
-    from search.ray_session import joins_a_cluster
+    from search.cluster.ray_session import joins_a_cluster
 
     if joins_a_cluster():
         return "flopwise search STUDY --cluster CLUSTER --resume"
@@ -145,7 +145,7 @@ def _resume_command(study: Path) -> str:
 
 
 def _tell_spending(screen: Console, run: "Run") -> None:
-    from analysis.spending import run_spending, spending_notes, write_hours, write_money
+    from analysis.results.spending import run_spending, spending_notes, write_hours, write_money
 
     spending = run_spending(run)
     took = [words for words in (write_hours(spending), write_money(spending)) if words]
@@ -156,8 +156,8 @@ def _tell_spending(screen: Console, run: "Run") -> None:
 
 def _tell_end(screen: Console, study: Path, place: Path | str, result) -> None:
     from analysis.runs import read_run
+    from search.commands.live_table import clock
     from search.commands.results import print_front
-    from search.live import clock
 
     read = read_run(result.folder)
     errors = [record.error for record in result.ledger.records.values() if record.error]

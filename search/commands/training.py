@@ -10,8 +10,8 @@ from rich.console import Console
 from search.commands.printing import progress_bar
 
 if TYPE_CHECKING:
+    from search.commands.live_table import LiveTable
     from search.engine import Progress
-    from search.live import LiveTable
 
 Retry = Annotated[bool, typer.Option("--retry", help="Train again what failed.")]
 
@@ -31,7 +31,7 @@ class TrainingScreen:
     def show(self, progress: "Progress") -> None:
         """Show how far a list has come; called by `run_search`."""
         # It brings Ray and torch, which are not needed where everything is there already.
-        from search.live import LiveTable
+        from search.commands.live_table import LiveTable
 
         if self._live is None or self._shown != progress.study.name:
             self.close()

@@ -18,8 +18,8 @@ import pytest
 import yaml
 from hosts import SHARED, Host, Lab, wait_for, what_is_lacking
 
-from search.optuna_storage import read_trials
-from trainables.demo_images import make_demo
+from search.storage.optuna_storage import read_trials
+from trainables.data.demo_images import make_demo
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = Path(sys.executable)

@@ -1,0 +1,1 @@
+"""Fronts as arrays: domination, hypervolume, the knee, and how sure they are."""

@@ -1,0 +1,109 @@
+"""How numbers, models and trials look in every picture: colours, marks, axes, files."""
+
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
+
+from analysis.columns import COSTS, write_number
+from analysis.pareto.front import FloatArray
+from analysis.runs import Run
+from spaces.errors import UserError
+
+# Okabe and Ito, https://jfly.uni-koeln.de/color/: told apart with every kind of colour vision.
+# Their yellow is too pale for a thin mark on white.
+OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = "osD^vP*Xph<>8d"
+GREY = "#8a8a8a"
+_PER_IMAGE = ("effective_gflops", "gflops", "gmacs", "gbops")
+# Costs beyond this factor are shown by magnitude.
+LOG_FROM = 5.0
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of so many inches, with a canvas to draw on."""
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def tidy(axes: Axes, *, grid: Literal["both", "x"] = "both") -> None:
+    """A faint grid below the marks, and no frame above and at the right."""
+    axes.grid(visible=True, which="major", axis=grid, color="#e4e4e4", linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def save_picture(figure: Figure, path: Path) -> Path:
+    """Write a figure as a PNG and return path. Raises UserError where it can't be."""
+    if path.suffix.lower() != ".png":
+        raise UserError(f"{path}: pictures are PNG files; end its name in .png")
+    try:
+        with warnings.catch_warnings():
+            # Names in scripts that the font lacks come out as boxes, and nobody can help it here.
+            warnings.filterwarnings("ignore", message="Glyph")
+            figure.savefig(path, format="png")
+    except OSError as error:
+        raise UserError(f"{path}: can't be written: {error.strerror or error}") from None
+    return path
+
+
+def picture_title(run: Run) -> str:
+    """Name, data and number of trials: what a reader of a lone picture needs to know."""
+    source = run.study.get("provenance", {}).get("data_name")
+    on = f" on {source}" if source and source != run.name else ""
+    number = f"{len(run.trials):,} trial" + ("s" if len(run.trials) != 1 else "")
+    return f"{run.name}{on}: {number}, {len(run.front())} on the front"
+
+
+def axis_title(cost: str) -> str:
+    """Words for an axis of costs, with the unit."""
+    return COSTS.get(cost, cost) + (" per image" if cost in _PER_IMAGE else "")
+
+
+def mark_label(row: Any) -> str:
+    """Few words beside the mark of a row of trials: its model, int8, width and input size."""
+    words = [str(row["model"])]
+    if row["qat"]:
+        words.append("int8")
+    if row["width"] != 1:
+        words.append(f"×{row['width']:g}")
+    return " ".join([*words, f"{row['input_size']} px"])
+
+
+def model_styles(trials: pd.DataFrame) -> dict[str, tuple[str, str]]:
+    """A colour and a marker for each model, by name, so that pictures of a run agree."""
+    models = sorted(set(trials["model"]))
+    return {
+        model: (OKABE_ITO[place % len(OKABE_ITO)], MARKERS[place % len(MARKERS)])
+        for place, model in enumerate(models)
+    }
+
+
+def spans_magnitudes(costs: FloatArray) -> bool:
+    """Tell whether costs belong on a log axis: all above zero, and far apart."""
+    return bool(len(costs) and costs.min() > 0 and costs.max() > LOG_FROM * costs.min())
+
+
+def set_cost_scale(axes: Axes, costs: FloatArray) -> None:
+    """Have the x axis show these costs: by magnitude where they lie far apart."""
+    axes.margins(x=0.08, y=0.12)
+    if spans_magnitudes(costs):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_locator(LogLocator(subs=(3, 4, 6, 7, 8, 9)))
+        axes.xaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(8))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: write_tick(value)))
+    axes.yaxis.set_major_locator(MaxNLocator(8))
+
+
+def write_tick(value: float) -> str:
+    """Write a number beside an axis: 0.05, 2, 40k."""
+    return write_number(value) if abs(value) >= 10_000 else f"{value:.4g}"

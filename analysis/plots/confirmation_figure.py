@@ -1,0 +1,89 @@
+"""A confirmed front for the report's page; `confirmation_picture` draws it as a PNG."""
+
+import numpy as np
+import plotly.graph_objects as go
+
+from analysis.columns import write_percent
+from analysis.plot_style import GREY, OKABE_ITO, axis_title, spans_magnitudes
+from analysis.plots.confirmation_picture import with_room
+from analysis.plots.html_figures import folded, magnitude_ticks, page_figure
+from analysis.results.confirmation import Confirmation
+from analysis.results.confirmation_table import describe_candidate
+
+_FRONT, _PROMISED = OKABE_ITO[0], OKABE_ITO[1]
+_BAND = "rgba(0, 114, 178, 0.25)"  # the front's colour
+
+
+def confirmation_figure(confirmation: Confirmation) -> go.Figure:
+    """Test accuracy (%) with its 95 % interval against the first cost, and what was promised.
+
+    The band holds the fronts of 95 % of the draws, the line is their median.
+    """
+    figure = page_figure(height=460)
+    _add_band(figure, confirmation)
+    costs, found = confirmation.costs, confirmation.accuracies
+    means, lows, highs = 100 * np.array([[one.mean, one.low, one.high] for one in found]).T
+    figure.add_trace(
+        go.Scatter(
+            x=costs, y=means.tolist(), name="test, 95 % interval", mode="markers", hoverinfo="text",
+            text=_hovers(confirmation), marker={"size": 10, "color": _FRONT},
+            error_y={
+                "type": "data", "array": (highs - means).tolist(), "color": _FRONT,
+                "arrayminus": (means - lows).tolist(), "thickness": 2, "width": 5,
+            },
+        )
+    )  # fmt: skip
+    figure.add_trace(
+        go.Scatter(
+            x=costs, y=[100 * candidate.promised for candidate in confirmation.candidates],
+            name="promised by the search (validation)", mode="markers", hoverinfo="text",
+            text=_hovers(confirmation),
+            # Of the same cost, but legible beside the mark.
+            marker={
+                "symbol": "diamond-open", "size": 9, "color": _PROMISED, "line": {"width": 2},
+                "angle": -90, "standoff": 11,
+            },
+        )
+    )  # fmt: skip
+    figure.update_xaxes(title=axis_title(confirmation.run.costs[0]))
+    if spans_magnitudes(costs):
+        figure.update_xaxes({"type": "log", **magnitude_ticks(costs)})
+    figure.update_yaxes(title="accuracy (%)")
+    figure.update_layout(hovermode="closest")
+    return figure
+
+
+def _add_band(figure: go.Figure, confirmation: Confirmation) -> None:
+    costs, surfaces = confirmation.band
+    # Beyond the last cost it goes on.
+    steps = np.append(costs, with_room(costs)[1])
+    best, middle, worst = 100 * np.hstack([surfaces, surfaces[:, -1:]])
+    line = {"shape": "hv", "width": 0, "color": _FRONT}
+    figure.add_trace(
+        go.Scatter(x=steps, y=worst, mode="lines", line=line, hoverinfo="skip", showlegend=False)
+    )
+    figure.add_trace(
+        go.Scatter(
+            x=steps, y=best, mode="lines", line=line, hoverinfo="skip", fill="tonexty",
+            fillcolor=_BAND, name="front of 95 % of the draws",
+        )
+    )  # fmt: skip
+    figure.add_trace(
+        go.Scatter(
+            x=steps, y=middle, mode="lines", hoverinfo="skip", name="median front",
+            line={"shape": "hv", "width": 1.5, "color": GREY},
+        )
+    )  # fmt: skip
+
+
+def _hovers(confirmation: Confirmation) -> list[str]:
+    """What is told of each candidate where it is pointed at."""
+    texts = []
+    for candidate, found in zip(confirmation.candidates, confirmation.accuracies, strict=True):
+        low, high = write_percent(found.low), write_percent(found.high)
+        told = [
+            f"<b>trial {candidate.trial}</b>: test {write_percent(found.mean)} % ({low} to {high})",
+            f"promised: {write_percent(candidate.promised)} %",
+        ]
+        texts.append("<br>".join([*told, *folded(describe_candidate(candidate))]))
+    return texts

@@ -1,0 +1,145 @@
+"""The front as a picture: accuracy against cost, with every trial behind it."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
+from matplotlib.transforms import Bbox
+
+from analysis.columns import ACCURACY
+from analysis.pareto.front import FloatArray
+from analysis.plot_style import (
+    GREY,
+    axis_title,
+    mark_label,
+    model_styles,
+    new_figure,
+    picture_title,
+    save_picture,
+    set_cost_scale,
+    tidy,
+)
+from analysis.runs import Run
+
+
+def front_picture(run: Run, path: Path) -> Path:
+    """Draw accuracy (%) against the first cost of the run as a PNG at path, and return path.
+
+    The front is a step line through large labelled marks, a shape and a colour for each model;
+    dominated trials are faint marks, int8 models hollow ones, those that were stopped early crosses
+    at the accuracy that they had come to. Labels that would cover another label or a mark of the
+    front are left out.
+    Raises UserError where no trial is finished.
+    """
+    front = run.front()
+    figure = new_figure(9, 5.6)
+    axes = figure.add_subplot()
+    axes.set_title(picture_title(run), loc="left", fontsize=11)
+    cost = run.costs[0]
+    axes.set_xlabel(axis_title(cost))
+    axes.set_ylabel("validation accuracy (%)")
+    draw_front(axes, run, front)
+    figure.canvas.draw()  # places the labels' boxes
+    label_front(axes, front, cost)
+    return save_picture(figure, path)
+
+
+def draw_front(axes: Axes, run: Run, front: pd.DataFrame) -> None:
+    """Draw the marks and the step line of a run's front on axes, with a legend."""
+    cost = run.costs[0]
+    finished = run.finished
+    pruned = run.stopped.dropna(subset=[cost])
+    set_cost_scale(axes, np.concatenate([finished[cost].to_numpy(), pruned[cost].to_numpy()]))
+    axes.scatter(
+        pruned[cost], 100 * pruned[ACCURACY], marker="x", s=22, lw=0.9, c=GREY, alpha=0.6,
+        label="stopped early" if len(pruned) else None, zorder=1,
+    )  # fmt: skip
+    # A cost that is no objective leaves the front in any order; the line goes up the accuracies.
+    steps = front.sort_values([cost, ACCURACY])
+    if len(run.objectives) == 2:
+        axes.step(
+            steps[cost], 100 * steps[ACCURACY], where="post", c="#444444", lw=1.2, zorder=2,
+            label="front",
+        )  # fmt: skip
+    behind = finished.loc[~finished["trial"].isin(front["trial"])]
+    for model, (colour, marker) in model_styles(finished).items():
+        dominated = behind.loc[behind["model"] == model]
+        axes.scatter(
+            dominated[cost], 100 * dominated[ACCURACY], marker=marker, s=26, alpha=0.28,
+            facecolors=_fills(dominated, colour), edgecolors=colour, linewidths=0.8, zorder=3,
+        )  # fmt: skip
+        best = front.loc[front["model"] == model]
+        axes.scatter(
+            best[cost], 100 * best[ACCURACY], marker=marker, s=78, zorder=4,
+            facecolors=_fills(best, colour), edgecolors=colour, linewidths=1.6,
+        )  # fmt: skip
+        # A mark of the legend's own: the first of the front may be hollow.
+        axes.scatter([], [], marker=marker, s=78, c=colour, label=model)
+    if finished["qat"].to_numpy(dtype=bool).any():
+        axes.scatter([], [], marker="o", s=60, facecolors="white", edgecolors=GREY, label="int8")
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, -2.0), min(high, 102.0))  # accuracy ends there
+    tidy(axes)
+    # Beside the axes, where it covers no mark.
+    axes.legend(
+        loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=8.5,
+        title="faint: dominated" if len(behind) else None, title_fontsize=8.5, alignment="left",
+    )  # fmt: skip
+
+
+def _fills(rows: pd.DataFrame, colour: str) -> list[str]:
+    """The inside of marks: white where the model is int8."""
+    return ["white" if qat else colour for qat in rows["qat"]]
+
+
+def label_front(axes: Axes, front: pd.DataFrame, cost: str) -> None:
+    """Write `mark_label` beside the marks of the front, where there is room.
+
+    The axes must have been drawn once. The ends of the front are labelled first.
+    """
+    renderer = axes.figure.canvas.get_renderer()  # pyright: ignore[reportAttributeAccessIssue]
+    marks = axes.transData.transform(front[[cost, ACCURACY]].to_numpy(dtype=float) * [1.0, 100.0])
+    room = axes.get_window_extent(renderer)
+    taken: list[Bbox] = []
+    places = list(range(len(front)))
+    for place in [*places[:1], *places[:0:-1]]:
+        row = front.iloc[place]
+        for offset, ha, va in _OFFSETS:
+            label = axes.annotate(
+                mark_label(row), (row[cost], 100 * row[ACCURACY]),
+                xytext=offset, textcoords="offset points", ha=ha, va=va, fontsize=8,
+                color="#222222", zorder=5, path_effects=[withStroke(linewidth=2.5, foreground="w")],
+            )  # fmt: skip
+            box = label.get_window_extent(renderer)
+            clear = _inside(box, room) and not any(box.overlaps(other) for other in taken)
+            if clear and _is_nearest(box, marks, place):
+                taken.append(box)
+                break
+            label.remove()
+
+
+def _is_nearest(box: Bbox, marks: FloatArray, place: int) -> bool:
+    """Tell whether a label at box is taken for that of its own mark, and covers no other."""
+    outside = np.maximum(np.maximum([box.x0, box.y0] - marks, marks - [box.x1, box.y1]), 0)
+    distances = np.hypot(*outside.T)
+    others = np.delete(distances, place)
+    # In pixels; equal marks share one label.
+    elsewhere = others[(np.delete(marks, place, axis=0) != marks[place]).any(axis=1)]
+    return bool((elsewhere > distances[place] + 6).all())
+
+
+_OFFSETS: tuple[tuple[tuple[int, int], Any, Any], ...] = (
+    ((-7, 6), "right", "bottom"),
+    ((8, -5), "left", "top"),
+    ((0, 9), "center", "bottom"),
+    ((0, -9), "center", "top"),
+    ((9, 0), "left", "center"),
+    ((-9, 0), "right", "center"),
+)
+
+
+def _inside(box: Bbox, room: Bbox) -> bool:
+    return bool(room.x0 <= box.x0 and box.x1 <= room.x1 and room.y0 <= box.y0 and box.y1 <= room.y1)

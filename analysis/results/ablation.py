@@ -1,0 +1,161 @@
+"""An ablation in numbers: what each difference between a trial and a starting point is worth."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from analysis.columns import heading, write_setting
+from analysis.pareto.front import FloatArray
+from analysis.pareto.intervals import Interval, difference
+from spaces.recipe import Recipe, recipe_from
+from spaces.recipe_diff import Fields
+
+Role = Literal["start", "step", "without"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """A recipe between the starting point and the whole, trained with several seeds."""
+
+    role: Role
+    difference: int | None
+    """The one that is turned on at this step, or off; None of the starting point."""
+    on: tuple[bool, ...]
+    """By difference."""
+    accuracies: FloatArray
+    """(seeds,), on the validation split; of the seeds that were trained to their end."""
+    failures: tuple[str, ...] = ()
+    """Why the others were not."""
+
+    @property
+    def mean(self) -> float | None:
+        return float(self.accuracies.mean()) if len(self.accuracies) else None
+
+    @property
+    def spread(self) -> float | None:
+        """The standard deviation over seeds; None of fewer than two."""
+        return float(self.accuracies.std(ddof=1)) if len(self.accuracies) > 1 else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ablation:
+    """What an ablation came to."""
+
+    trial: int
+    run: str
+    """Its name."""
+    against: str
+    start: Recipe
+    full: Recipe
+    differences: tuple[Fields, ...]
+    num_seeds: int
+    num_images: int
+    """Of the validation split."""
+    climb: tuple[Trained, ...]
+    """The starting point first, the whole last."""
+    without_one: tuple[Trained, ...]
+    """By difference."""
+
+    def change(self, row: Trained) -> Interval | None:
+        """By how much a row lies above the step before it, or above the whole where one is off.
+
+        None of the starting point, and where fewer than two seeds of either were trained.
+        """
+        if row.difference is None:
+            return None
+        other = self.climb[-1] if row.role == "without" else self.climb[row.difference]
+        if row.spread is None or other.spread is None:
+            return None
+        return difference(row.accuracies, other.accuracies)
+
+    def names(self, place: int) -> str:
+        """What a difference is called: its fields."""
+        return ", ".join(heading(field) for field in self.differences[place])
+
+    def label(self, place: int) -> str:
+        """A difference in words: batch size 16 → 64."""
+        before, after = (
+            ", ".join(
+                write_setting(field, getattr(recipe, field)) for field in self.differences[place]
+            )
+            for recipe in (self.start, self.full)
+        )
+        return f"{self.names(place)} {before} → {after}"
+
+    def row_label(self, row: Trained) -> str:
+        """A row in words: its starting point, + batch size, without batch size."""
+        if row.difference is None:
+            return f"starting point ({self.against})"
+        sign = "without" if row.role == "without" else "+"
+        whole = f" = trial {self.trial}" if row.role == "step" and all(row.on) else ""
+        return f"{sign} {self.names(row.difference)}{whole}"
+
+    @property
+    def rows(self) -> tuple[Trained, ...]:
+        """All of them, in the table's order; with one difference, without it is the start again."""
+        return self.climb + (self.without_one if len(self.differences) > 1 else ())
+
+
+def ablation_records(ablation: Ablation) -> dict[str, Any]:
+    """All of it as plain data that JSON can hold; accuracies from 0 to 1."""
+    return {
+        "run": ablation.run,
+        "trial": ablation.trial,
+        "against": ablation.against,
+        "seeds": ablation.num_seeds,
+        "epochs": ablation.full.epochs,
+        "validation_images": ablation.num_images,
+        "differences": [list(fields) for fields in ablation.differences],
+        "start": ablation.start.to_dict(),
+        "full": ablation.full.to_dict(),
+        "climb": [_record(ablation, row) for row in ablation.climb],
+        "without_one": [_record(ablation, row) for row in ablation.without_one],
+    }
+
+
+def ablation_from(records: Mapping[str, Any]) -> Ablation:
+    """The ablation that `ablation_records` made these of."""
+    starting, *steps = records["climb"]
+    return Ablation(
+        trial=records["trial"],
+        run=records["run"],
+        against=records["against"],
+        start=recipe_from(records["start"]),
+        full=recipe_from(records["full"]),
+        differences=tuple(tuple(fields) for fields in records["differences"]),
+        num_seeds=records["seeds"],
+        num_images=records["validation_images"],
+        climb=(
+            _trained(starting, "start", None),
+            *(_trained(record, "step", place) for place, record in enumerate(steps)),
+        ),
+        without_one=tuple(
+            _trained(record, "without", place)
+            for place, record in enumerate(records["without_one"])
+        ),
+    )
+
+
+def _record(ablation: Ablation, row: Trained) -> dict[str, Any]:
+    change = ablation.change(row)
+    return {
+        "label": ablation.row_label(row),
+        "on": list(row.on),
+        "accuracies": [float(accuracy) for accuracy in row.accuracies],
+        "mean": row.mean,
+        "spread": row.spread,
+        "change": change and {**change.to_dict(), "within_the_spread": change.holds_zero},
+        "failures": list(row.failures),
+    }
+
+
+def _trained(record: Mapping[str, Any], role: Role, difference: int | None) -> Trained:
+    return Trained(
+        role=role,
+        difference=difference,
+        on=tuple(record["on"]),
+        accuracies=np.array(record["accuracies"], dtype=float),
+        failures=tuple(record["failures"]),
+    )

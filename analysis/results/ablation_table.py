@@ -1,0 +1,104 @@
+"""An ablation as a table, for terminals and pages."""
+
+from collections.abc import Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from analysis.columns import write_percent
+from analysis.pareto.intervals import Interval
+from analysis.results.ablation import Ablation, Trained
+
+WITHIN = "within the spread"
+ACCURACY, CHANGE = "accuracy (%)", "change (points)"
+# The widths of the recipe, which may go on for more lines, and of what is said of a change; and of
+# what lies between columns.
+_WORDS, _BETWEEN = 18 + len(WITHIN), 3
+
+
+def ablation_table(ablation: Ablation, width: int = 120) -> Table:
+    """A row for each recipe: what is on (Y) and off (N), the accuracy, and what changed it.
+
+    Where width columns have no room for the differences' names, they are numbered, in one column.
+    """
+    rows = [ablation_cells(ablation, row) for row in ablation.rows]
+    names = [ablation.names(place) for place in range(len(ablation.differences))]
+    names += [ACCURACY, CHANGE]
+    columns = list(zip(*rows, strict=True))[1:-1]
+    # Headings break at spaces.
+    widths = [
+        max(map(len, [*name.split(), *cells])) for name, cells in zip(names, columns, strict=True)
+    ]
+    if sum(widths) + _BETWEEN * (len(widths) + 2) + _WORDS > width:
+        places = [str(place + 1) for place in range(len(names) - 2)]
+        names[:-2] = [_joined(places, places)]
+        widths[:-2] = [len(names[0])]
+        rows = [[row[0], _joined(row[1:-3], places), *row[-3:]] for row in rows]
+    table = Table(
+        title=ablation_title(ablation), title_style="bold", title_justify="left", box=SIMPLE_HEAD,
+        caption=f"{ablation_differences(ablation)}. {ablation_note(ablation)}",
+        caption_justify="left",
+    )  # fmt: skip
+    table.add_column("recipe", overflow="fold", min_width=12)
+    for name, needed in zip(names, widths, strict=True):
+        justify = "right" if name in (ACCURACY, CHANGE) else "center"
+        table.add_column(name, justify=justify, width=needed)
+    table.add_column("", overflow="fold", min_width=6)
+    for row, cells in zip(ablation.rows, rows, strict=True):
+        table.add_row(*cells, end_section=row.role != "without" and all(row.on))
+    return table
+
+
+def ablation_cells(ablation: Ablation, row: Trained) -> list[str]:
+    """A row: its recipe, Y or N for each difference, its accuracy, the change, what to think of it.
+
+    See `ablation_note`.
+    """
+    change = ablation.change(row)
+    said = WITHIN if change is not None and change.holds_zero else ""
+    if row.failures:
+        said = f"{len(row.failures)} failed: {row.failures[0]}"
+    on = ["Y" if on else "N" for on in row.on]
+    return [ablation.row_label(row), *on, write_mean(row), write_change(change), said]
+
+
+def ablation_title(ablation: Ablation) -> str:
+    """What was ablated, by how many seeds of how many epochs."""
+    return (
+        f"Ablation of trial {ablation.trial} of {ablation.run} against {ablation.against}:"
+        f" {ablation.num_seeds} seeds of {ablation.full.epochs} epochs each"
+    )
+
+
+def ablation_differences(ablation: Ablation) -> str:
+    """The differences in words, numbered: 1 batch size 16 → 64; 2 batch norm no → yes."""
+    places = range(len(ablation.differences))
+    return "; ".join(f"{place + 1} {ablation.label(place)}" for place in places)
+
+
+def ablation_note(ablation: Ablation) -> str:
+    """How to read the columns."""
+    return (
+        f"Accuracy: of {ablation.num_images:,} validation images, mean ± standard deviation over"
+        " seeds. Change: against the row above, or against all of them on where one is off, with"
+        f" half of its 95 % interval (Welch's t). {WITHIN.capitalize()}: that interval holds 0"
+    )
+
+
+def write_mean(row: Trained) -> str:
+    """Mean and standard deviation in %: 41.5 ± 0.8."""
+    if row.spread is None:
+        return write_percent(row.mean)
+    return f"{write_percent(row.mean)} ± {100 * row.spread:.1f}"
+
+
+def write_change(change: Interval | None) -> str:
+    """A change in points, with the half of its 95 % interval: +4.1 ± 1.2."""
+    if change is None:
+        return ""
+    return f"{100 * change.mean:+.1f} ± {50 * (change.high - change.low):.1f}"
+
+
+def _joined(cells: Sequence[str], below: Sequence[str]) -> str:
+    """Cells side by side, each as wide as the number that it stands below."""
+    return " ".join(cell.rjust(len(number)) for cell, number in zip(cells, below, strict=True))

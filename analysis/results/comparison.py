@@ -1,0 +1,164 @@
+"""Fronts of several runs beside each other: one picture, one reference point, what each adds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from analysis.columns import ACCURACY, amount, describe_recipe, plain, write_percent
+from analysis.pareto.front import Box, pareto_front
+from analysis.plot_style import (
+    MARKERS,
+    OKABE_ITO,
+    axis_title,
+    new_figure,
+    save_picture,
+    set_cost_scale,
+    tidy,
+)
+from analysis.runs import Run
+from spaces.errors import UserError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """One run among those that it is compared with."""
+
+    run: Run
+    name: str
+    """Unique among them: the run's name, or its path where names are equal."""
+    front: pd.DataFrame
+    share: float
+    """The hypervolume: of the box around all fronts, what its front dominates, 0 to 1."""
+    own: pd.DataFrame
+    """Rows of its front that no front of the others dominates or equals."""
+
+
+def compare_runs(runs: Sequence[Run]) -> list[Compared]:
+    """Compare the fronts of runs, all measured in one box with one reference point.
+
+    The box holds every point of every front, costs by magnitude; the reference point lies a tenth
+    of its range behind the worst (`analysis.pareto.front.Box`). Raises UserError for fewer than two
+    runs, for runs whose objectives or data differ, and where one has no finished trial.
+    """
+    if len(runs) < 2:
+        raise UserError("compare: name two run folders or more")
+    first = runs[0]
+    for run in runs[1:]:
+        if run.objectives != first.objectives:
+            raise UserError(
+                f"{run.path}: searched for {_words(run)}, {first.path} for {_words(first)}; only"
+                " runs with the same objectives compare"
+            )
+        if _data(run) != _data(first):
+            raise UserError(
+                f"{run.path}: was on other data than {first.path}; accuracies of different images"
+                " don't compare"
+            )
+    fronts = [run.front() for run in runs]
+    losses = [run.losses_of(front) for run, front in zip(runs, fronts, strict=True)]
+    box = Box.around(np.vstack(losses), first.log_columns)
+    names = _names(runs)
+    compared = []
+    for place, run in enumerate(runs):
+        others = np.vstack([rows for other, rows in enumerate(losses) if other != place])
+        equal = (losses[place][:, None] == others).all(axis=2).any(axis=1)
+        free = pareto_front(np.vstack([losses[place], others]))[: len(losses[place])]
+        compared.append(
+            Compared(
+                run=run,
+                name=names[place],
+                front=fronts[place],
+                share=box.share(losses[place]),
+                own=fronts[place].loc[free & ~equal].reset_index(drop=True),
+            )
+        )
+    return compared
+
+
+def comparison_table(compared: Sequence[Compared]) -> Table:
+    """A row a run: hypervolume, front, best accuracy, and points that only it has."""
+    table = Table(title="Fronts compared", title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("run", overflow="fold")
+    for name in ("hypervolume (%)", "trials", "front", "best accuracy (%)", "only here"):
+        table.add_column(name, justify="right")
+    table.add_column("for instance", overflow="fold")
+    for one in compared:
+        cost = one.run.costs[0]
+        named = [
+            f"{amount(ACCURACY, row[ACCURACY])} at {amount(cost, row[cost])}:"
+            f" {describe_recipe(row)}"
+            for row in one.own.sort_values(ACCURACY, ascending=False).to_dict("records")[:1]
+        ]
+        table.add_row(
+            one.name, f"{100 * one.share:.1f}", f"{len(one.run.trials):,}", str(len(one.front)),
+            write_percent(one.front[ACCURACY].max()), str(len(one.own)), *named,
+        )  # fmt: skip
+    table.caption = (
+        "hypervolume: what a front dominates of the box around all of them; only here: points that"
+        " no other run's front dominates or has too"
+    )
+    table.caption_justify = "left"
+    return table
+
+
+def comparison_records(compared: Sequence[Compared]) -> list[dict[str, Any]]:
+    """The same as plain data: run, folder, hypervolume, and the trials of its front and its own."""
+    return [
+        {
+            "run": one.name,
+            "folder": str(one.run.path),
+            "hypervolume": one.share,
+            "trials": len(one.run.trials),
+            "best_accuracy": float(one.front[ACCURACY].to_numpy(dtype=float).max()),
+            "front": [plain(trial) for trial in one.front["trial"]],
+            "only_here": [plain(trial) for trial in one.own["trial"]],
+        }
+        for one in compared
+    ]
+
+
+def comparison_picture(compared: Sequence[Compared], path: Path) -> Path:
+    """Draw every front, accuracy (%) against the first cost, as a PNG at path; return path.
+
+    A run has a colour and a shape; points that only it has are filled, the others hollow.
+    """
+    cost = compared[0].run.costs[0]
+    figure = new_figure(9, 5.6)
+    axes = figure.add_subplot()
+    set_cost_scale(axes, np.concatenate([one.front[cost].to_numpy() for one in compared]))
+    for place, one in enumerate(compared):
+        colour, marker = OKABE_ITO[place % len(OKABE_ITO)], MARKERS[place % len(MARKERS)]
+        steps = one.front.sort_values([cost, ACCURACY])
+        axes.step(steps[cost], 100 * steps[ACCURACY], where="post", c=colour, lw=1.2)
+        mine = steps["trial"].isin(one.own["trial"])
+        axes.scatter(
+            steps[cost], 100 * steps[ACCURACY], marker=marker, s=60, edgecolors=colour,
+            facecolors=[colour if own else "white" for own in mine], zorder=3,
+        )  # fmt: skip
+        told = f"{one.name}: {100 * one.share:.1f} %"
+        axes.plot([], [], c=colour, marker=marker, label=told)
+    axes.set_xlabel(axis_title(cost))
+    axes.set_ylabel("validation accuracy (%)")
+    axes.set_title("Fronts; filled marks are on no other run's", loc="left", fontsize=11)
+    tidy(axes)
+    axes.legend(title="hypervolume", loc="lower right", frameon=False, fontsize=9)
+    return save_picture(figure, path)
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    names = [run.name for run in runs]
+    return names if len(set(names)) == len(names) else [str(run.path) for run in runs]
+
+
+def _words(run: Run) -> str:
+    return ", ".join(f"{name} {way}" for name, way in run.objectives.items())
+
+
+def _data(run: Run) -> Any:
+    return (run.study.get("provenance") or {}).get("data_digest")

@@ -1,0 +1,201 @@
+"""What training a front's candidates again came to: their accuracies, the front, the bias."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from analysis.columns import ACCURACY, NUMBERS, plain_row
+from analysis.pareto.front import BoolArray, Box, FloatArray
+from analysis.pareto.intervals import Interval, accuracy_interval, images_margin, mean_over_groups
+from analysis.pareto.uncertain_front import (
+    DRAWS,
+    attainment,
+    draw_accuracies,
+    front_shares,
+    most_contributing,
+)
+from analysis.runs import Run
+from spaces.recipe import RECIPE_FIELDS
+
+# From so large a share of the draws on a candidate counts as non-dominated, below the rest to 1 as
+# dominated; between them it is open.
+SURE = 0.95
+# So many percent of the draws reach each surface: 95 % lie between the outer two.
+_BAND = (2.5, 50.0, 97.5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A trial of the front, trained again with fresh seeds."""
+
+    row: dict[str, Any]
+    """Its row of the search's trials as plain values."""
+    seeds: tuple[int, ...]
+    """Those that were trained to their end."""
+    validation: FloatArray
+    """(seeds,): accuracies on the validation split."""
+    correct: BoolArray
+    """(seeds, images): whether the test split's images were answered right."""
+    failures: tuple[str, ...] = ()
+    """Why other seeds came to nothing."""
+
+    @property
+    def trial(self) -> int:
+        return self.row["trial"]
+
+    @property
+    def promised(self) -> float:
+        """The accuracy that the search saw, on the validation split."""
+        return self.row[ACCURACY]
+
+    @property
+    def promised_too_much(self) -> float:
+        """How far that lies above the accuracy on the test split."""
+        return self.promised - float(self.correct.mean())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confirmation:
+    """Candidates that were confirmed, and what follows for the front."""
+
+    run: Run
+    candidates: tuple[Candidate, ...]
+    """Those with two seeds or more that were trained to their end, from the cheapest on."""
+    failed: tuple[Candidate, ...]
+    """Those without: nothing is said of them but why."""
+    num_seeds: int
+    """That were asked for."""
+    draws: int = DRAWS
+    seed: int = 0
+    """Of the draws."""
+
+    @cached_property
+    def costs(self) -> FloatArray:
+        """(candidates,): the run's first cost of each."""
+        cost = self.run.costs[0]
+        return np.array([candidate.row[cost] for candidate in self.candidates], dtype=float)
+
+    @cached_property
+    def accuracies(self) -> tuple[Interval, ...]:
+        """By candidate: on the test split, with what other seeds and images might have given."""
+        return tuple(accuracy_interval(candidate.correct) for candidate in self.candidates)
+
+    @cached_property
+    def drawn(self) -> FloatArray:
+        """(draws, candidates): see `analysis.pareto.uncertain_front.draw_accuracies`."""
+        correct = [candidate.correct for candidate in self.candidates]
+        return draw_accuracies(correct, draws=self.draws, seed=self.seed)
+
+    @cached_property
+    def band(self) -> tuple[FloatArray, FloatArray]:
+        """Where the drawn fronts lie: (costs,), rising, and accuracies (3, costs) from there on.
+
+        2.5 % of the draws reach those of the first row, half of them the second's, 97.5 % the last.
+        """
+        order = np.argsort(self.costs, kind="stable")
+        costs, firsts = np.unique(self.costs[order], return_index=True)
+        # Of candidates at one cost, a front has the best.
+        best = np.maximum.reduceat(self.drawn[:, order], firsts, axis=1)
+        return costs, attainment(costs, best, _BAND)
+
+    @cached_property
+    def front_shares(self) -> FloatArray:
+        """(candidates,): the share of draws in which none other dominates it."""
+        names = list(self.run.objectives)
+        values = [[candidate.row[name] for name in names] for candidate in self.candidates]
+        drawn = np.repeat(np.array([values]) * self.run.signs, self.draws, axis=0)
+        if ACCURACY in self.run.objectives:
+            column = names.index(ACCURACY)
+            drawn[:, :, column] = self.drawn * self.run.signs[column]
+        return front_shares(drawn)
+
+    @cached_property
+    def luck(self) -> Interval:
+        """How much the search's validation accuracy owes to its seed: over that of fresh ones.
+
+        The mean over these candidates; the interval is that of their seeds.
+        """
+        return mean_over_groups([c.promised - c.validation for c in self.candidates])
+
+    @cached_property
+    def promised_too_much(self) -> Interval:
+        """How far the search's validation accuracy lies above that on the test split.
+
+        The mean over these candidates; the interval is that of their seeds and of the test images.
+        That the validation split is as small is in the mean, not in the interval: it is what was
+        promised.
+        """
+        gaps = [c.promised - c.correct.mean(axis=1) for c in self.candidates]
+        shares = np.mean([c.correct.mean(axis=0) for c in self.candidates], axis=0)
+        return mean_over_groups(gaps, other_margin=images_margin(shares))
+
+    @property
+    def num_images(self) -> int:
+        """Of the test split."""
+        return self.candidates[0].correct.shape[1]
+
+
+def choose_candidates(run: Run, top: int | None = None) -> list[dict[str, Any]]:
+    """The front's trials as plain rows, from the cheapest on.
+
+    Of trials that differ in nothing but their seed, the first. top: only so many, those that add
+    most to the hypervolume (see `most_contributing`) in the box of all finished trials, costs by
+    magnitude. Raises UserError where no trial is finished.
+    """
+    front = run.front().drop_duplicates([name for name in RECIPE_FIELDS if name != "seed"])
+    if top is not None and top < len(front):
+        box = Box.around(run.losses(), run.log_columns)
+        front = front.iloc[most_contributing(run.losses_of(front), box, top)]
+    return [plain_row(row) for _, row in front.iterrows()]
+
+
+def verdict(share: float) -> str:
+    """Whether a candidate is truly non-dominated, in a word."""
+    if share >= SURE:
+        return "yes"
+    return "no" if share <= 1 - SURE else "open"
+
+
+def confirmation_records(confirmation: Confirmation) -> dict[str, Any]:
+    """All of it as plain data that JSON can hold; accuracies from 0 to 1."""
+    candidates = [
+        {
+            **_record(candidate),
+            "validation_accuracy": float(candidate.validation.mean()),
+            "test_accuracy": accuracy.to_dict(),
+            "front_share": float(share),
+            "non_dominated": verdict(share),
+        }
+        for candidate, accuracy, share in zip(
+            confirmation.candidates, confirmation.accuracies, confirmation.front_shares, strict=True
+        )
+    ]
+    return {
+        "run": str(confirmation.run.path),
+        "seeds": confirmation.num_seeds,
+        "test_images": confirmation.num_images,
+        "draws": confirmation.draws,
+        "candidates": candidates,
+        "failed": [_record(candidate) for candidate in confirmation.failed],
+        "bias": {
+            "luck_of_the_seed": confirmation.luck.to_dict(),
+            "promised_too_much": confirmation.promised_too_much.to_dict(),
+        },
+    }
+
+
+def _record(candidate: Candidate) -> dict[str, Any]:
+    cells = candidate.row
+    return {
+        **{name: cells[name] for name in ("trial", *RECIPE_FIELDS, *NUMBERS) if name != ACCURACY},
+        "search_accuracy": candidate.promised,
+        "seeds": [
+            {"seed": seed, "validation_accuracy": float(valid), "test_accuracy": float(test)}
+            for seed, valid, test in zip(
+                candidate.seeds, candidate.validation, candidate.correct.mean(axis=1), strict=True
+            )
+        ],
+        "failures": list(candidate.failures),
+    }

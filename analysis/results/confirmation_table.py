@@ -1,0 +1,104 @@
+"""What confirming a front came to, as a table and in sentences, for terminals and pages."""
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from analysis.columns import describe_recipe, heading, write_number, write_percent
+from analysis.pareto.intervals import Interval
+from analysis.results.confirmation import Candidate, Confirmation, verdict
+from spaces.recipe import RECIPE_FIELDS
+
+TEST = "test (95 % interval)"
+TOO_MUCH = "search's validation minus test (points)"
+NON_DOMINATED = "non-dominated"
+_SAID = {"yes": "yes", "no": "no, others beat it", "open": "open"}
+_TOLD = [name for name in RECIPE_FIELDS if name != "seed"]  # the search's: these had others
+
+
+def confirmation_table(confirmation: Confirmation) -> Table:
+    """A row for each candidate, from the cheapest on."""
+    run = confirmation.run
+    table = Table(
+        title=f"{run.name}: {_counted(confirmation)}, trained again with"
+        f" {confirmation.num_seeds} fresh seeds each",
+        title_style="bold", title_justify="left", box=SIMPLE_HEAD,
+        caption=confirmation_note(confirmation), caption_justify="left",
+    )  # fmt: skip
+    columns = confirmation_columns(confirmation)
+    del columns[TOO_MUCH]  # told in a sentence; there is no room for it
+    cost = heading(run.costs[0])
+    widths = {cost: max(map(len, cost.split())) + 1, TEST: 20, NON_DOMINATED: 13}
+    table.add_column("trial", justify="right")
+    for name in columns:
+        justify = "left" if name == NON_DOMINATED else "right"
+        table.add_column(name, justify=justify, width=widths.get(name, 11))
+    table.add_column("recipe", overflow="fold")
+    for row, candidate in enumerate(confirmation.candidates):
+        cells = [column[row] for column in columns.values()]
+        table.add_row(str(candidate.trial), *cells, describe_candidate(candidate))
+    return table
+
+
+def confirmation_columns(confirmation: Confirmation) -> dict[str, list[str]]:
+    """Cells by heading, from the cheapest candidate on; of all but its trial and its recipe."""
+    run, candidates = confirmation.run, confirmation.candidates
+    cost = run.costs[0]
+    return {
+        heading(cost): [write_number(candidate.row[cost]) for candidate in candidates],
+        "search's validation": [write_percent(candidate.promised) for candidate in candidates],
+        "fresh seeds' validation": [write_percent(one.validation.mean()) for one in candidates],
+        TEST: [_write_accuracy(accuracy) for accuracy in confirmation.accuracies],
+        TOO_MUCH: [f"{100 * candidate.promised_too_much:+.1f}" for candidate in candidates],
+        NON_DOMINATED: [f"{verdict(share)} ({share:.0%})" for share in confirmation.front_shares],
+    }
+
+
+def describe_candidate(candidate: Candidate) -> str:
+    """Its recipe in few words."""
+    return describe_recipe(candidate.row, _TOLD)
+
+
+def confirmation_note(confirmation: Confirmation) -> str:
+    """How to read the columns."""
+    return (
+        f"accuracies in %; test: of {confirmation.num_images:,} images that no choice was made by,"
+        " with the 95 % interval over seeds and images; non-dominated: in so many of"
+        f" {confirmation.draws:,} draws of these"
+    )
+
+
+def confirmation_sentences(confirmation: Confirmation) -> list[str]:
+    """What the table comes to: the front, the bias, and who is missing."""
+    by_verdict: dict[str, list[str]] = {word: [] for word in _SAID}
+    for candidate, share in zip(confirmation.candidates, confirmation.front_shares, strict=True):
+        by_verdict[verdict(share)].append(str(candidate.trial))
+    told = [f"{_SAID[word]}: {', '.join(trials)}" for word, trials in by_verdict.items() if trials]
+    return [
+        f"truly non-dominated: {'; '.join(told)}",
+        "selection bias, the search's validation accuracy minus that of fresh seeds, which is luck"
+        f" of the seed: {_write_bias(confirmation.luck)}; minus that on the test split, which is"
+        f" all that it promised too much: {_write_bias(confirmation.promised_too_much)}",
+        *(_missing(candidate) for candidate in confirmation.candidates if candidate.failures),
+        *(_missing(candidate) for candidate in confirmation.failed),
+    ]
+
+
+def _counted(confirmation: Confirmation) -> str:
+    count = len(confirmation.candidates)
+    return "1 candidate" if count == 1 else f"{count} candidates"
+
+
+def _write_accuracy(accuracy: Interval) -> str:
+    low, high = write_percent(accuracy.low), write_percent(accuracy.high)
+    return f"{write_percent(accuracy.mean)} ({low} to {high})"
+
+
+def _write_bias(bias: Interval) -> str:
+    low, high = f"{100 * bias.low:+.1f}", f"{100 * bias.high:+.1f}"
+    return f"{100 * bias.mean:+.1f} points (95 %: {low} to {high})"
+
+
+def _missing(candidate: Candidate) -> str:
+    failures = candidate.failures
+    rest = "" if len(candidate.seeds) > 1 else "; too few for an interval, so it is left out"
+    return f"trial {candidate.trial}: {len(failures)} seeds failed: {failures[0]}{rest}"

@@ -1,0 +1,151 @@
+"""The front as a table that a person reads, and as records that a program reads."""
+
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from analysis.choose import choose
+from analysis.columns import (
+    ACCURACY,
+    NUMBERS,
+    describe_recipe,
+    heading,
+    plain_row,
+    write_number,
+    write_percent,
+)
+from analysis.results.spending import run_spending
+from analysis.runs import Run
+from spaces.recipe import RECIPE_FIELDS
+
+# Beside the run's objectives, in this order; a cost that is an objective is not shown twice.
+_MORE_NUMBERS = ("gflops", "params", "size_mb", "latency_ms")
+
+# What a recipe needs to be read on few lines.
+_RECIPE_WIDTH = 36
+_SAID = {"FAIL": "failed", "RUNNING": "unfinished"}
+
+
+def front_table(run: Run, width: int = 120) -> Table:
+    """A row for each trial of the front, from the cheapest on, with the recipe behind it.
+
+    Of the recipes it shows the model and what differs along the front; the caption says what all
+    of them have in common. Where width columns have no room for every number, those that are not
+    objectives go first. Raises UserError where no trial is finished.
+    """
+    everything = front_records(run)
+    records, alike = _points(everything, list(run.objectives))
+    knee = choose(run, "knee").trial
+    differing = [name for name in RECIPE_FIELDS if len({r[name] for r in everything}) > 1]
+    shared = [name for name in RECIPE_FIELDS if name not in differing]
+    recipes = [describe_recipe(record, ["model", *differing]) for record in records]
+    table = Table(title=_title(run), title_style="bold", title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("trial", justify="right", no_wrap=True)
+    numbers = front_columns(run, records)
+    # Headings break at spaces.
+    widths = {name: max(map(len, [*name.split(), *numbers[name]])) for name in numbers}
+    must = {heading(name) for name in (ACCURACY, *run.costs)}
+    while sum(widths.values()) + 3 * len(widths) > width - _RECIPE_WIDTH - 10:
+        spare = [name for name in widths if name not in must]
+        if not spare:
+            break
+        del widths[spare[-1]], numbers[spare[-1]]
+    for name, needed in widths.items():
+        table.add_column(name, justify="right", width=needed)
+    table.add_column("recipe", overflow="fold")
+    notes = ["* the knee"]
+    if "efficiency" in widths:
+        notes.append("efficiency: accuracy in % a GFLOP")
+    num_images = run.study.get("provenance", {}).get("num_images", {}).get("validation")
+    if num_images:
+        notes.append(f"accuracy: of {num_images:,} validation images")
+    common = _common(records[0], shared)
+    table.caption = "; ".join([*notes, f"all with {common}"] if common else notes)
+    table.caption_justify = "left"
+    for row, record in enumerate(records):
+        mark = "*" if record["trial"] == knee else ""
+        cells = [column[row] for column in numbers.values()]
+        more = f" (and {alike[row]} more with these numbers)" if alike[row] else ""
+        table.add_row(f"{record['trial']}{mark}", *cells, recipes[row] + more)
+    return table
+
+
+def front_records(run: Run) -> list[dict[str, Any]]:
+    """The front's trials from the cheapest on, as plain values that JSON can hold.
+
+    Each has trial, every recipe field, accuracy (0 to 1), every cost, efficiency (accuracy in % a
+    GFLOP), epochs_trained, seconds, gpu_hours, core_hours, money (at the study's prices) and
+    checkpoint; None where there is no number.
+    Raises UserError where no trial is finished.
+    """
+    spent = {trial.trial: trial for trial in run_spending(run).trials}
+    records = []
+    for _, row in run.front().iterrows():
+        cells = plain_row(row)
+        record = {name: cells[name] for name in ("trial", *RECIPE_FIELDS, *NUMBERS)}
+        record["params"] = None if cells["params"] is None else int(cells["params"])
+        record["efficiency"] = _efficiency(cells)
+        record |= {name: cells[name] for name in ("epochs_trained", "seconds")}
+        took = spent.get(cells["trial"])
+        record["gpu_hours"] = took.hours_of("gpu") if took else 0.0
+        record["core_hours"] = took.hours_of("cpu") if took else 0.0
+        record["money"] = took.money if took else None
+        record["checkpoint"] = cells["checkpoint"]
+        records.append(record)
+    return records
+
+
+def _points(
+    everything: list[dict[str, Any]], objectives: list[str]
+) -> tuple[list[dict[str, Any]], list[int]]:
+    """The front's first trial at each point, and how many others have the same objectives.
+
+    On few validation images many recipes tie; a row for each would bury the others.
+    """
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for record in everything:
+        groups.setdefault(tuple(record[name] for name in objectives), []).append(record)
+    firsts = [records[0] for records in groups.values()]
+    return firsts, [len(records) - 1 for records in groups.values()]
+
+
+def _efficiency(cells: dict[str, Any]) -> float | None:
+    if cells[ACCURACY] is None or not cells["gflops"]:
+        return None
+    return 100 * cells[ACCURACY] / cells["gflops"]
+
+
+def _write_efficiency(record: dict[str, Any]) -> str:
+    efficiency = record["efficiency"]
+    # 1,200 is easier to hold against 95 than 1.20k.
+    return f"{efficiency:,.0f}" if efficiency and efficiency >= 100 else write_number(efficiency)
+
+
+def front_columns(run: Run, records: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """Cells by heading: accuracy, the run's costs, efficiency, and other costs worth knowing."""
+    columns = {heading(ACCURACY): [write_percent(record[ACCURACY]) for record in records]}
+    names = [*run.costs, *(name for name in _MORE_NUMBERS if name not in run.costs)]
+    if all(record["gflops"] == record["effective_gflops"] for record in records):
+        # Without quantised layers the two are one number.
+        names = [name for name in names if name != "gflops" or "effective_gflops" not in run.costs]
+    for name in names:
+        if any(record[name] is not None for record in records):
+            columns[heading(name)] = [write_number(record[name]) for record in records]
+        if name == run.costs[-1]:
+            columns["efficiency"] = [_write_efficiency(record) for record in records]
+    return columns
+
+
+def _common(record: dict[str, Any], shared: list[str]) -> str:
+    """What every recipe of the front has; the model only where it is the same."""
+    described = describe_recipe(record, shared)
+    return described if "model" in shared else described.partition(", ")[2]
+
+
+def _title(run: Run) -> str:
+    counts = run.counts()
+    states = ", ".join(
+        f"{number} {_SAID.get(state, state.lower())}" for state, number in counts.items() if number
+    )
+    return f"Front of {run.name}: {len(run.front())} of {len(run.trials)} trials ({states})"

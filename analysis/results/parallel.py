@@ -1,0 +1,91 @@
+"""Parallel coordinates: the searched settings, costs and accuracy of trials, as places on axes."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from analysis.columns import (
+    ACCURACY,
+    heading,
+    plain,
+    write_number,
+    write_percent,
+    write_setting,
+)
+from analysis.pareto.front import FloatArray
+from analysis.plot_style import spans_magnitudes
+from analysis.runs import Run
+from spaces.recipe import RECIPE_FIELDS
+
+# More values than this, if they are numbers, make an axis of numbers.
+_MOST_WORDS = 6
+_NUM_TICKS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """One axis."""
+
+    column: str
+    title: str
+    places: FloatArray
+    """(trials,), where each trial crosses it; magnitudes where numbers lie far apart."""
+    ends: tuple[float, float]
+    tick_places: list[float]
+    tick_labels: list[str]
+
+
+def parallel_scales(run: Run) -> list[Scale]:
+    """The axes of a run's finished trials: fields that differ, the costs, accuracy last.
+
+    The seed is left out. Raises UserError where no trial is finished.
+    """
+    finished = run.require_finished()
+    fields = [name for name in RECIPE_FIELDS if name != "seed"]
+    fields = [name for name in fields if len({plain(value) for value in finished[name]}) > 1]
+    scales = [_setting(name, finished[name]) for name in fields]
+    return [*scales, *(_number(name, finished[name]) for name in (*run.costs, ACCURACY))]
+
+
+def _setting(name: str, values: Iterable[Any]) -> Scale:
+    cells = [plain(value) for value in values]
+    known = {cell for cell in cells if cell is not None}
+    numbers = all(isinstance(cell, int | float) and not isinstance(cell, bool) for cell in known)
+    if numbers and len(known) > _MOST_WORDS and len(known) == len(set(cells)):
+        return _number(name, cells)
+    # Numbers in their order, words in alphabetical; a missing value (all blocks, no epochs) last.
+    order = sorted(known, key=lambda cell: cell if numbers else str(cell))
+    order += [None] if None in cells else []
+    places = {cell: float(place) for place, cell in enumerate(order)}
+    return Scale(
+        column=name,
+        title=heading(name),
+        places=np.array([places[cell] for cell in cells]),
+        ends=(0.0, max(1.0, len(order) - 1.0)),
+        tick_places=list(places.values()),
+        tick_labels=[write_setting(name, cell) for cell in order],
+    )
+
+
+def _number(name: str, values: Iterable[Any]) -> Scale:
+    numbers = np.array(list(values), dtype=float)
+    log = name != ACCURACY and spans_magnitudes(numbers)
+    places = np.log10(numbers) if log else numbers
+    low, high = float(places.min()), float(places.max())
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    ticks = np.linspace(low, high, _NUM_TICKS)
+    labels = [
+        write_percent(tick) if name == ACCURACY else write_number(10**tick if log else tick)
+        for tick in ticks
+    ]
+    return Scale(
+        column=name,
+        title=heading(name),
+        places=places,
+        ends=(low, high),
+        tick_places=ticks.tolist(),
+        tick_labels=labels,
+    )

@@ -1,0 +1,132 @@
+"""How far a run has come, for people and for programs."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from analysis.columns import (
+    COMPLETE,
+    FAIL,
+    PRUNED,
+    RUNNING,
+    plain_row,
+    write_number,
+    write_percent,
+)
+from analysis.results.front_table import front_table
+from analysis.results.spending import (
+    Spending,
+    run_spending,
+    spending_notes,
+    spending_record,
+    write_hours,
+    write_money,
+)
+from analysis.runs import Run
+
+_MAX_FAILURES = 3
+
+
+def run_status(run: Run, *, searched: bool, place: str | None = None) -> dict[str, Any]:
+    """Counts, times and failures of a run, as plain data.
+
+    searched: whether a driver is at work in it; else trials that are RUNNING were interrupted.
+    place: its address, where this is a copy. seconds_trained, gpu_hours, core_hours: of all trials.
+    money: at the study's prices, None where it names none. failures: the first reasons of each
+    kind, with the number of trials that they ended.
+    """
+    return _status(run, run_spending(run), searched=searched, place=place)
+
+
+def _status(run: Run, spending: Spending, *, searched: bool, place: str | None) -> dict[str, Any]:
+    counts = run.counts()
+    failed = run.trials.loc[run.trials["state"] == FAIL, "error"].fillna("no reason recorded")
+    running = run.trials.loc[run.trials["state"] == RUNNING]
+    return {
+        "name": run.name,
+        "folder": place or str(run.path),
+        "searched": searched,
+        "budget": run.study.get("budget"),
+        "trials": len(run.trials),
+        "complete": counts[COMPLETE],
+        "pruned": counts[PRUNED],
+        "failed": counts[FAIL],
+        "running": counts[RUNNING],
+        "on_front": 0 if run.finished.empty else len(run.front()),
+        "best_accuracy": _best_accuracy(run),
+        "seconds_trained": _total(run.trials, "seconds"),
+        **spending_record(spending),
+        "running_trials": [_running_row(run, plain_row(row)) for _, row in running.iterrows()],
+        "failures": {str(reason): int(n) for reason, n in failed.value_counts(sort=True).items()},
+    }
+
+
+def status_table(run: Run, *, searched: bool, place: str | None = None) -> Table:
+    """`run_status` as a table that a person can read."""
+    spending = run_spending(run)
+    status = _status(run, spending, searched=searched, place=place)
+    table = Table(box=None, show_header=False, title=status["folder"], title_justify="left")
+    table.add_column(style="bold")
+    table.add_column()
+    budget = (status["budget"] or {}).get("trials")
+    of = f" of {budget}" if budget else ""
+    told = ", ".join(
+        f"{status[state]} {_said(state, searched)}"
+        for state in ("complete", "pruned", "failed", "running")
+        if status[state]
+    )
+    table.add_row("trials", f"{status['trials']}{of}" + (f" ({told})" if told else ""))
+    if status["best_accuracy"] is not None:
+        table.add_row("front", f"{status['on_front']} trials")
+        table.add_row("best accuracy", f"{write_percent(status['best_accuracy'])} %")
+    hours, money = write_hours(spending), write_money(spending)
+    minutes = write_number(status["seconds_trained"] / 60)
+    table.add_row("time in trials", f"{minutes} min" + (f", {hours}" if hours else ""))
+    if money:
+        table.add_row("cost", money)
+    for note in spending_notes(spending):
+        table.add_row("", note)
+    for trial in status["running_trials"]:
+        told = f"{trial['model']}, {trial['epochs_trained']} of {trial['epochs']} epochs"
+        if trial["accuracy"] is not None:
+            told += f", {write_percent(trial['accuracy'])} % so far"
+        table.add_row(f"{'running' if searched else 'interrupted'} {trial['trial']}", told)
+    if status["running"] and not searched:
+        table.add_row("to go on", "flopwise search STUDY --resume")
+    for reason, number in list(status["failures"].items())[:_MAX_FAILURES]:
+        table.add_row(f"failed {number} x", reason)
+    return table
+
+
+def watch_view(run: Run, *, searched: bool, place: str | None = None) -> Group:
+    """How far a run has come, and its front so far, for a terminal that is drawn anew."""
+    parts: list[RenderableType] = [status_table(run, searched=searched, place=place)]
+    if not run.finished.empty:
+        parts.append(front_table(run))
+    return Group(*parts)
+
+
+def _said(state: str, searched: bool) -> str:
+    return "interrupted" if state == "running" and not searched else state
+
+
+def _best_accuracy(run: Run) -> float | None:
+    return None if run.finished.empty else float(run.finished["accuracy"].to_numpy().max())
+
+
+def _total(table: pd.DataFrame, column: str) -> float:
+    return float(np.nansum(table[column].to_numpy(dtype=float)))
+
+
+def _running_row(run: Run, row: dict[str, Any]) -> dict[str, Any]:
+    curve = run.epochs.loc[run.epochs["trial"] == row["trial"]].sort_values("epoch")
+    return {
+        "trial": row["trial"],
+        "model": row["model"],
+        "epochs": row["epochs"],
+        "epochs_trained": len(curve),
+        "accuracy": None if curve.empty else float(curve["accuracy"].to_numpy()[-1]),
+    }

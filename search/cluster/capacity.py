@@ -1,0 +1,133 @@
+"""How many trials run at once on the nodes that there are, and how many wait for more nodes.
+
+On one machine that never changes. On a cluster nodes come and go: trials that wait make the
+autoscaler bring more, but each of them was proposed before the results of those that run, so no
+more wait than would double what runs, and none once every planned node is there.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from search.cluster.nodes import Node, alive_nodes, planned_trials, trials_that_fit
+from search.study.study import Resources
+from spaces.errors import UserError
+
+_log = logging.getLogger("flopwise")
+_ASK_PERIOD_SECONDS = 1.0
+
+
+class Room:
+    """Counts the trials that fit. Left-out nodes count for nothing."""
+
+    def __init__(
+        self,
+        resources: Resources,
+        *,
+        keep_a_core: bool = False,
+        planned: int = 0,
+        nodes: Callable[[], Sequence[Node]] = alive_nodes,
+        is_left_out: Callable[[str], bool] = lambda _: False,
+    ) -> None:
+        """keep_a_core: on the head, where the driver measures. planned: trials on all nodes.
+
+        is_left_out: of a node's key.
+        """
+        self._resources = resources
+        self._keep_a_core = keep_a_core
+        self._planned = planned
+        self._nodes = nodes
+        self._is_left_out = is_left_out
+        self._found: Sequence[Node] = ()
+        self._ask_again = -math.inf
+
+    @property
+    def nodes(self) -> list[Node]:
+        """The nodes where at least one trial fits."""
+        return [node for node in self._now() if self._on(node)]
+
+    @property
+    def workers(self) -> int:
+        """Trials that fit on the nodes that are there."""
+        return sum(self._on(node) for node in self._now())
+
+    def _now(self) -> Sequence[Node]:
+        now = time.monotonic()
+        if now >= self._ask_again:
+            self._found = self._nodes()
+            alone = len(self._found) == 1 and self._found[0].is_head and not self._planned
+            # A machine alone stays so, and a Ray that died need not be asked.
+            self._ask_again = math.inf if alone else now + _ASK_PERIOD_SECONDS
+        return self._found
+
+    def _on(self, node: Node) -> int:
+        if self._is_left_out(node.key):
+            return 0
+        keep_a_core = self._keep_a_core and node.is_head
+        return trials_that_fit(self._resources, node.resources, keep_a_core=keep_a_core)
+
+    @property
+    def most(self) -> int:
+        """Trials that may be begun: those that fit, and those that wait for nodes."""
+        workers = self.workers
+        return workers + min(max(workers, 1), max(0, self._planned - workers))
+
+
+def open_room(
+    resources: Resources,
+    *,
+    keep_a_core: bool = False,
+    is_left_out: Callable[[str], bool] = lambda _: False,
+    nodes: Callable[[], Sequence[Node]] = alive_nodes,
+) -> Room:
+    """The room for trials on this process's Ray. Raises UserError where none will ever fit."""
+    room = Room(
+        resources,
+        keep_a_core=keep_a_core,
+        planned=planned_trials(resources),
+        is_left_out=is_left_out,
+        nodes=nodes,
+    )
+    found = nodes()
+    if not room.most:
+        raise UserError(_what_is_lacking(resources, found))
+    _warn_of_idle_gpus(resources, sum(node.resources.get("GPU", 0) for node in found))
+    if keep_a_core:
+        _warn_of_disturbed_latency(resources, found)
+    return room
+
+
+def workers_at_most(resources: Resources, available: Mapping[str, float]) -> int:
+    """How many trials run at once on one machine. Raises UserError where not even one fits."""
+    _warn_of_idle_gpus(resources, available.get("GPU", 0))
+    workers = trials_that_fit(resources, available)
+    if not workers:
+        machine = Node(key="", address="", resources=available)
+        raise UserError(_what_is_lacking(resources, [machine]))
+    return workers
+
+
+def _warn_of_idle_gpus(resources: Resources, gpus: float) -> None:
+    if gpus and not resources.gpus:
+        _log.warning("there are %g GPUs, and the study uses none: see resources.gpus", gpus)
+
+
+def _warn_of_disturbed_latency(resources: Resources, nodes: Sequence[Node]) -> None:
+    cores = next((node.resources.get("CPU", 0) for node in nodes if node.is_head), 0)
+    if 0 < cores < resources.cpus + 1:
+        way_out = f"; resources.cpus: {cores - 1:g} leaves one" if cores > 1 else ""
+        _log.warning("no core is free of training to measure latency on%s", way_out)
+
+
+def _what_is_lacking(resources: Resources, nodes: Sequence[Node]) -> str:
+    for kind, wanted in (("CPU", resources.cpus), ("GPU", resources.gpus)):
+        most = max((node.resources.get(kind, 0) for node in nodes), default=0)
+        if wanted > most:
+            where = " on any node" if len(nodes) > 1 else ""
+            there = f"there are {most:g}{where}"
+            return f"resources.{kind.lower()}s: a trial takes {wanted:g}, and {there}"
+    return (
+        f"resources: a trial takes {resources.cpus} CPUs and {resources.gpus:g} GPUs, and no node"
+        " has both"
+    )

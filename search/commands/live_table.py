@@ -1,0 +1,199 @@
+"""The live table of a search: what runs, what has finished, the front, and the time left."""
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+
+from optuna.trial import TrialState
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from analysis.columns import ACCURACY, describe_recipe, heading, write_number, write_percent
+from search.engine import Progress
+from search.storage.trial_record import TrialRecord
+from spaces.recipe import RECIPE_FIELDS
+
+_MAX_FRONT_ROWS = 12
+_MAX_FINISHED_ROWS = 4
+
+
+class LiveTable:
+    """Shows a search as it goes: a table in a terminal, a line a finished trial elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._told: dict[int, TrialRecord] | None = None
+        self._stopping = False
+        self._live: Live | None = None
+        if console.is_terminal:
+            # What is left to see at the end is printed by whoever ran the search.
+            waiting = Text("checking the study, starting Ray ...")
+            self._live = Live(waiting, console=console, auto_refresh=False, transient=True)
+
+    def __enter__(self) -> "LiveTable":
+        if self._live is not None:
+            self._live.start(refresh=True)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def tell(self, what: str) -> None:
+        """Say what is done before the search begins, where that can be taken back."""
+        if self._live is not None:
+            self._live.update(Text(what), refresh=True)
+
+    def show(self, progress: Progress) -> None:
+        """Draw the table anew, or print what has finished since the last call.
+
+        The first call is before the search: what is finished by then is not news.
+        """
+        finished = [r for r in progress.ledger.records.values() if r.state.is_finished()]
+        if self._told is None:
+            self._told = {record.number: record for record in finished}
+            if progress.study.packing:
+                told = f"resources: {progress.study.packing['told']}"
+                self._console.print(told, soft_wrap=True, markup=False, highlight=False)
+        for record in finished:
+            if record.number not in self._told:
+                self._told[record.number] = record
+                if self._live is None:
+                    self._console.print(_line(record), soft_wrap=True, markup=False)
+        if progress.stopping and not self._stopping and self._live is None:
+            self._console.print("stopping: what runs will be resumed; Ctrl-C again ends at once")
+        self._stopping = progress.stopping
+        if self._live is not None:
+            latest = list(self._told.values())[-_MAX_FINISHED_ROWS:]
+            self._live.update(render(progress, latest), refresh=True)
+
+
+def render(progress: Progress, latest: Sequence[TrialRecord]) -> Group:
+    """The whole picture of a search at this moment; latest: trials that finished last."""
+    objectives = list(progress.study.objectives)
+    on_front = progress.ledger.front()
+    running = _table("running", "epoch", "accuracy")
+    for record in progress.ledger.in_state(TrialState.RUNNING):
+        accuracy = f"{record.epochs[-1].accuracy:.1%}" if record.epochs else "-"
+        epoch = f"{len(record.epochs)}/{record.recipe.epochs if record.recipe else 0}"
+        running.add_row(str(record.number), describe(record), epoch, accuracy)
+    finished = _table("finished last", "seconds", "accuracy")
+    for record in reversed(latest):
+        told = record.error or describe(record)
+        finished.add_row(str(record.number), told, f"{record.seconds:.0f}", _came_to(record))
+    front = _table("front", *(heading(name) for name in objectives))
+    points: dict[tuple[str, ...], TrialRecord] = {}
+    for record in on_front:
+        points.setdefault(tuple(_value(record, name) for name in objectives), record)
+    for values, record in list(points.items())[-_MAX_FRONT_ROWS:]:
+        front.add_row(str(record.number), describe(record), *values)
+    parts = [_headline(progress), running, finished, front]
+    if len(points) > _MAX_FRONT_ROWS:
+        parts.append(Text(f"and {len(points) - _MAX_FRONT_ROWS} cheaper ones"))
+    return Group(*parts)
+
+
+def _table(title: str, *headings: str) -> Table:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, expand=True)
+    table.add_column("trial", justify="right", width=5)
+    table.add_column("recipe", ratio=1, no_wrap=True)
+    for name in headings:
+        table.add_column(name, justify="right", min_width=10)
+    return table
+
+
+def describe(record: TrialRecord) -> str:
+    """A recipe in few words; how many epochs it has is told beside."""
+    if record.recipe is None:
+        return "no recipe"
+    shown = [field for field in RECIPE_FIELDS if field not in ("weights", "epochs", "seed")]
+    return describe_recipe(record.recipe.to_dict(), shown)
+
+
+def _came_to(record: TrialRecord) -> str:
+    if record.state == TrialState.FAIL:
+        return "failed"
+    if record.state == TrialState.PRUNED:
+        return "not begun" if record.refused else f"stopped at {len(record.epochs)}"
+    return write_percent(record.accuracy) + "%"
+
+
+def time_left(progress: Progress) -> float | None:
+    """Seconds until the budget is used up, from what trials took so far; None: too early to say."""
+    budget = progress.study.budget
+    by_clock = None if budget.hours is None else budget.hours * 3600 - progress.seconds
+    trained = [
+        record
+        for record in progress.ledger.records.values()
+        if record.state.is_finished() and record.epochs
+    ]
+    if budget.trials is None or not trained:
+        return by_clock
+    running = len(progress.ledger.in_state(TrialState.RUNNING))
+    open_trials = budget.trials - progress.ledger.num_begun + running
+    each = sum(record.seconds for record in trained) / len(trained)
+    by_trials = open_trials * each / progress.num_workers
+    return by_trials if by_clock is None else min(by_trials, by_clock)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as 1:02:03 or 2:03."""
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _headline(progress: Progress) -> Text:
+    records = progress.ledger.records.values()
+    standing = progress.ledger.standing
+    counts = {
+        "complete": standing.counts[TrialState.COMPLETE],
+        "stopped early": standing.counts[TrialState.PRUNED] - standing.num_refused,
+        "not begun": standing.num_refused,
+        "failed": standing.counts[TrialState.FAIL],
+        "running": sum(record.state == TrialState.RUNNING for record in records),
+    }
+    budget = progress.study.budget.trials
+    told = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+    of = f" of {budget}" if budget else ""
+    left = time_left(progress)
+    line = f"{progress.study.name}: {len(records)}{of} trials ({told}), {clock(progress.seconds)}"
+    if progress.stopping:
+        line += ", stopping: what runs will be resumed; Ctrl-C again ends at once"
+    elif left is not None:
+        line += f", about {clock(left)} left"
+    return Text(line, style="bold")
+
+
+def _line(record: TrialRecord) -> str:
+    stamp = time.strftime("%H:%M:%S")
+    head = f"{stamp} trial {record.number}: {describe(record)}"
+    if record.state == TrialState.FAIL:
+        return f"{head}: failed: {record.error}"
+    if record.refused:
+        return f"{head}: not begun: {record.error}"
+    if record.state == TrialState.PRUNED:
+        if record.reused is not None:
+            return f"{head}: stopped early, as trial {record.reused}, which had the same recipe"
+        trained = f"{len(record.epochs)} of {record.recipe.epochs if record.recipe else 0} epochs"
+        return f"{head}: stopped early after {trained}, {record.seconds:.0f} s"
+    told = f"{head}: {record.accuracy:.1%}" if record.accuracy is not None else head
+    if record.cost is not None:
+        told += f" at {record.cost.gflops:.3g} GFLOPs"
+    if record.reused is not None:
+        whose = f"trial {record.reused}" if record.reused >= 0 else "an earlier run"
+        return f"{told}, the result of {whose}, which had the same recipe"
+    return f"{told}, {record.seconds:.0f} s"
+
+
+def _value(record: TrialRecord, objective: str) -> str:
+    if objective == ACCURACY:
+        return write_percent(record.accuracy)
+    return write_number(getattr(record.cost, objective))

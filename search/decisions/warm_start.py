@@ -1,0 +1,138 @@
+"""Finished trials of earlier runs of the same data and space: knowledge that costs no training.
+
+They are copied into the new study's storage when it begins, so that a resume needs the earlier
+runs no more. They stand in no table of the new run and take nothing of its budget.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from analysis.runs import STUDY
+from search.decisions.sampler_view import warm_trial
+from search.storage import optuna_storage
+from search.storage.fetched_run import near_run
+from search.storage.run_folder import check_machine
+from search.storage.trial_record import TrialRecord, read_record
+from search.study.study import Study
+from spaces.drawing import params_and_distributions
+from spaces.errors import UserError
+from spaces.recipe import recipe_from
+from spaces.space import SearchSpace
+from spaces.yaml_files import read_yaml_mapping
+from trainables.cost import Cost
+from trainables.training import EpochMetrics
+
+_WARM = "warm_start"
+
+
+def read_earlier_trials(study: Study, data_digest: str) -> list[TrialRecord]:
+    """The complete trials of the runs that a study names, each recipe once.
+
+    Their numbers are -1, -2, ... Raises UserError where a run is none, or of other data or another
+    space.
+    """
+    found: dict[str, TrialRecord] = {}
+    for run in map(near_run, study.warm_start):
+        _check_same(study, run, data_digest)
+        for frozen in optuna_storage.read_trials(run):
+            record, _ = read_record(frozen)
+            if record.state == TrialState.COMPLETE and record.reused is None:
+                _check_costs(study, run, record)
+                found.setdefault(record.key, record)
+    for place, record in enumerate(found.values()):
+        record.number, record.checkpoint = -1 - place, None
+    return list(found.values())
+
+
+def store_earlier_trials(optuna_study: optuna.Study, records: Sequence[TrialRecord]) -> None:
+    """Keep earlier trials in the storage of the study that begins with them."""
+    rows = []
+    for record in records:
+        assert record.recipe is not None
+        assert record.cost is not None
+        rows.append(
+            {
+                "recipe": record.recipe.to_dict(),
+                "cost": asdict(record.cost),
+                "epochs": [asdict(metrics) for metrics in record.epochs],
+            }
+        )
+    if rows:
+        optuna_study.set_user_attr(_WARM, rows)
+
+
+def stored_earlier_trials(optuna_study: optuna.Study) -> list[TrialRecord]:
+    """What `store_earlier_trials` kept."""
+    records = []
+    for place, row in enumerate(optuna_study.user_attrs.get(_WARM, [])):
+        epochs = [EpochMetrics(**metrics) for metrics in row["epochs"]]
+        records.append(
+            TrialRecord(
+                number=-1 - place,
+                recipe=recipe_from(row["recipe"]),
+                cost=Cost.from_dict(row["cost"]),
+                state=TrialState.COMPLETE,
+                epochs=epochs,
+                accuracy=epochs[-1].accuracy,
+            )
+        )
+    return records
+
+
+def as_optuna_trial(
+    record: TrialRecord,
+    space: SearchSpace,
+    *,
+    values: Sequence[float],
+    constraints: Mapping[str, float],
+) -> FrozenTrial:
+    """An earlier trial as samplers are shown it; values: its objectives."""
+    assert record.recipe is not None
+    assert record.cost is not None
+    params, distributions = params_and_distributions(space, record.recipe)
+    attributes: dict[str, Any] = {"recipe": record.recipe.to_dict(), "cost": asdict(record.cost)}
+    return warm_trial(
+        -1 - record.number,
+        params=params,
+        distributions=distributions,
+        values=values,
+        user_attrs=attributes,
+        constraints=constraints,
+    )
+
+
+def _check_same(study: Study, run: Path, data_digest: str) -> None:
+    file = run / STUDY
+    if not file.exists():
+        raise UserError(f"warm_start: {run}: not a run folder (it has no {STUDY})")
+    stored = read_yaml_mapping(file)
+    provenance = stored.get("provenance")
+    if not isinstance(provenance, dict) or provenance.get("data_digest") != data_digest:
+        raise UserError(f"warm_start: {run}: searched other data, so its trials tell nothing here")
+    check_machine(study, provenance, source=f"warm_start: {run}")
+    space = stored.get("space")
+    differing = _differing_fields(space if isinstance(space, dict) else {}, study.space.to_dict())
+    if differing:
+        raise UserError(
+            f"warm_start: {run}: searched another space: it differs in {', '.join(differing)};"
+            " leave it out, or search its space"
+        )
+
+
+def _check_costs(study: Study, run: Path, record: TrialRecord) -> None:
+    for column in study.cost_columns:
+        if getattr(record.cost, column) is None:
+            raise UserError(
+                f"warm_start: {run}: trial {record.number} has no {column}, which this study counts"
+            )
+
+
+def _differing_fields(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Fields in which spaces differ, but for the recipes to try first and the trials' seed."""
+    fields = {*one, *other} - {"enqueue", "seed"}
+    return sorted(field for field in fields if one.get(field) != other.get(field))

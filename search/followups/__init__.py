@@ -1,0 +1,1 @@
+"""What is done with a run afterwards: confirm, ablate, retrain, export, report."""

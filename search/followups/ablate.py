@@ -1,0 +1,173 @@
+"""Ablates a trial: what each difference between its recipe and a starting point is worth.
+
+Trials go through the engine of a search, in run folders below RUN/ablate; what they came to is
+kept there too, for the report. Everything is judged by the validation split; the test split stays
+closed.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from analysis.choose import choose
+from analysis.results.ablation import Ablation, Role, Trained, ablation_from, ablation_records
+from analysis.runs import Run, read_run
+from search.followups.recipe_runs import ListedTrial, Show, alone_in, train_recipes
+from search.followups.source_run import open_searched
+from search.storage.run_folder import replace_file
+from spaces.errors import UserError
+from spaces.recipe import Recipe
+from spaces.recipe_diff import (
+    StartingPoint,
+    Variant,
+    find_differences,
+    starting_point,
+)
+from spaces.seeds import check_num_seeds, fresh_seeds
+from trainables.data.dataset import ImageData
+
+ABLATE_FOLDER = "ablate"
+
+
+def ablate(
+    path: Path,
+    trial: str,
+    against: StartingPoint,
+    *,
+    seeds: int = 3,
+    retry: bool = False,
+    show: Show = lambda _: None,
+) -> Ablation:
+    """Train what lies between a trial's recipe and a starting point, with several seeds.
+
+    path: the run folder of the search. trial: its number, or a rule of `analysis.choose.choose`.
+    against: see `spaces.recipe_diff.starting_point`. All recipes have the trial's epochs and the
+    same seeds, none that the search tried the trial's recipe with. retry: train again what failed
+    in an earlier call. show: as in `search.engine.run_search`. What an earlier call has trained is
+    not trained again. Raises UserError where there is no such trial, where nothing differs, and
+    where the data is not that of the search; KeyboardInterrupt after a Ctrl-C, with nothing lost.
+    """
+    check_num_seeds(seeds)
+    run = read_run(path)
+    choice = choose(run, trial)
+    searched = open_searched(run)
+    data, full = searched.data, choice.recipe
+    start = starting_point(against, full, largest_input=data.size)
+    checker = _checker(data)
+    try:
+        checker(start)
+        differences = find_differences(start, full, lambda recipe: _works(recipe, checker))
+    except UserError as error:
+        raise UserError(f"trial {choice.trial} against {against}: {error}") from None
+    fresh = fresh_seeds(full, seeds, used=searched.seeds_of(full))
+    variants = [*differences.climb(), *differences.without_one()]
+    below = run.path / ABLATE_FOLDER
+    name = ablation_name(choice.trial, against)
+    with alone_in(below):
+        trained = train_recipes(
+            [variant.recipe.replace(seed=seed) for variant in variants for seed in fresh],
+            like=searched.study,
+            below=below,
+            name=name,
+            retry=retry,
+            show=show,
+        )
+        ablation = Ablation(
+            trial=choice.trial,
+            run=run.name,
+            against=against,
+            start=start,
+            full=full,
+            differences=differences.fields,
+            num_seeds=seeds,
+            num_images=len(data.rows("validation")),
+            climb=_rows("step", differences.climb(), fresh, trained),
+            without_one=_rows("without", differences.without_one(), fresh, trained),
+        )
+        written = json.dumps(ablation_records(ablation), indent=1)
+        replace_file(below / f"{name}.json", written.encode())
+    return ablation
+
+
+def ablation_name(trial: int, against: str) -> str:
+    """What is written of an ablation is called so, below RUN/ablate."""
+    return f"trial-{trial}-against-{against}"
+
+
+def recall_ablations(run: Run) -> tuple[Ablation, ...]:
+    """What `ablate` came to before. Raises UserError where a file of it is damaged."""
+    found = []
+    for path in sorted((run.path / ABLATE_FOLDER).glob("trial-*.json")):
+        try:
+            found.append(ablation_from(json.loads(path.read_bytes())))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}: damaged ({error!r}); delete it, or ablate again") from None
+    return tuple(sorted(found, key=lambda ablation: ablation.trial))
+
+
+def _rows(
+    role: Role,
+    variants: Sequence[Variant],
+    seeds: Sequence[int],
+    trained: Mapping[str, ListedTrial],
+) -> tuple[Trained, ...]:
+    """Results of variants: of steps the first is the starting point."""
+    rows = []
+    for place, variant in enumerate(variants):
+        trials = [trained.get(variant.recipe.replace(seed=seed).key) for seed in seeds]
+        accuracies = [trial and trial.accuracy for trial in trials]
+        starts = role == "step" and place == 0
+        rows.append(
+            Trained(
+                role="start" if starts else role,
+                difference=None if starts else place - (role == "step"),
+                on=variant.on,
+                accuracies=np.array([value for value in accuracies if value is not None]),
+                failures=tuple(
+                    (trial and trial.error) or "it was not begun"
+                    for trial, accuracy in zip(trials, accuracies, strict=True)
+                    if accuracy is None
+                ),
+            )
+        )
+    return tuple(rows)
+
+
+def _works(recipe: Recipe, check: Callable[[Recipe], None]) -> bool:
+    try:
+        check(recipe)
+    except UserError:
+        return False
+    return True
+
+
+def _checker(data: ImageData) -> Callable[[Recipe], None]:
+    """A function that raises UserError for recipes that can't be trained on this data."""
+    # After what can be told without torch.
+    from trainables.models.blocks import freeze
+    from trainables.models.building import build_model, build_on_meta
+
+    num_classes = len(data.classes)
+
+    @cache
+    def check_weights(recipe: Recipe) -> None:
+        build_model(recipe, num_classes)
+
+    def check(recipe: Recipe) -> None:
+        freeze(build_on_meta(recipe, num_classes), recipe.unfrozen)
+        if recipe.weights != "none":
+            # Of the fields, only these decide whether weights fit.
+            check_weights(
+                Recipe(
+                    model=recipe.model,
+                    weights=recipe.weights,
+                    width=recipe.width,
+                    input_size=recipe.input_size,
+                    batch_norm=recipe.batch_norm,
+                )
+            )
+
+    return check

@@ -1,0 +1,158 @@
+"""Confirms a front: its candidates trained again with fresh seeds, and judged by the test split.
+
+Trials go through the engine of a search, in run folders below RUN/confirm. The test split is opened
+when all of them are trained, once for each model; what it gave is kept in RUN/confirm too.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from analysis.results.confirmation import Candidate, Confirmation, choose_candidates
+from analysis.runs import Run, read_run, run_recipe
+from search.followups.recipe_runs import ListedTrial, Show, alone_in, finished_below, train_recipes
+from search.followups.source_run import open_searched
+from search.followups.test_predictions import AnswerTable
+from spaces.errors import UserError
+from spaces.recipe import Recipe
+from spaces.seeds import FEWEST_SEEDS, check_num_seeds, fresh_seeds
+from trainables.data.dataset import ImageData
+
+CONFIRM_FOLDER = "confirm"
+
+
+def confirm(
+    path: Path,
+    *,
+    top: int | None = None,
+    seeds: int = 3,
+    retry: bool = False,
+    show: Show = lambda _: None,
+    progress: Callable[[int, int | None], None] = lambda _done, _total: None,
+) -> Confirmation:
+    """Train the front's trials again with fresh seeds, and judge each model by the test split once.
+
+    path: the run folder of the search. top: only so many of its front, those that contribute most
+    to the hypervolume. seeds: of each; never one that the search tried that recipe with. retry:
+    train again what failed in an earlier call. show: as in `search.engine.run_search`. progress:
+    called with models judged and their number. What an earlier call has trained or judged is not
+    done again. Raises UserError where there is no front, where the data is not that of the search,
+    and where no candidate could be trained with two seeds; KeyboardInterrupt after a Ctrl-C, with
+    nothing lost.
+    """
+    if top is not None and top < 1:
+        raise UserError(f"--top: {top} leaves no candidate; use 1 or more")
+    check_num_seeds(seeds)
+    run = read_run(path)
+    chosen = choose_candidates(run, top)
+    searched = open_searched(run)
+    recipes: dict[int, list[Recipe]] = {}
+    for row in chosen:
+        recipe = run_recipe(row)
+        fresh = fresh_seeds(recipe, seeds, used=searched.seeds_of(recipe))
+        recipes[row["trial"]] = [recipe.replace(seed=seed) for seed in fresh]
+    below = run.path / CONFIRM_FOLDER
+    with alone_in(below):
+        trained = train_recipes(
+            [recipe for same in recipes.values() for recipe in same],
+            like=searched.study,
+            below=below,
+            name="front" if top is None else f"top-{top}",
+            retry=retry,
+            show=show,
+        )
+        answers = _judge(trained, searched.data, below, progress)
+    candidates = [_candidate(row, recipes[row["trial"]], trained, answers) for row in chosen]
+    found = _confirmation(run, candidates, seeds)
+    if not found.candidates:
+        raise UserError(f"{below}: nothing to go by: {_first_failure(found.failed)}")
+    return found
+
+
+def recall_confirmation(run: Run) -> Confirmation | None:
+    """What all calls of `confirm` came to so far for the front as it is now; None for nothing yet.
+
+    Nothing is trained or judged. Raises UserError where a table of them is damaged.
+    """
+    below = run.path / CONFIRM_FOLDER
+    answers, trained = AnswerTable(below), finished_below(below)
+    tried: dict[Recipe, list[Recipe]] = defaultdict(list)
+    for key, trial in trained.items():
+        if trial.accuracy is None or key in answers:
+            tried[trial.recipe.replace(seed=0)].append(trial.recipe)
+    candidates = []
+    for row in choose_candidates(run):
+        recipes = sorted(tried[run_recipe(row).replace(seed=0)], key=lambda recipe: recipe.seed)
+        candidate = _candidate(row, recipes, trained, answers)
+        # Without enough seeds and a failure, it waits for an interrupted call to go on.
+        if len(candidate.seeds) >= FEWEST_SEEDS or candidate.failures:
+            candidates.append(candidate)
+    most = max((len(one.seeds) + len(one.failures) for one in candidates), default=0)
+    found = _confirmation(run, candidates, most)
+    return found if found.candidates else None
+
+
+def _confirmation(run: Run, candidates: Sequence[Candidate], num_seeds: int) -> Confirmation:
+    return Confirmation(
+        run=run,
+        candidates=tuple(one for one in candidates if len(one.seeds) >= FEWEST_SEEDS),
+        failed=tuple(one for one in candidates if len(one.seeds) < FEWEST_SEEDS),
+        num_seeds=num_seeds,
+    )
+
+
+def _judge(
+    trained: Mapping[str, ListedTrial],
+    data: ImageData,
+    below: Path,
+    progress: Callable[[int, int | None], None],
+) -> AnswerTable:
+    """Have every model that was trained answer the test split, unless it has."""
+    answers = AnswerTable(below)
+    models = [trial for trial in trained.values() if trial.accuracy is not None]
+    images = data.rows("test")
+    for done, trial in enumerate(models):
+        progress(done, len(models))
+        if trial.recipe.key in answers:
+            continue
+        if trial.checkpoint is None:
+            raise UserError(
+                f"{trial.folder}: trial {trial.trial} has lost its checkpoint, and was not judged"
+                " by the test split yet; delete the folder to train it again"
+            )
+        from trainables.export.predictions_on_split import split_answers
+
+        answers.add(
+            trial,
+            images=images,
+            labels=data.labels[images],
+            answers=split_answers(trial.recipe, data, trial.checkpoint, "test"),
+        )
+    progress(len(models), len(models))
+    return answers
+
+
+def _candidate(
+    row: Mapping[str, Any],
+    recipes: list[Recipe],
+    trained: Mapping[str, ListedTrial],
+    answers: AnswerTable,
+) -> Candidate:
+    done = [r for r in recipes if r.key in trained and trained[r.key].accuracy is not None]
+    lost = [trained.get(recipe.key) for recipe in recipes if recipe not in done]
+    correct = [answers.correct(recipe.key) for recipe in done]
+    return Candidate(
+        row=dict(row),
+        seeds=tuple(recipe.seed for recipe in done),
+        validation=np.array([trained[recipe.key].accuracy for recipe in done], dtype=float),
+        correct=np.array(correct, dtype=bool).reshape(len(done), -1 if done else 0),
+        failures=tuple((trial and trial.error) or "it was not begun" for trial in lost),
+    )
+
+
+def _first_failure(candidates: tuple[Candidate, ...]) -> str:
+    candidate = candidates[0]
+    return f"trial {candidate.trial}: {candidate.failures[0]}"

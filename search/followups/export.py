@@ -1,0 +1,144 @@
+"""Writes what was chosen from a front: its recipe with its numbers, or its trained model."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analysis.choose import Choice, choose
+from analysis.runs import Run, read_run
+from search.followups.source_run import data_of
+from search.storage.fetched_run import near_checkpoint, place_of
+from search.study.study import Resources
+from spaces.errors import UserError
+from spaces.recipe import NUMBERS
+from spaces.yaml_files import read_yaml_mapping, write_yaml
+
+if TYPE_CHECKING:
+    from trainables.export.verified_export import ModelForm
+
+_NUMBER_COLUMNS = (
+    *("accuracy", "gmacs", "gflops", "effective_gflops", "gbops", "params", "size_mb"),
+    *("latency_ms", "epochs_trained", "seconds"),
+)
+
+
+def export_recipe(run: Path, rule: str, out: Path | None = None) -> tuple[Path, str]:
+    """Write the recipe that a rule picks from a run; returns its path and why it was picked.
+
+    rule: as in `analysis.choose.choose`. out: RUN/export/trial-N.yaml by default.
+    The file is a recipe file: `read_recipe` and `flopwise train` take it as it is.
+    Raises UserError where the rule picks nothing or the file can't be written.
+    """
+    read = read_run(run)
+    choice = choose(read, rule)
+    numbers = _numbers(read, choice, rule)
+    path = out or read.path / "export" / f"trial-{choice.trial}.yaml"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(write_yaml({**choice.recipe.to_dict(), NUMBERS: numbers}), encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"can't write {path}: {error.strerror}") from None
+    return path, choice.reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelExport:
+    """A model file that was written, loaded again and checked."""
+
+    path: Path
+    card: Path
+    """Its model card, in Markdown."""
+    reason: str
+    """Why this trial was picked."""
+    checked: str
+    """What the check came to, in one sentence."""
+    latency: str | None
+    """Of ONNX files: milliseconds an image, and on what."""
+
+
+def export_model(run: Path, rule: str, form: "ModelForm", out: Path | None = None) -> ModelExport:
+    """Write the model that the picked trial trained, with all that is needed to use it.
+
+    out: RUN/export/trial-N.onnx by default, the card beside it. The file is loaded again and gets
+    the whole validation split: where its accuracy is not the trial's within 0.2 points, it is
+    removed. Raises UserError where the rule picks nothing, the trial's checkpoint is gone, the data
+    is not what the run was on, the extra for this form is missing, the file can't be written, or
+    the check fails.
+    """
+    read = read_run(run)
+    choice = choose(read, rule)
+    checkpoint = checkpoint_of(read, choice)
+    numbers = _numbers(read, choice, rule)
+    try:
+        data = data_of(read)
+    except UserError as error:
+        raise UserError(f"{error}; export --format recipe does without") from None
+    path = out or read.path / "export" / f"trial-{choice.trial}.{form}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"can't write {path}: {error.strerror}") from None
+    # After what can be told without torch.
+    from trainables.export.model_card import model_card
+    from trainables.export.trained_model import load_trained
+    from trainables.export.verified_export import export_verified
+    from trainables.inference.latency import measure_latency
+
+    trained = load_trained(choice.recipe, data, checkpoint, threads=numbers["threads"])
+    about, checked = export_verified(trained, data, path, form)
+    latency = measure_latency(path) if form == "onnx" else None
+    card = path.with_suffix(f"{path.suffix}.md")
+    card.write_text(
+        model_card(
+            path,
+            about,
+            numbers=numbers,
+            latency=latency,
+            checked=checked,
+            images="1" if form == "pte" else "N",
+        ),
+        encoding="utf-8",
+    )
+    return ModelExport(
+        path=path,
+        card=card,
+        reason=choice.reason,
+        checked=checked,
+        latency=latency and f"{latency.median_ms:.2f} ms an image, one thread, {latency.machine}",
+    )
+
+
+def checkpoint_of(read: Run, choice: Choice) -> Path:
+    """The checkpoint of a trial. Raises UserError where it is gone."""
+    kept = choice.row.get("checkpoint")
+    if not kept or not (path := near_checkpoint(read.path, str(kept))).is_dir():
+        raise UserError(
+            f"trial {choice.trial}: its checkpoint is gone, as those of trials that are not on the"
+            " front are; export --format recipe, and train it again"
+        )
+    return path
+
+
+def _numbers(read: Run, choice: Choice, rule: str) -> dict[str, Any]:
+    """What is told of a trial beside its recipe."""
+    provenance = read.study.get("provenance", {})
+    resources = Resources(**read.study["resources"])
+    return {
+        "run": place_of(read.path),
+        "trial": choice.trial,
+        "picked": rule,
+        "why": choice.reason,
+        **{name: choice.row.get(name) for name in _NUMBER_COLUMNS},
+        "params": int(choice.row["params"]),  # analysis reads every number as a float
+        "device": resources.device,
+        "threads": resources.cpus,
+        "data": read.study["data"]["path"],
+        "data_digest": provenance.get("data_digest"),
+        "num_classes": provenance.get("num_classes"),
+        "versions": provenance.get("versions"),
+    }
+
+
+def recorded_numbers(path: Path) -> dict[str, Any]:
+    """What an exported recipe file says that its trial reached; empty for one written by hand."""
+    return read_yaml_mapping(path).get(NUMBERS) or {}

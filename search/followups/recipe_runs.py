@@ -1,0 +1,160 @@
+"""Trains exactly the recipes of a list, as the trials of a search are trained.
+
+A list is a study whose space holds nothing else: no sampler and no early stopping have a part in
+it, and no trial is dropped because another one dominates it. Its run folder is like any other's.
+Lists that belong together lie in one folder, and none trains what another one has finished.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from analysis.columns import COMPLETE, RUNNING, plain_row
+from analysis.runs import STUDY, read_run, run_recipe
+from search.study.study import Budget, EarlyStoppingSettings, SamplerSettings, Study, load_study
+from spaces.errors import UserError
+from spaces.recipe import Recipe
+from spaces.space_file import ENQUEUE, parse_space
+
+if TYPE_CHECKING:
+    from search.engine import Progress
+
+Show = Callable[["Progress"], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedTrial:
+    """What became of one recipe of a list."""
+
+    recipe: Recipe
+    folder: Path
+    """The run folder that it was trained in."""
+    trial: int
+    """Its number there."""
+    accuracy: float | None
+    """Of the last epoch, on the validation split; None where it came to nothing."""
+    error: str | None
+    checkpoint: Path | None
+    """The folder with what it trained; None where that is gone."""
+
+
+def train_recipes(
+    recipes: Sequence[Recipe],
+    *,
+    like: Study,
+    below: Path,
+    name: str,
+    retry: bool = False,
+    show: Show = lambda _: None,
+) -> dict[str, ListedTrial]:
+    """Train every recipe to its end; what became of each, by its key.
+
+    like: the study whose data, objectives and resources they are trained with. below: the folder
+    of lists that belong together: what is finished in any of them is not trained again, lists that
+    were interrupted go on, and what is in none of them becomes a new one, called name or, where
+    that is taken, name-2. retry: what has failed is not finished, and trained again. show: as in
+    `search.engine.run_search`. Raises KeyboardInterrupt after a Ctrl-C, with what runs saved, and
+    what `run_search` raises.
+    """
+    below = below.resolve()
+    wanted = {recipe.key: recipe for recipe in recipes}
+    before = finished_below(below)
+    again = {key for key, trial in before.items() if retry and trial.accuracy is None}
+    for path in sorted(below.glob(f"*/{STUDY}")):
+        study = replace(load_study(path), storage=below)  # the run may have been moved
+        finished = _finished(path.parent)
+        rest = {recipe.key for recipe in study.space.enqueue} - finished.keys()
+        # A list with more in it than is wanted stays as it is.
+        if rest and rest <= wanted.keys() - (finished_below(below).keys() - again):
+            _run(study, resume=True, show=show)
+            again -= rest
+    known = finished_below(below)
+    missing = [recipe for key, recipe in wanted.items() if key not in known or key in again]
+    if missing:
+        free = next(free for free in _names(name) if not (below / free).exists())
+        _run(listed_study(missing, like=like, below=below, name=free), resume=False, show=show)
+        known = finished_below(below)
+    return {key: known[key] for key in wanted if key in known}
+
+
+def listed_study(recipes: Sequence[Recipe], *, like: Study, below: Path, name: str) -> Study:
+    """The study that trains these recipes, each once and in this order, and no other."""
+    # A space of one recipe, and the others to be tried first: there is nothing to draw.
+    content = {**recipes[0].to_dict(), ENQUEUE: [recipe.to_dict() for recipe in recipes]}
+    return replace(
+        like,
+        name=name,
+        storage=below,
+        space=parse_space(content, name=name, source=name, folder=below),
+        sampler=SamplerSettings(name="random"),
+        early_stopping=EarlyStoppingSettings(name="none"),
+        budget=Budget(trials=len(recipes)),
+        constraints=(),
+        warm_start=(),
+        dominated="keep",
+        overrides={},
+    )
+
+
+def finished_below(below: Path) -> dict[str, ListedTrial]:
+    """What the lists in a folder have finished, by recipe key; successes go before failures."""
+    found: dict[str, ListedTrial] = {}
+    for path in sorted(below.glob(f"*/{STUDY}")):
+        for key, trial in _finished(path.parent).items():
+            if key not in found or found[key].accuracy is None:
+                found[key] = trial
+    return found
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Have a folder of lists to oneself. Raises UserError where another process has it."""
+    lock = FileLock(folder / ".lock")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise UserError(f"{folder}: the same command is at work on this run already") from None
+    except OSError as error:
+        raise UserError(f"can't write {folder}: {error.strerror}") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _run(study: Study, *, resume: bool, show: Show) -> None:
+    # Ray and torch are not imported where everything is there already.
+    from search.engine import run_search
+
+    if run_search(study, resume=resume, show=show).ending == "interrupted":
+        raise KeyboardInterrupt
+
+
+def _finished(folder: Path) -> dict[str, ListedTrial]:
+    """The trials of a run folder that are over, by recipe key."""
+    found: dict[str, ListedTrial] = {}
+    trials = read_run(folder).trials
+    for _, row in trials.loc[trials["state"] != RUNNING].iterrows():
+        cells = plain_row(row)
+        recipe = run_recipe(cells)
+        kept = folder / cells["checkpoint"] if cells["checkpoint"] else None
+        found[recipe.key] = ListedTrial(
+            recipe=recipe,
+            folder=folder,
+            trial=cells["trial"],
+            accuracy=cells["accuracy"] if cells["state"] == COMPLETE else None,
+            error=cells["error"],
+            checkpoint=kept if kept is not None and kept.is_dir() else None,
+        )
+    return found
+
+
+def _names(name: str) -> Iterator[str]:
+    yield name
+    yield from (f"{name}-{number}" for number in count(2))

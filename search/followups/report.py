@@ -1,0 +1,80 @@
+"""Makes a run's report and pictures: what analysis can't know without the data and the model."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from analysis.choose import Choice, choose
+from analysis.results.class_accuracy import Answers, Labels
+from analysis.runs import Run, read_run
+from search.followups.ablate import recall_ablations
+from search.followups.confirm import recall_confirmation
+from search.followups.export import checkpoint_of
+from search.followups.source_run import data_of
+from spaces.errors import UserError
+from trainables.data.dataset import ImageData
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What was written."""
+
+    page: Path
+    pictures: tuple[Path, ...]
+    chosen: Choice
+    notes: tuple[str, ...]
+    """What is not in it, and why."""
+
+
+def make_report(run: Path, rule: str = "knee", out: Path | None = None) -> Report:
+    """Write RUN/report.html and, below RUN/export/pictures, its pictures as PNG files.
+
+    rule: picks the trial that the page speaks for; see `analysis.choose.choose`. out: another
+    place for the page. Its model gets the validation split once more for the classes that it
+    confuses; where the data or its checkpoint is gone, the page says so in place of it. What
+    `confirm` and `ablate` left beside the run is shown too. Raises UserError where no trial is
+    finished, the rule picks nothing, something is damaged, or nothing can be written.
+    """
+    read = read_run(run)
+    chosen = choose(read, rule)
+    try:
+        data: ImageData | str = data_of(read)
+    except UserError as error:
+        data = f"Nothing is told of classes: {error}."
+    answers = data if isinstance(data, str) else _answers(read, chosen, data)
+    from analysis.plots.png_figures import write_pictures
+    from analysis.report.html_report import write_report
+    from analysis.results.report_data import find
+
+    labels = data if isinstance(data, str) else Labels(classes=data.classes, labels=data.labels)
+    findings = find(
+        read,
+        answers=answers,
+        data=labels,
+        confirmation=recall_confirmation(read),
+        ablations=recall_ablations(read),
+    )
+    page = write_report(findings, out or read.path / "report.html", chosen=chosen)
+    pictures = write_pictures(findings, read.path / "export" / "pictures")
+    return Report(
+        page=page,
+        pictures=tuple(pictures),
+        chosen=chosen,
+        notes=tuple(dict.fromkeys(part for part in (answers, labels) if isinstance(part, str))),
+    )
+
+
+def _answers(read: Run, chosen: Choice, data: ImageData) -> Answers | str:
+    try:
+        checkpoint = checkpoint_of(read, chosen)
+    except UserError as error:
+        return f"No answers of the chosen model: {error}."
+    # After what can be told without torch.
+    from trainables.export.predictions_on_split import split_answers
+
+    threads = read.study["resources"]["cpus"]
+    return Answers(
+        trial=chosen.trial,
+        classes=data.classes,
+        labels=data.labels[data.rows("validation")],
+        predicted=split_answers(chosen.recipe, data, checkpoint, "validation", threads=threads),
+    )

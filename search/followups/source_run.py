@@ -1,0 +1,44 @@
+"""A finished search as its successors take it up: the run, its study, and the data it was on."""
+
+from dataclasses import dataclass
+
+from analysis.runs import STUDY, Run, run_recipe
+from search.study.study import Study, load_study
+from spaces.errors import UserError
+from spaces.recipe import Recipe
+from trainables.data.copying import open_near_data
+from trainables.data.dataset import ImageData
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Searched:
+    """What `confirm` and `ablate` begin with. Open one with `open_searched`."""
+
+    run: Run
+    study: Study
+    """As it was resolved when the search began."""
+    data: ImageData
+
+    def seeds_of(self, recipe: Recipe) -> set[int]:
+        """Seeds that the search tried this recipe with, whatever came of it."""
+        trials = self.run.trials
+        same = trials.loc[(trials["model"] == recipe.model) & (trials["epochs"] == recipe.epochs)]
+        tried = [run_recipe(row) for _, row in same.iterrows()]
+        return {other.seed for other in tried if other.replace(seed=recipe.seed) == recipe}
+
+
+def open_searched(run: Run) -> Searched:
+    """Raises UserError where the run's data is gone, or is not what it was searched on."""
+    study = load_study(run.path.resolve() / STUDY)
+    return Searched(run=run, study=study, data=data_of(run))
+
+
+def data_of(run: Run) -> ImageData:
+    """Open the images of a run. Raises UserError where they are gone or other ones."""
+    where = run.study.get("data") or {}
+    data = open_near_data(str(where.get("path")), copy=bool(where.get("copy")))
+    if data.digest != (run.study.get("provenance") or {}).get("data_digest"):
+        raise UserError(
+            f"{data.path}: is not the data that {run.path} was searched on (another digest)"
+        )
+    return data

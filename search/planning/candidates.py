@@ -1,0 +1,87 @@
+"""Recipes that a search may try, with what is known of each before training; which to probe."""
+
+import itertools
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from analysis.columns import LATENCY
+from search.study.study import Study
+from spaces.draws import RandomTrial
+from spaces.errors import UserError
+from spaces.recipe import Recipe
+from trainables.cost import Cost, recipe_cost
+from trainables.costing.training_cost import trained_share
+
+_NUM_DRAWS = 256
+_COSTING_SECONDS = 10.0
+_MIN_COSTED = 16
+# Where probes lie among the recipes by their arithmetic, and how far from there one of another
+# model may be taken in place of the nearest.
+_PLACES = (0.05, 0.5, 0.95)
+_REACH = 0.15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A recipe that the search may try, with what is known of it before training."""
+
+    recipe: Recipe
+    cost: Cost
+    trained_share: float
+    """Of its multiply-adds, in blocks that train."""
+    tried_first: bool
+
+    def gflop(self, train_images: int, validation_images: int) -> float:
+        """Of an epoch. Backward, a layer that trains takes twice what it takes forward."""
+        passes = train_images * (1 + 2 * self.trained_share) + validation_images
+        return self.cost.gflops * passes
+
+
+def draw_candidates(
+    study: Study, *, num_classes: int, seconds: float = _COSTING_SECONDS
+) -> list[Candidate]:
+    """Recipes as the search would begin with, those to be tried first first.
+
+    seconds: about how long costing them may take; fewer where the space has so many architectures
+    that costing all of them would take longer.
+    Raises UserError where none keeps the study's constraints.
+    """
+    trial = RandomTrial(seed=study.seed)
+    first = study.space.enqueue
+    drawn = itertools.chain(first, (study.space.suggest(trial) for _ in range(_NUM_DRAWS)))
+    found: list[Candidate] = []
+    last = time.monotonic() + seconds
+    for number, recipe in enumerate(drawn):
+        if len(found) >= _MIN_COSTED and time.monotonic() > last:
+            break
+        cost = recipe_cost(recipe, num_classes)
+        # A latency is measured when a trial is about to begin, and not for all of these.
+        bounds = [bound for bound in study.constraints if bound.column != LATENCY]
+        if any(bound.violation(getattr(cost, bound.column)) > 0 for bound in bounds):
+            continue
+        share = trained_share(recipe, num_classes)
+        found.append(
+            Candidate(
+                recipe=recipe, cost=cost, trained_share=share, tried_first=number < len(first)
+            )
+        )
+    if not found:
+        bounds = ", ".join(str(bound) for bound in study.constraints)
+        raise UserError(f"constraints: none of {_NUM_DRAWS} recipes drawn keeps {bounds}")
+    return found
+
+
+def choose_probes(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Up to three: a cheap, a middle and a dear one, of different models where there are."""
+    ranked = sorted(candidates, key=lambda candidate: candidate.gflop(1, 0))
+    chosen: dict[tuple[Any, ...], Candidate] = {}
+    for place in _PLACES:
+        centre, reach = place * (len(ranked) - 1), _REACH * len(ranked)
+        ranks = sorted(range(len(ranked)), key=lambda rank: abs(rank - centre))
+        near = [ranked[rank] for rank in ranks if abs(rank - centre) <= reach] or [ranked[ranks[0]]]
+        models = {candidate.recipe.model for candidate in chosen.values()}
+        best = next((c for c in near if c.recipe.model not in models), near[0])
+        chosen.setdefault((best.cost.gflops, best.recipe.unfrozen, best.recipe.batch_size), best)
+    return list(chosen.values())

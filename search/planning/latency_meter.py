@@ -1,0 +1,35 @@
+"""Costs with a measured latency, for studies that want it: each architecture is timed once."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from search.storage.trial_record import TrialRecord
+from spaces.recipe import Recipe
+from trainables.cost import Cost, recipe_cost
+from trainables.models.building import architecture_of
+
+
+class LatencyMeter:
+    """Measures the cost of recipes' models, latency included.
+
+    One at a time, in the driver's process, before the trial begins; the engine leaves a core free
+    for it. known: of a search that goes on, whose architectures keep the latency that they had.
+    """
+
+    def __init__(self, num_classes: int, known: Iterable[TrialRecord] = ()) -> None:
+        self._num_classes = num_classes
+        self._latency_ms: dict[Recipe, float] = {}
+        for record in known:
+            if record.recipe and record.cost and record.cost.latency_ms is not None:
+                self._latency_ms[architecture_of(record.recipe)] = record.cost.latency_ms
+
+    def __call__(self, recipe: Recipe) -> Cost:
+        # The export brings the ONNX packages, for which no other search should wait.
+        from trainables.export.untrained_latency import measure_untrained_latency
+
+        cost = recipe_cost(recipe, self._num_classes)
+        architecture = architecture_of(recipe)
+        if architecture not in self._latency_ms:
+            latency = measure_untrained_latency(recipe, self._num_classes)
+            self._latency_ms[architecture] = latency.median_ms
+        return replace(cost, latency_ms=self._latency_ms[architecture])

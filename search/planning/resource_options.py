@@ -1,0 +1,167 @@
+"""How many trials run at once: what may be compared, what fits, and which is chosen.
+
+A packing shares a machine out to trials that run side by side. What they train a second is measured
+elsewhere: see `search.planning.resource_tuning`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from search.study.study import Resources
+
+# CPU cores of a trial that are compared with all of them, and trials on one GPU.
+_CORES = (4, 2, 1)
+_TRIALS_ON_A_GPU = (1, 2, 4, 8)
+# More processes at once would take long to start only to compare them.
+_MAX_TRIALS = 64
+# Of the machine's memory and of a trial's share of its GPU, so much stays free.
+_MARGIN = 0.2
+# Fewer trials at once are taken where more train no more than this faster: a sampler that waits for
+# results proposes with more knowledge, and short measurements differ by as much.
+_WORTHWHILE = 1.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packing:
+    """So many trials at once on a machine, and what each of them takes."""
+
+    trials: int
+    resources: Resources
+
+    @property
+    def neighbours(self) -> int:
+        """Trials that share the machine's cores, or one of its GPUs: as many are probed at once."""
+        gpus = self.resources.gpus
+        return max(1, min(self.trials, round(1 / gpus))) if gpus else self.trials
+
+    def __str__(self) -> str:
+        cores = _count(self.resources.cpus, "core")
+        if not self.resources.gpus:
+            part = ""
+        elif self.resources.gpus == 1:
+            part = " and a GPU"
+        else:
+            part = f" and 1/{round(1 / self.resources.gpus)} of a GPU"
+        if self.trials == 1:
+            return f"1 trial on {cores}{part}"
+        return f"{self.trials} trials at once, {cores}{part} each"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needs:
+    """Memory that trials take, each at the space's largest recipe."""
+
+    trial_bytes: int
+    shared_bytes: int
+    """Once, however many trials there are: shared libraries, Ray, the driver."""
+    gpu_bytes: int = 0
+    """Of one trial, its CUDA context included."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """Memory of the machine, and of one of its GPUs."""
+
+    memory_bytes: int
+    gpu_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rated:
+    """What the trials of a packing trained a second, all of them together."""
+
+    packing: Packing
+    images_per_second: tuple[float, ...]
+    """Of each recipe that was probed; above 0."""
+
+    @property
+    def overall(self) -> float:
+        """Images a second of a search that trains as many images of each recipe."""
+        return len(self.images_per_second) / sum(1 / rate for rate in self.images_per_second)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What `resources: auto` came to, and from what."""
+
+    chosen: Packing
+    rated: tuple[Rated, ...]
+    """Fewest trials at once first."""
+    left_out: tuple[Packing, ...] = ()
+    """They did not fit into memory."""
+
+    def __str__(self) -> str:
+        """One line: what was chosen, and why."""
+        first, others = self.rated[:1], self.rated[1:]
+        own = [each for each in self.rated if each.packing == self.chosen]
+        if not own or not others:
+            why = "nothing else to compare on this machine" if not self.left_out else ""
+        elif self.chosen != first[0].packing:
+            why = f"{_times(own[0], first[0])} the images a second of {first[0].packing}"
+        else:
+            best = max(others, key=lambda each: each.overall)
+            why = f"{best.packing}: {_times(best, own[0])} its images a second"
+        if self.left_out:
+            fewest = min(packing.trials for packing in self.left_out)
+            why += f"{'; ' if why else ''}memory is too small for {fewest} at once"
+        return f"{self.chosen} ({why})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for the run folder."""
+        return {
+            "told": str(self),
+            "rated": [
+                {**_plain(each.packing), "images_per_second": list(each.images_per_second)}
+                for each in self.rated
+            ],
+            "too_large_for_memory": [_plain(packing) for packing in self.left_out],
+        }
+
+
+def list_packings(cores: int, gpus: int) -> list[Packing]:
+    """What is worth comparing, fewest trials at once first. With GPUs, every trial has some of one.
+
+    On 2 CPU cores: 1 trial on 2, 2 on 1 each; on 16: 1, 4, 8 and 16 trials.
+    """
+    if gpus:
+        counts = {gpus * number: number for number in _TRIALS_ON_A_GPU if gpus * number <= cores}
+        packings = [_pack(cores, trials, 1 / number) for trials, number in counts.items()]
+        # Fewer cores than GPUs: a core and a GPU for each of as many trials as there are cores.
+        return packings or [_pack(cores, cores, 1.0)]
+    counts = {1, *(cores // each for each in _CORES if each <= cores)}
+    return [_pack(cores, trials) for trials in sorted(counts) if trials <= _MAX_TRIALS]
+
+
+def fits(packing: Packing, needs: Needs, room: Room) -> bool:
+    """Whether all trials of a packing fit into memory at once, a fifth of which stays free."""
+    taken = packing.trials * needs.trial_bytes + needs.shared_bytes
+    if taken > (1 - _MARGIN) * room.memory_bytes:
+        return False
+    return needs.gpu_bytes <= (1 - _MARGIN) * room.gpu_bytes * packing.resources.gpus
+
+
+def choose_packing(rated: Sequence[Rated]) -> Packing:
+    """The packing that trains the most images a second; fewer trials where more gain below 5 %.
+
+    rated: at least one.
+    """
+    best = max(each.overall for each in rated)
+    good = [each.packing for each in rated if each.overall * _WORTHWHILE >= best]
+    return min(good, key=lambda packing: packing.trials)
+
+
+def _pack(cores: int, trials: int, gpus: float = 0.0) -> Packing:
+    return Packing(trials=trials, resources=Resources(cpus=cores // trials, gpus=gpus))
+
+
+def _plain(packing: Packing) -> dict[str, Any]:
+    return {"trials": packing.trials, **asdict(packing.resources)}
+
+
+def _times(one: Rated, other: Rated) -> str:
+    return f"{one.overall / other.overall:.2g} times"
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"

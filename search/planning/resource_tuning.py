@@ -1,0 +1,256 @@
+"""Decides `resources: auto`: each packing's trials are trained side by side for a moment.
+
+Every process trains the same recipe, of those that the search may try: one in the middle and one
+that is dear. All that is left out: early stopping, augmentation, what lies between trials. On GPUs,
+the trials of one GPU are probed, with their part of the cores; that was not yet run on one.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import ray
+import torch
+
+from analysis.columns import LATENCY, describe_recipe
+from search.planning.candidates import Candidate, choose_probes, draw_candidates
+from search.planning.memory_estimate import RAY_BYTES, largest_bytes, machine_bytes
+from search.planning.probe_processes import (
+    CALM,
+    ProbeProcesses,
+    fewer_images,
+    forget_peak,
+    peak_bytes,
+    whole_batches,
+)
+from search.planning.resource_options import (
+    Decision,
+    Needs,
+    Packing,
+    Rated,
+    Room,
+    choose_packing,
+    fits,
+    list_packings,
+)
+from search.study.study import AUTO, Study
+from spaces.errors import UserError
+from spaces.recipe import Recipe, recipe_from
+from trainables.data.dataset import ImageData
+from trainables.system.cores import num_cores
+from trainables.system.gpus import CONTEXT_BYTES
+from trainables.training import Training
+
+# Of all packings and recipes together; building models and first steps come on top.
+_MEASURING_SECONDS = 8.0
+_COSTING_SECONDS = 3.0
+_MAX_RECIPES = 2
+_FIRST_IMAGES = 8
+# For sure more than a process that trains nothing yet: as many as so fit are started together.
+_IDLE_BYTES = 10**9
+_MOST_IMAGES = 256  # as many as a probe's process holds
+
+
+def decide_resources(
+    study: Study,
+    data: ImageData,
+    *,
+    candidates: Sequence[Candidate] | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Study:
+    """The study with its resources decided; unchanged where they are not auto.
+
+    Meant to take 10 to 20 seconds on an idle machine with few cores; a step is never broken off,
+    and on 2 cores with other programs at work it took 32 to 68. candidates: as `draw_candidates`
+    returns them, if they were drawn already. tell: called with what is being done. Raises
+    UserError where a probe fails.
+    """
+    if study.resources != AUTO:
+        return study
+    tell("resources: auto: costing recipes")
+    if candidates is None:
+        candidates = draw_candidates(study, num_classes=len(data.classes), seconds=_COSTING_SECONDS)
+    available = available_resources()
+    # Of a cluster, this machine stands for all.
+    measures = LATENCY in study.cost_columns  # the driver, on a core of its own
+    cores = max(1, min(num_cores(), int(available["CPU"])) - measures)
+    gpus = min(torch.cuda.device_count(), int(available["GPU"]))
+    packings = list_packings(cores, gpus)
+    recipes = [each.recipe for each in choose_probes(candidates)][-_MAX_RECIPES:]
+    if len(packings) == 1:
+        decision = Decision(chosen=packings[0], rated=())
+    else:
+        with TemporaryDirectory(prefix="flopwise-packing-") as folder:
+            processes = ProbeProcesses(
+                data, Path(folder), num_gpus=min(gpus, 1), threads=packings[0].resources.cpus
+            )
+            try:
+                probe = _Probe(processes, recipes, candidates, packings, tell)
+                rated, left_out = probe.measure()
+            except UserError as error:
+                raise UserError(
+                    f"resources: auto: {error}; resources such as {{cpus: 1}} need no probe"
+                ) from None
+            finally:
+                processes.end()
+        decision = Decision(
+            chosen=choose_packing(rated), rated=tuple(rated), left_out=tuple(left_out)
+        )
+    packing = {**decision.to_dict(), "recipes": [recipe.to_dict() for recipe in recipes]}
+    return replace(study, resources=decision.chosen.resources, packing=packing)
+
+
+def available_resources() -> dict[str, float]:
+    """What Ray would have for trials: of the cluster if connected to one, else of this machine."""
+    if ray.is_initialized():
+        return {"GPU": 0.0, **ray.cluster_resources()}
+    return {"CPU": float(num_cores()), "GPU": float(torch.cuda.device_count())}
+
+
+class _Probe:
+    """Measures packings, fewest trials first: what one takes tells how many fit into memory."""
+
+    def __init__(
+        self,
+        processes: ProbeProcesses,
+        recipes: Sequence[Recipe],
+        candidates: Sequence[Candidate],
+        packings: Sequence[Packing],
+        tell: Callable[[str], None],
+    ) -> None:
+        self._processes = processes
+        self._recipes = recipes
+        self._candidates = candidates
+        self._packings = packings
+        self._tell = tell
+        self._seconds = _MEASURING_SECONDS / len(packings) / len(recipes)
+        # By recipe: images of an epoch, the same in all packings.
+        self._images: list[int] = []
+
+    def measure(self) -> tuple[list[Rated], list[Packing]]:
+        """What the packings came to that fit, and those that don't."""
+        first, *others = self._packings
+        room = Room(memory_bytes=machine_bytes(), gpu_bytes=_gpu_bytes(first))
+        started = min(
+            max(packing.neighbours for packing in others), max(1, room.memory_bytes // _IDLE_BYTES)
+        )
+        self._tell(f"resources: auto: starting {started} processes")
+        _, idle, shared = max(self._processes.start(started), key=lambda told: told[1])
+        rated, took = self._rate(first)
+        images = list(zip(self._recipes, self._images, strict=True))
+        own = [max(each.memory_bytes for each in answers) for answers in took]
+        on_gpu = [max(each.gpu_bytes for each in answers) for answers in took]
+        gpu_bytes = largest_bytes(self._candidates, images, on_gpu)
+        needs = Needs(
+            trial_bytes=int(idle + largest_bytes(self._candidates, images, own)),
+            shared_bytes=int(shared + RAY_BYTES),
+            gpu_bytes=int(gpu_bytes + CONTEXT_BYTES) if gpu_bytes else 0,
+        )
+        fitting = [packing for packing in others if fits(packing, needs, room)]
+        results = [rated]
+        for packing in fitting:
+            if packing.neighbours > started:
+                self._processes.start(packing.neighbours - started)
+                started = packing.neighbours
+            results.append(self._rate(packing)[0])
+        return results, [packing for packing in others if packing not in fitting]
+
+    def _rate(self, packing: Packing) -> tuple[Rated, list[list["_Took"]]]:
+        """Train each recipe in all trials of a packing at once."""
+        threads, count = packing.resources.cpus, packing.neighbours
+        rates, took = [], []
+        for place, recipe in enumerate(self._recipes):
+            described = describe_recipe(recipe.to_dict())
+            self._tell(f"resources: auto: {packing}: {described}")
+            if len(self._images) == place:
+                asked: list[Any] = [recipe, threads, self._seconds]
+                self._images += self._processes.ask(_images_an_epoch, asked, described, count=1)
+            asked = [recipe, threads, self._images[place]]
+            self._processes.ask(_prepare, asked, described, count=count)
+            answers = self._processes.ask(_train, [self._seconds], described, count=count)
+            rates.append(sum(each.images / each.seconds for each in answers))
+            took.append(answers)
+        return Rated(packing=packing, images_per_second=tuple(rates)), took
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Took:
+    """What one process trained, and the memory that it took beyond an idle one's."""
+
+    images: int
+    seconds: float
+    memory_bytes: int
+    gpu_bytes: int
+
+
+def _gpu_bytes(packing: Packing) -> int:
+    """Memory of a GPU, where trials have one."""
+    return torch.cuda.mem_get_info(0)[1] if packing.resources.gpus else 0
+
+
+# What follows runs in the probe's processes.
+_prepared: dict[str, tuple[Training, int, int]] = {}
+"""A training after its first epoch, its images, and where the process's memory began."""
+
+
+def _images_an_epoch(
+    sample: ImageData,
+    _folder: Path,
+    device: torch.device,
+    recipe: Recipe,
+    threads: int,
+    seconds: float,
+) -> int:
+    """So many that an epoch takes half of the seconds at most, even in a trial on one core."""
+    torch.set_num_threads(threads)
+    few = fewer_images(sample, _FIRST_IMAGES)
+    training = Training(_calm(recipe), few, device=device)
+    # The first one finds its kernels, and computes what frozen blocks make of the images.
+    first = training.run_epoch().seconds
+    second = training.run_epoch().seconds if first < seconds else first
+    room = _FIRST_IMAGES * seconds / max(first, 2 * threads * second)
+    return max(_FIRST_IMAGES, whole_batches(min(_MOST_IMAGES, int(room)), recipe.batch_size))
+
+
+def _prepare(
+    sample: ImageData,
+    _folder: Path,
+    device: torch.device,
+    recipe: Recipe,
+    threads: int,
+    images: int,
+) -> None:
+    """Train an epoch, so that all processes are in the midst of it when `_train` begins."""
+    torch.set_num_threads(threads)
+    _prepared.clear()
+    before = forget_peak()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+    few = fewer_images(sample, images)
+    training = Training(_calm(recipe), few, device=device)
+    training.run_epoch()
+    _prepared["now"] = training, len(few.rows("train")), before
+
+
+def _train(_sample: ImageData, _folder: Path, device: torch.device, seconds: float) -> _Took:
+    """Train epochs until the seconds are over."""
+    training, images, before = _prepared["now"]
+    started = time.monotonic()
+    epochs = 0
+    while epochs == 0 or time.monotonic() - started < seconds:
+        training.run_epoch()
+        epochs += 1
+    return _Took(
+        images=epochs * images,
+        seconds=time.monotonic() - started,
+        memory_bytes=max(0, peak_bytes() - before),
+        gpu_bytes=torch.cuda.max_memory_reserved(device) if device.type == "cuda" else 0,
+    )
+
+
+def _calm(recipe: Recipe) -> Recipe:
+    return recipe_from({**recipe.to_dict(), **CALM})

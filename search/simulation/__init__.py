@@ -1,0 +1,1 @@
+"""Searches in simulated time, on recorded learning curves."""

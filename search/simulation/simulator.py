@@ -1,0 +1,229 @@
+"""A recorded search, searched again in simulated time: same ledger, samplers and early stopping.
+
+Only the workers are not real: a heap of events in which every epoch takes as long as it did when it
+was recorded. What is asked for, compared, stopped and told is what a real search would.
+"""
+
+import heapq
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+import optuna
+from optuna.samplers import BaseSampler
+from optuna.trial import TrialState
+
+from analysis.results.growth import Growth
+from search.decisions.budget import BudgetMeter, Spent
+from search.decisions.early_stopping import build_early_stopping
+from search.decisions.ledger import Ledger, SpaceExhaustedError
+from search.decisions.samplers import build_sampler
+from search.decisions.startup_trials import FirstDraws
+from search.simulation.tabular_benchmark import Pool, PoolSampler, PoolSpace, RecordedTable
+from search.storage.trial_record import TrialRecord
+from search.study.study import Budget, EarlyStoppingSettings, directions_of
+from spaces.recipe import Recipe
+from trainables.cost import Cost
+from trainables.costing.training_cost import share_of_training
+
+# Not recorded; of a model's arithmetic the head has next to nothing.
+_NUM_CLASSES = 100
+# What a trial costs beyond its epochs: benchmarks/overhead.py.
+TRIAL_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplaySettings:
+    """What is tried on a recorded table."""
+
+    sampler: str = "tpe"
+    early_stopping: EarlyStoppingSettings = field(default_factory=EarlyStoppingSettings)
+    workers: int = 4
+    budget: Budget
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """Sampler and early stopping in a word each."""
+        return f"{self.sampler}, {self.early_stopping.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrontGrowth:
+    """The front of a replay after one more finished trial."""
+
+    seconds: float
+    """Simulated."""
+    hypervolume: float
+    """Of the front so far, as a share of that of all recorded trials."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """How one replay went."""
+
+    settings: ReplaySettings
+    growth: tuple[FrontGrowth, ...]
+    """Where the hypervolume grew, in order of time."""
+    seconds: float
+    """Simulated, until the last trial was over."""
+    worker_seconds: float
+    """Simulated time in epochs, over all workers."""
+    counts: dict[str, int]
+    """Trials by state."""
+    decisions: int
+    """Proposals made, and epochs after which it was decided whether a trial goes on."""
+    driver_seconds: float
+    """Real time that the driver took for them."""
+    ended_by: Spent | str
+
+
+def replay(
+    table: RecordedTable, settings: ReplaySettings, *, study: optuna.Study | None = None
+) -> Replay:
+    """Search a recorded table again.
+
+    study: an Optuna study to keep the trials in, with the table's objectives; None: in memory.
+    """
+    return _Simulation(table, settings, study or _study_in_memory(table)).run()
+
+
+def growth_of(name: str, replays: Sequence[Replay]) -> Growth:
+    """Replays of one way to search, one for each seed, to be drawn and compared."""
+    steps = [replay.growth for replay in replays]
+    return Growth(
+        name=name,
+        seconds=tuple(np.array([step.seconds for step in of_seed]) for of_seed in steps),
+        hypervolumes=tuple(np.array([step.hypervolume for step in of_seed]) for of_seed in steps),
+    )
+
+
+class _Simulation:
+    def __init__(self, table: RecordedTable, settings: ReplaySettings, study: optuna.Study) -> None:
+        self._table = table
+        self._settings = settings
+        self._pool = Pool(table)
+        self._now = 0.0
+        self._events: list[tuple[float, int, int, int]] = []
+        self._order = itertools.count()
+        self._decisions = 0
+        self._driver_seconds = 0.0
+        self._ended_by: Spent | str | None = None
+        self._whole = table.box.share(table.losses)
+        space = PoolSpace(
+            name=table.name,
+            rules=table.space.rules,
+            written=table.space.written,
+            pool=self._pool,
+        )
+        first = FirstDraws(
+            table.space,
+            directions_of(table.objectives),
+            sampler_of=self._sampler_of,
+            effort=partial(share_of_training, num_classes=_NUM_CLASSES),
+        )
+        self._ledger = Ledger(
+            study,
+            space=space,
+            objectives=table.objectives,
+            sampler=settings.sampler,
+            sampler_of=first.sampler_of,
+            measure=self._cost_of,
+            stopping=build_early_stopping(settings.early_stopping, list(table.objectives)),
+            clock=lambda: self._now,
+        )
+        self._meter = BudgetMeter(
+            settings.budget,
+            self._ledger,
+            seconds=lambda: self._now,
+            log_columns=table.log_columns,
+        )
+
+    def run(self) -> Replay:
+        growth: list[FrontGrowth] = []
+        idle = self._settings.workers
+        while True:
+            while idle and self._ended_by is None and self._begin():
+                idle -= 1
+            if not self._events:
+                break
+            self._now, _, number, epoch = heapq.heappop(self._events)
+            if self._end_epoch(number, epoch):
+                continue
+            idle += 1
+            if self._ledger.records[number].state == TrialState.COMPLETE:
+                share = self._table.box.share(self._ledger.standing.front_losses) / self._whole
+                if not growth or share > growth[-1].hypervolume:
+                    growth.append(FrontGrowth(seconds=self._now, hypervolume=share))
+        states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+        return Replay(
+            settings=self._settings,
+            growth=tuple(growth),
+            seconds=self._now,
+            worker_seconds=self._ledger.worker_seconds,
+            counts={state.name: self._ledger.standing.counts[state] for state in states},
+            decisions=self._decisions,
+            driver_seconds=self._driver_seconds,
+            ended_by=self._ended_by or "exhausted",
+        )
+
+    def _begin(self) -> bool:
+        """Have one more trial begin, if there is budget for it."""
+        try:
+            with self._clocked():
+                record = self._ledger.ask(may_begin=self._meter.allows_another)
+        except SpaceExhaustedError:
+            self._ended_by = "exhausted"
+            return False
+        if record is None:
+            self._ended_by = self._meter.spent()
+            return False
+        self._decisions += 1
+        self._push(record, 1, TRIAL_SECONDS)
+        return True
+
+    def _end_epoch(self, number: int, epoch: int) -> bool:
+        """Report an epoch; whether the trial goes on."""
+        record = self._ledger.records[number]
+        assert record.recipe is not None
+        metrics = self._pool.find(record.recipe).epochs[epoch - 1]
+        self._decisions += 1
+        with self._clocked():
+            goes_on = self._ledger.report(number, [metrics])
+            if epoch == record.recipe.epochs:
+                self._ledger.complete(number)
+                return False
+        if goes_on:
+            self._push(record, epoch + 1, 0.0)
+        return goes_on
+
+    def _push(self, record: TrialRecord, epoch: int, delay: float) -> None:
+        assert record.recipe is not None
+        seconds = self._pool.find(record.recipe).epochs[epoch - 1].seconds
+        end = self._now + delay + seconds
+        heapq.heappush(self._events, (end, next(self._order), record.number, epoch))
+
+    @contextmanager
+    def _clocked(self) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._driver_seconds += time.perf_counter() - started
+
+    def _sampler_of(self, trial_number: int) -> BaseSampler:
+        settings = self._settings
+        sampler = build_sampler(settings.sampler, seed=settings.seed, trial_number=trial_number)
+        return PoolSampler(sampler, self._table.space, self._pool)
+
+    def _cost_of(self, recipe: Recipe) -> Cost:
+        return self._pool.find(recipe).cost
+
+
+def _study_in_memory(table: RecordedTable) -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna.create_study(directions=directions_of(table.objectives))

@@ -1,0 +1,104 @@
+"""A run at an address, as the commands that read runs take it: fetched into this machine's cache.
+
+Only what changed is fetched again, and checkpoints once they are asked for. The driver's own
+folder is another one, so that whoever reads never stands in its way.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock
+from pyarrow.fs import FileInfo
+
+from analysis.runs import EPOCHS, STUDY, TRIALS, TUNE
+from search.storage.run_lock import OWNER_FILE
+from search.study.remote_folder import RemoteFolder, cached_run
+from spaces.addresses import is_address
+from spaces.errors import UserError
+
+_SOURCE = ".address"
+# Small, and replaced all the time.
+_ALWAYS = (STUDY, TRIALS, EPOCHS, OWNER_FILE)
+# Object stores tell times in whole seconds.
+_COARSE_NS = 2 * 10**9
+
+
+def near_run(run: str | Path) -> Path:
+    """A run folder to read: as it is, or of an address a copy as it is there now.
+
+    Raises UserError where there is no run at the address, or it can't be read.
+    """
+    if not is_address(str(run)):
+        return Path(run)
+    address = str(run)
+    folder = cached_run("read", address)
+    remote = RemoteFolder(address)
+    listed = remote.list()
+    if STUDY not in listed:
+        runs = sorted({name.split("/")[0] for name in listed if name.endswith(f"/{STUDY}")})
+        holds = f" holds runs, name one: {', '.join(runs)}" if runs else ": there is no run"
+        raise UserError(f"{address}{holds}")
+    wanted = []
+    for name, info in listed.items():
+        path = folder / name
+        if name not in _ALWAYS:
+            # Checkpoints and curves are many, and not what is asked for first.
+            if f"{TUNE}/" in name or name.startswith("tensorboard/"):
+                continue
+            if path.exists() and _is_like(path, info):
+                continue
+        wanted.append(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".fetch.lock"):
+        remote.fetch(wanted, folder)
+        (folder / _SOURCE).write_text(address, encoding="utf-8")
+    return folder
+
+
+@contextmanager
+def adding_to(run: str, part: str) -> Iterator[Path]:
+    """`near_run` for a command that adds to a part of a run: what is new there goes to the address.
+
+    Checkpoints stay here. Raises UserError where it can't be written there.
+    """
+    folder = near_run(run)
+    try:
+        yield folder
+    finally:
+        if is_address(run):
+            _put_back(RemoteFolder(run), folder, part)
+
+
+def _put_back(remote: RemoteFolder, folder: Path, part: str) -> None:
+    there = remote.list(part)
+    try:
+        for path in (folder / part).rglob("*"):
+            name = path.relative_to(folder).as_posix()
+            hidden = any(piece.startswith(".") for piece in Path(name).parts)
+            if hidden or f"/{TUNE}/" in name or not path.is_file():
+                continue
+            if name not in there or path.stat().st_mtime_ns > there[name].mtime_ns - _COARSE_NS:
+                remote.write(name, path.read_bytes())
+    except UserError as error:
+        raise UserError(f"{error}; it is all in {folder / part}") from None
+
+
+def near_checkpoint(run: Path, name: str) -> Path:
+    """The folder of a checkpoint in a run folder, fetched where the run was; it may be gone."""
+    path, place = run / name, place_of(run)
+    if not path.is_dir() and is_address(place):
+        remote = RemoteFolder(place)
+        remote.fetch(remote.list(name), run)
+    return path
+
+
+def place_of(run: Path) -> str:
+    """The address that a run folder was fetched from, or else its path."""
+    source = run / _SOURCE
+    return source.read_text(encoding="utf-8") if source.exists() else str(run.resolve())
+
+
+def _is_like(path: Path, info: FileInfo) -> bool:
+    stat = path.stat()
+    return stat.st_size == info.size and stat.st_mtime_ns > info.mtime_ns + _COARSE_NS

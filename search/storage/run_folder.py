@@ -1,0 +1,261 @@
+"""The run folder: where everything about one search lies, and its one writer.
+
+Tables are views of Optuna's storage and of the trials that run, replaced whole, so that a reader
+never sees half of one. The layout is public; other tools read it.
+"""
+
+import os
+import platform
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from filelock import Timeout
+
+from analysis.columns import LATENCY
+from analysis.runs import EPOCHS, STUDY, TRIALS, TUNE
+from search.storage.checkpoints import LocalCheckpoints, RemoteCheckpoints
+from search.storage.code_version import ROOT, git_commit
+from search.storage.remote_sync import Mirror
+from search.storage.run_lock import driver_lock, is_searched
+from search.storage.trial_record import TrialRecord
+from search.study.study import AUTO, Resources, Study
+from spaces.errors import UserError
+from spaces.recipe import RECIPE_FIELDS, Recipe
+from spaces.yaml_files import read_yaml_mapping, write_yaml
+from trainables.cost import COST_COLUMNS
+from trainables.data.dataset import ImageData
+from trainables.data.splits import SPLITS
+from trainables.system.machine import machine_name
+from trainables.training import EpochMetrics
+
+_PROVENANCE = "provenance"
+_PACKING = "packing"
+_ARROW_TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+
+
+class RunFolder:
+    """Writes one search's results; holds a lock, so that no second driver does the same."""
+
+    def __init__(self, path: Path, mirror: Mirror | None) -> None:
+        self.path = path
+        self.mirror = mirror
+        self.checkpoints = RemoteCheckpoints(mirror) if mirror else LocalCheckpoints(path)
+        self._lock = driver_lock(path)
+
+    @classmethod
+    def create(cls, study: Study, data: ImageData, mirror: Mirror | None = None) -> "RunFolder":
+        """Make the folder. Raises UserError where it exists: a run is never overwritten.
+
+        mirror: of a study whose storage is an address.
+        """
+        path = study.folder
+        check_run_folder(study, data, resume=False)
+        try:
+            path.mkdir(parents=True)
+            (path / TUNE).mkdir()
+        except OSError as error:
+            raise UserError(f"storage: can't write {path}: {error.strerror}") from None
+        folder = cls(path, mirror)
+        folder._acquire()
+        content = {**study.resolved(), _PROVENANCE: _provenance(study, data)}
+        replace_file(path / STUDY, write_yaml(content).encode())
+        return folder
+
+    @classmethod
+    def reopen(cls, study: Study, data: ImageData, mirror: Mirror | None = None) -> "RunFolder":
+        """Open the folder of a search to go on with.
+
+        Raises UserError where there is none, where another driver is at work in it, or where the
+        data, the space or the objectives are not those that it began with.
+        """
+        check_run_folder(study, data, resume=True)
+        folder = cls(study.folder, mirror)
+        folder._acquire()
+        now = _provenance(study, data)
+        stored = read_yaml_mapping(folder.path / STUDY)
+        provenance = dict(stored[_PROVENANCE])
+        resumed = {name: now[name] for name in ("versions", "git_commit", "machine")}
+        provenance["resumed"] = [*provenance.get("resumed", []), resumed]
+        provenance["overrides"] = study.overrides
+        if study.packing or stored["resources"] != asdict(study.trial_resources):
+            provenance[_PACKING] = study.packing
+        content = {**study.resolved(), _PROVENANCE: provenance}
+        replace_file(folder.path / STUDY, write_yaml(content).encode())
+        return folder
+
+    def write_tables(self, records: Iterable[TrialRecord]) -> None:
+        """Replace trials.parquet and epochs.parquet."""
+        records = list(records)
+        trials = pa.Table.from_pylist([_trial_row(record) for record in records], _trials_schema())
+        rows = [
+            {"trial": record.number, **asdict(metrics)}
+            for record in records
+            for metrics in record.epochs
+        ]
+        epochs = pa.Table.from_pylist(rows, _epochs_schema())
+        for name, table in ((TRIALS, trials), (EPOCHS, epochs)):
+            sink = pa.BufferOutputStream()
+            pq.write_table(table, sink)
+            replace_file(self.path / name, sink.getvalue())
+
+    def close(self) -> None:
+        self._lock.release()
+
+    def _acquire(self) -> None:
+        try:
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            raise UserError(f"{self.path}: another search is at work in this folder") from None
+
+
+def check_run_folder(study: Study, data: ImageData, *, resume: bool) -> None:
+    """Raise UserError where a study can't begin in its folder, or go on there."""
+    path = study.folder
+    begun = (path / STUDY).exists()
+    if path.exists() and not begun:
+        raise UserError(
+            f"{path} exists and holds no search; delete it, or give the study another name"
+        )
+    if begun and not resume:
+        raise UserError(f"{path} exists; go on with it by --resume, or give the study another name")
+    if resume and not begun:
+        raise UserError(f"{study.place}: no search was begun here; leave out --resume")
+    if begun:
+        _check_unchanged(study, data)
+        if is_searched(path):
+            raise UserError(f"{path}: another search is at work in this folder")
+
+
+def recorded_resources(study: Study) -> Study:
+    """A study whose resources are auto with what was decided when its search began.
+
+    Unchanged where they are not auto, and where nothing was decided yet.
+    """
+    path = study.folder / STUDY
+    if study.resources != AUTO or not path.exists():
+        return study
+    stored = read_yaml_mapping(path)
+    packing = (stored.get(_PROVENANCE) or {}).get(_PACKING)
+    return replace(study, resources=Resources(**stored["resources"]), packing=packing)
+
+
+def _check_unchanged(study: Study, data: ImageData) -> None:
+    path = study.folder / STUDY
+    stored, now = read_yaml_mapping(path), study.resolved()
+    provenance = stored.get(_PROVENANCE)
+    if not isinstance(provenance, dict):
+        raise UserError(f"{path}: damaged, {_PROVENANCE} is missing; restore it")
+    changed = [name for name in ("space", "objectives") if stored.get(name) != now[name]]
+    if provenance.get("data_digest") != data.digest:
+        changed.append("data")
+    if not changed:
+        check_machine(study, provenance, source=str(study.folder))
+        return
+    fields = {}
+    if "space" in changed and isinstance(stored.get("space"), dict):
+        old, new = stored["space"], now["space"]
+        fields = {name for name in {*old, *new} if old.get(name) != new.get(name)}
+    which = f" ({', '.join(sorted(fields))})" if fields else ""
+    raise UserError(
+        f"{study.folder}: {' and '.join(changed)}{which} changed since this search began; change"
+        " back, or give the study another name"
+    )
+
+
+def _trial_row(record: TrialRecord) -> dict[str, Any]:
+    cost = record.cost
+    return {
+        "trial": record.number,
+        "state": record.state.name,
+        **(record.recipe.to_dict() if record.recipe else {}),
+        "accuracy": record.accuracy,
+        **{name: getattr(cost, name) if cost else None for name in COST_COLUMNS},
+        "epochs_trained": len(record.epochs),
+        "seconds": record.seconds,
+        "search_seconds": record.search_seconds,
+        "error": record.error,
+        "checkpoint": record.checkpoint,
+        "ran_on": record.ran_on,
+        "cpus": record.cpus,
+        "gpus": record.gpus,
+    }
+
+
+def _trials_schema() -> pa.Schema:
+    defaults = Recipe()
+    columns: dict[str, pa.DataType] = {"trial": pa.int64(), "state": pa.string()}
+    for name in RECIPE_FIELDS:
+        # `unfrozen` is None by default: every block trains.
+        columns[name] = _ARROW_TYPES.get(type(getattr(defaults, name)), pa.int64())
+    columns["accuracy"] = pa.float64()
+    columns |= {name: pa.int64() if name == "params" else pa.float64() for name in COST_COLUMNS}
+    columns |= {"epochs_trained": pa.int64()}
+    columns |= {"seconds": pa.float64(), "search_seconds": pa.float64()}
+    columns |= {"error": pa.string(), "checkpoint": pa.string(), "ran_on": pa.string()}
+    columns |= {"cpus": pa.int64(), "gpus": pa.float64()}
+    return pa.schema(columns.items())
+
+
+def _epochs_schema() -> pa.Schema:
+    metrics = {
+        column.name: pa.int64() if column.name == "epoch" else pa.float64()
+        for column in fields(EpochMetrics)
+    }
+    return pa.schema({"trial": pa.int64(), **metrics}.items())
+
+
+def replace_file(path: Path, content: bytes | pa.Buffer) -> None:
+    """Write a file so that it is there whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"can't write {path}: {error.strerror}") from None
+
+
+def check_machine(study: Study, provenance: Mapping[str, Any], *, source: str) -> None:
+    """Raise UserError where a run's latencies are wanted and were measured on another machine."""
+    there, here = provenance.get("machine"), machine_name()
+    if LATENCY in study.cost_columns and there != here:
+        raise UserError(
+            f"{source}: its {LATENCY} was measured on {there}, and this is {here}: they don't"
+            " compare; go on there, or search anew under another name"
+        )
+
+
+def _provenance(study: Study, data: ImageData) -> dict[str, Any]:
+    packages = ("flopwise", "torch", "torchvision", "ray", "optuna", "onnxruntime")
+    return {
+        "versions": {"python": platform.python_version()}
+        | {package: _version(package) for package in packages},
+        "git_commit": git_commit(),
+        "machine": machine_name(),
+        "space_name": study.space.name,
+        "space_hash": study.space.digest,
+        "data_name": data.name,
+        "data_digest": data.digest,
+        "num_classes": len(data.classes),
+        "num_images": {split: len(data.rows(split)) for split in SPLITS},
+        "overrides": study.overrides,
+        _PACKING: study.packing,
+    }
+
+
+def _version(package: str) -> str:
+    """An installed package's; flopwise's own, which need not be, as its code says."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        return project["version"]

@@ -1,0 +1,65 @@
+"""What can be known before the first trial: a study that can't work stops here, in one line."""
+
+from search.study.study import Study
+from spaces.draws import RandomTrial
+from spaces.errors import UserError
+from spaces.recipe import Recipe
+from trainables.data.dataset import ImageData
+from trainables.models.blocks import freeze
+from trainables.models.building import (
+    build_model,
+    build_on_meta,
+    check_input_size,
+    check_model_name,
+)
+
+_NUM_DRAWS = 256
+
+
+def check_study(study: Study, data: ImageData) -> None:
+    """Check models' names, sizes and blocks, sizes against the data, and load all weights once.
+
+    Loading them here downloads them once, before many workers would. Raises UserError.
+    """
+    for name in study.space.values_of("model"):
+        check_model_name(name)
+    trial = RandomTrial(seed=0)
+    drawn = [*study.space.enqueue, *(study.space.suggest(trial) for _ in range(_NUM_DRAWS))]
+    _check_sizes(study, drawn, data)
+    for model, input_size in {(recipe.model, recipe.input_size) for recipe in drawn}:
+        check_input_size(model, input_size)
+    for recipe in (*_smallest_of_each_model(drawn), *_most_unfrozen_of_each_model(drawn)):
+        freeze(build_on_meta(recipe, num_classes=len(data.classes)), recipe.unfrozen)
+    for recipe in _one_for_each_file(drawn):
+        build_model(recipe, num_classes=len(data.classes))
+
+
+def _check_sizes(study: Study, drawn: list[Recipe], data: ImageData) -> None:
+    rule = study.space.rules.get("input_size")
+    extremes = rule.dimension.extremes if rule else ()
+    sizes = [size for size in extremes if isinstance(size, int)]
+    largest = max(*sizes, *(recipe.input_size for recipe in drawn))
+    if largest > data.size:
+        raise UserError(
+            f"input_size: the space goes up to {largest} px, {data.path} holds images of"
+            f" {data.size} px; prepare them with --size {largest}, or use smaller input sizes"
+        )
+
+
+def _smallest_of_each_model(drawn: list[Recipe]) -> list[Recipe]:
+    by_size = sorted(drawn, key=lambda recipe: -recipe.input_size)
+    return list({recipe.model: recipe for recipe in by_size}.values())
+
+
+def _most_unfrozen_of_each_model(drawn: list[Recipe]) -> list[Recipe]:
+    by_unfrozen = sorted(drawn, key=lambda recipe: recipe.unfrozen or 0)
+    return list({recipe.model: recipe for recipe in by_unfrozen}.values())
+
+
+def _one_for_each_file(drawn: list[Recipe]) -> list[Recipe]:
+    """The first recipe of each model with each of its weights, `none` left out."""
+    files: dict[tuple[str, str, float], Recipe] = {}
+    for recipe in drawn:
+        if recipe.weights != "none":
+            files.setdefault((recipe.model, recipe.weights, recipe.width), recipe)
+    return list(files.values())

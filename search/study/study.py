@@ -1,0 +1,435 @@
+"""The study file: one search, as its user wrote it, validated."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from optuna.study import StudyDirection
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic.dataclasses import dataclass
+
+from analysis.columns import ACCURACY, COSTS, DEFAULT_OBJECTIVES, Direction
+from analysis.constraints import Constraint, read_cost_constraint
+from analysis.results.spending import Prices
+from search.study.remote_folder import RemoteFolder, cached_run
+from spaces.addresses import address_below, holds_a_password, is_address
+from spaces.errors import UserError
+from spaces.overrides import narrow
+from spaces.recipe import Recipe, describe_mistakes, read_recipe
+from spaces.space import SearchSpace
+from spaces.space_file import load_space, parse_space
+from spaces.yaml_files import did_you_mean, parse_yaml, path_from, read_yaml_mapping, shorten
+
+DEFAULT_TRIALS = 64
+AUTO = "auto"
+_CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
+class DataSettings:
+    """Where the prepared data lies: a folder, or an address such as s3://bucket/animals."""
+
+    path: str
+    copy: bool = False
+    """Copy a folder once to each machine; from an address that is always done."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
+class SamplerSettings:
+    """Which of Optuna's samplers proposes recipes."""
+
+    name: Literal["tpe", "nsga2", "nsga3", "gp", "random", "qmc"] = "tpe"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
+class EarlyStoppingSettings:
+    """Which rule stops trials before their last epoch; see `search.decisions.early_stopping`."""
+
+    name: Literal["pareto", "asha", "none"] = "pareto"
+    min_epochs: Annotated[int, Field(ge=1)] = 1
+    """The first rung."""
+    max_epochs: Annotated[int, Field(ge=1)] | None = None
+    """No rung after this epoch; None: rungs up to each trial's last epoch."""
+    reduction: Annotated[float, Field(gt=1)] = 1.5
+    """Of the trials that reach a rung, one in so many goes on; rungs are as far apart."""
+    outlook: bool = True
+    """Of pareto: also stop a trial that falls short of the front even at the best rate seen."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.max_epochs is not None and self.max_epochs < self.min_epochs:
+            raise ValueError(
+                f"max_epochs {self.max_epochs} is below min_epochs {self.min_epochs}, so that"
+                " nothing would be stopped; use {name: none} for that"
+            )
+        return self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
+class PlateauSettings:
+    """A front that does not grow: the search ends."""
+
+    percent: Annotated[float, Field(gt=0)]
+    """The least growth of the front's hypervolume that is worth going on for."""
+    trials: Annotated[int, Field(ge=1)]
+    """The finished trials over which it has to grow so much."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
+class Budget:
+    """When to stop starting trials; those that run by then are finished. None: no limit."""
+
+    trials: Annotated[int, Field(ge=1)] | None = None
+    hours: Annotated[float, Field(gt=0)] | None = None
+    """On the wall, over all sessions of the search."""
+    worker_hours: Annotated[float, Field(gt=0)] | None = None
+    """Spent in trials, by all workers together."""
+    plateau: PlateauSettings | None = None
+
+    @model_validator(mode="after")
+    def _ends(self) -> Self:
+        if all(limit is None for limit in (self.trials, self.hours, self.worker_hours)):
+            raise ValueError("give trials, hours or worker_hours, or the search might never end")
+        return self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
+class Resources:
+    """What one trial takes: CPU cores (also its threads) and GPUs (a part of one is fine)."""
+
+    cpus: Annotated[int, Field(ge=1)] = 1
+    gpus: Annotated[float, Field(ge=0)] = 0.0
+
+    @property
+    def device(self) -> str:
+        """Torch's word for what a trial runs on."""
+        return "cuda" if self.gpus else "cpu"
+
+    @field_validator("gpus")
+    @classmethod
+    def _is_a_part_of_one_or_whole(cls, gpus: float) -> float:
+        if gpus > 1 and gpus != int(gpus):
+            raise ValueError(f"{gpus:g} is neither a part of one GPU nor a whole number of them")
+        return gpus
+
+
+def _auto_or_no_word(written: Any) -> Any:
+    if isinstance(written, str) and written != AUTO:
+        raise ValueError(
+            f"{shorten(written)} is neither {AUTO} nor a mapping such as {{cpus: 1, gpus: 0}}"
+            f"{did_you_mean(written, [AUTO])}"
+        )
+    return written
+
+
+def _branch(written: Any) -> str:
+    return "[auto]" if isinstance(written, str) else "[mapping]"
+
+
+# By hand, since pydantic would tell of a mistake once for each of the two.
+_WrittenResources = Annotated[
+    Annotated[Resources, Tag("[mapping]")] | Annotated[Literal["auto"], Tag("[auto]")],
+    Discriminator(_branch),
+    BeforeValidator(_auto_or_no_word),
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
+class _StudyFile:
+    """The file's own shape; paths as written."""
+
+    name: str
+    data: DataSettings
+    space: str | dict[str, Any]
+    objectives: dict[str, Direction] = Field(default_factory=lambda: dict(DEFAULT_OBJECTIVES))
+    sampler: SamplerSettings = Field(default_factory=SamplerSettings)
+    early_stopping: EarlyStoppingSettings = Field(default_factory=EarlyStoppingSettings)
+    budget: Budget = Field(default_factory=lambda: Budget(trials=DEFAULT_TRIALS))
+    resources: _WrittenResources = Field(default_factory=Resources)
+    prices: Prices | None = None
+    storage: str = "runs"
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    enqueue: list[str] = Field(default_factory=list)
+    constraints: dict[str, str] = Field(default_factory=dict)
+    warm_start: list[str] = Field(default_factory=list)
+    dominated: Literal["drop", "keep"] = "drop"
+    provenance: dict[str, Any] | None = None
+    """In the study.yaml of a run folder, which is a study file again."""
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+            raise ValueError(
+                f"{name!r} is to name a folder everywhere: use a-z, A-Z, 0-9, dots, - and _, and"
+                " begin with a letter or digit"
+            )
+        return name
+
+    @field_validator("space", mode="before")
+    @classmethod
+    def _names_or_holds_a_space(cls, space: Any) -> Any:
+        if isinstance(space, str | dict):
+            return space
+        raise ValueError(f"{shorten(space)} should be a name, a space file's path, or its lines")
+
+    @field_validator("storage")
+    @classmethod
+    def _holds_no_secret(cls, storage: str) -> str:
+        if is_address(storage) and holds_a_password(storage):
+            raise ValueError(
+                "an address with a key in it would be written down in every run; put keys where"
+                " this kind of storage looks for them, such as AWS_SECRET_ACCESS_KEY"
+            )
+        return storage
+
+    @field_validator("objectives")
+    @classmethod
+    def _columns_exist(cls, objectives: dict[str, Direction]) -> dict[str, Direction]:
+        known = (ACCURACY, *COSTS)
+        if not objectives:
+            raise ValueError("name at least one, such as {accuracy: max, gflops: min}")
+        for name in objectives:
+            if name not in known:
+                raise ValueError(
+                    f"{name} is not one of {', '.join(known)}{did_you_mean(name, known)}"
+                )
+        return objectives
+
+    @field_validator("constraints")
+    @classmethod
+    def _bound_costs(cls, constraints: dict[str, str]) -> dict[str, str]:
+        for column, bound in constraints.items():
+            read_cost_constraint(column, bound)
+        return constraints
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(arbitrary_types_allowed=True))
+class Study:
+    """One search, decided: every path absolute, the space read and narrowed."""
+
+    name: str
+    data: Path | str
+    """A folder; an address where it is one."""
+    copy_data: bool
+    space: SearchSpace
+    objectives: dict[str, Direction]
+    sampler: SamplerSettings
+    early_stopping: EarlyStoppingSettings
+    budget: Budget
+    resources: Resources | Literal["auto"]
+    """Auto until `search.planning.resource_tuning.decide_resources` has decided it."""
+    prices: Prices | None
+    storage: Path | str
+    """A folder; an address where it is one."""
+    seed: int
+    constraints: tuple[Constraint, ...]
+    warm_start: tuple[Path | str, ...]
+    """Run folders of earlier searches, or their addresses."""
+    dominated: Literal["drop", "keep"]
+    """Drop: trials that can't reach the front never begin, and the checkpoints of those that others
+    dominate are removed. Keep: every trial is wanted for itself."""
+    overrides: dict[str, Any]
+    """What the command line said in place of the file; a resume says it again."""
+    packing: Mapping[str, Any] | None = None
+    """How auto came to the resources, as plain data: a line that tells it, what was measured."""
+
+    @property
+    def folder(self) -> Path:
+        """The run folder that its driver writes; of one at an address, in this machine's cache."""
+        if isinstance(self.storage, Path):
+            return self.storage / self.name
+        return cached_run("runs", address_below(self.storage, self.name))
+
+    @property
+    def address(self) -> str | None:
+        """Where its run folder is brought to; None where its storage is a folder."""
+        return None if isinstance(self.storage, Path) else address_below(self.storage, self.name)
+
+    @property
+    def place(self) -> Path | str:
+        """What the commands that read its run are given."""
+        return self.address or self.folder
+
+    @property
+    def trial_resources(self) -> Resources:
+        """What a trial takes, once that is decided."""
+        assert isinstance(self.resources, Resources), "resources: auto, and not decided"
+        return self.resources
+
+    @property
+    def directions(self) -> list[StudyDirection]:
+        """The objectives' directions in Optuna's words."""
+        return directions_of(self.objectives)
+
+    @property
+    def cost_columns(self) -> set[str]:
+        """Columns of costs that are objectives or bounded."""
+        bounded = {constraint.column for constraint in self.constraints}
+        return {name for name in self.objectives if name in COSTS} | bounded
+
+    @property
+    def log_columns(self) -> tuple[int, ...]:
+        """Positions of the objectives that count in magnitudes where fronts are compared."""
+        return tuple(place for place, name in enumerate(self.objectives) if name in COSTS)
+
+    def resolved(self) -> dict[str, Any]:
+        """The study as plain data: what study.yaml in the run folder begins with."""
+        return {
+            "name": self.name,
+            "data": {"path": str(self.data), **({"copy": True} if self.copy_data else {})},
+            "space": self.space.to_dict(),
+            "objectives": dict(self.objectives),
+            "sampler": asdict(self.sampler),
+            "early_stopping": asdict(self.early_stopping),
+            "budget": asdict(self.budget),
+            "resources": AUTO if self.resources == AUTO else asdict(self.trial_resources),
+            **({"prices": asdict(self.prices)} if self.prices else {}),
+            "storage": str(self.storage),
+            "seed": self.seed,
+            "constraints": {
+                constraint.column: f"{constraint.sign} {constraint.bound!r}"
+                for constraint in self.constraints
+            },
+            "warm_start": [str(path) for path in self.warm_start],
+            "dominated": self.dominated,
+        }
+
+
+def directions_of(objectives: Mapping[str, str]) -> list[StudyDirection]:
+    """Objectives' directions in Optuna's words."""
+    return [
+        StudyDirection.MAXIMIZE if way == "max" else StudyDirection.MINIMIZE
+        for way in objectives.values()
+    ]
+
+
+def load_study(
+    path: Path,
+    *,
+    fixes: Mapping[str, Any] | None = None,
+    trials: int | None = None,
+    hours: float | None = None,
+    seed: int | None = None,
+    resume: bool = False,
+) -> Study:
+    """Read a study file; the keyword arguments override what it says.
+
+    fixes: recipe field -> dimension, as in a space file; see `spaces.overrides.narrow`.
+    resume: what is not overridden now is overridden as when the search began.
+    Relative paths start at the file. Raises UserError with a line for each mistake.
+    """
+    given = {"fixes": dict(fixes or {}), "trials": trials, "hours": hours, "seed": seed}
+    given = {name: value for name, value in given.items() if value not in (None, {})}
+    study = _load(path, given)
+    if resume:
+        before = _overrides_before(study)
+        if any(name not in given for name in before):
+            study = _load(path, {**before, **given})
+    return study
+
+
+def _overrides_before(study: Study) -> dict[str, Any]:
+    """The overrides that the search in a study's run folder began or went on with."""
+    path = study.folder / "study.yaml"
+    if study.address is not None:
+        written = RemoteFolder(study.address).read(path.name)
+        stored = parse_yaml(written.decode(), f"{study.address}: {path.name}") if written else {}
+    else:
+        stored = read_yaml_mapping(path) if path.exists() else {}
+    provenance = stored.get("provenance") if isinstance(stored, Mapping) else None
+    overrides = provenance.get("overrides") if isinstance(provenance, Mapping) else None
+    return dict(overrides) if isinstance(overrides, Mapping) else {}
+
+
+def _load(path: Path, overrides: dict[str, Any]) -> Study:
+    content = read_yaml_mapping(path)
+    budget = {name: overrides[name] for name in ("trials", "hours") if name in overrides}
+    written = content.get("budget", {"trials": DEFAULT_TRIALS})
+    if budget and isinstance(written, Mapping):
+        content["budget"] = {**written, **budget}
+    if "seed" in overrides:
+        content["seed"] = overrides["seed"]
+    try:
+        # Through JSON, where strict types still let a mapping become a dataclass.
+        written = json.dumps(content, default=str)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: not words, numbers, lists and mappings: {error}") from None
+    try:
+        file = TypeAdapter(_StudyFile).validate_json(written)
+    except ValidationError as error:
+        lines = describe_mistakes(error, _known_names())
+        raise UserError("\n".join(f"{path}: {line}" for line in lines)) from None
+    return _resolve(file, path, overrides)
+
+
+def _resolve(file: _StudyFile, path: Path, overrides: dict[str, Any]) -> Study:
+    folder = path.parent.resolve()
+    if isinstance(file.space, str):
+        space = load_space(file.space, folder, seed=file.seed)
+    else:
+        source = f"{path}: space"
+        space = parse_space(
+            file.space, name=file.name, source=source, folder=folder, seed=file.seed
+        )
+    enqueue = (*_read_enqueued(file.enqueue, folder, file.seed), *space.enqueue)
+    space = replace(space, enqueue=tuple(dict.fromkeys(enqueue)))
+    if "fixes" in overrides:
+        space = narrow(space, overrides["fixes"])
+    return Study(
+        name=file.name,
+        data=file.data.path if is_address(file.data.path) else path_from(file.data.path, folder),
+        copy_data=file.data.copy,
+        space=space,
+        objectives=dict(file.objectives),
+        sampler=file.sampler,
+        early_stopping=file.early_stopping,
+        budget=file.budget,
+        resources=file.resources,
+        prices=file.prices,
+        storage=file.storage if is_address(file.storage) else path_from(file.storage, folder),
+        seed=file.seed,
+        constraints=tuple(read_cost_constraint(*item) for item in file.constraints.items()),
+        warm_start=tuple(
+            run if is_address(run) else path_from(run, folder) for run in file.warm_start
+        ),
+        dominated=file.dominated,
+        overrides=overrides,
+    )
+
+
+def _read_enqueued(listed: list[str], folder: Path, seed: int) -> list[Recipe]:
+    """A name of a shipped space or of a space file gives its recipes; a recipe file gives one."""
+    recipes: list[Recipe] = []
+    for entry in listed:
+        path = path_from(entry, folder)
+        if path.suffix in (".yaml", ".yml") and "enqueue" not in read_yaml_mapping(path):
+            recipes.append(read_recipe(path, seed=seed))
+            continue
+        space = load_space(entry, folder, seed=seed)
+        if not space.enqueue:
+            raise UserError(f"enqueue: {entry} lists no recipes under `enqueue`")
+        recipes += space.enqueue
+    return recipes
+
+
+def _known_names() -> tuple[str, ...]:
+    """Every word that a study file may use as a key."""
+    parts = (
+        *(_StudyFile, DataSettings, SamplerSettings, EarlyStoppingSettings),
+        *(Budget, PlateauSettings, Resources, Prices),
+    )
+    return tuple(name for part in parts for name in part.__dataclass_fields__)

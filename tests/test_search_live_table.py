@@ -1,0 +1,124 @@
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+from rich.console import Console
+from searches import metrics, write_study
+
+from search.commands.live_table import LiveTable, clock, render, time_left
+from search.decisions.ledger import Ledger
+from search.decisions.samplers import build_sampler
+from search.engine import Progress
+from search.storage.optuna_storage import create_study
+from search.storage.trial_record import TrialRecord
+from search.study.study import Study, load_study
+from trainables.cost import recipe_cost
+from trainables.data.dataset import ImageData
+
+
+@pytest.fixture
+def study(demo_data: ImageData, tmp_path: Path) -> Study:
+    space = {"learning_rate": {"log": [1e-4, 1e-1]}, "input_size": 48, "epochs": 2}
+    return load_study(write_study(tmp_path, demo_data, space=space, budget={"trials": 6}))
+
+
+@pytest.fixture
+def ledger(study: Study, tmp_path: Path) -> Ledger:
+    """Two trials complete, one failed, one running at its first epoch."""
+    ledger = empty_ledger(study, tmp_path, "live")
+    records = [asked(ledger) for _ in range(4)]
+    for number, accuracy in ((0, 0.5), (1, 0.75)):
+        records[number].add_epochs(
+            [metrics(1, 0.1, seconds=10.0), metrics(2, accuracy, seconds=10.0)]
+        )
+        ledger.complete(number)
+    ledger.fail(2, "out of memory: 12 GB")
+    records[3].add_epochs([metrics(1, 0.33)])
+    return ledger
+
+
+def empty_ledger(study: Study, folder: Path, name: str) -> Ledger:
+    return Ledger(
+        create_study(folder, name, study.directions),
+        space=study.space,
+        objectives=study.objectives,
+        sampler="random",
+        sampler_of=lambda number: build_sampler("random", seed=0, trial_number=number),
+        measure=lambda recipe: recipe_cost(recipe, 3),
+    )
+
+
+def asked(ledger: Ledger) -> TrialRecord:
+    record = ledger.ask(may_begin=lambda: True)
+    assert record is not None
+    return record
+
+
+def progress(study: Study, ledger: Ledger, **changes: Any) -> Progress:
+    settings = {"num_workers": 2, "seconds": 61.0, "stopping": False, **changes}
+    return Progress(study=study, ledger=ledger, **settings)
+
+
+def printed(view: Any) -> str:
+    console = Console(width=120, file=io.StringIO())
+    with console.capture() as capture:
+        console.print(view)
+    return capture.get()
+
+
+def test_the_table_shows_what_runs_what_finished_the_front_and_the_time(
+    study: Study, ledger: Ledger
+):
+    latest = ledger.in_state(TrialState.COMPLETE, TrialState.FAIL)
+    text = printed(render(progress(study, ledger), latest))
+    for words in (
+        "tiny: 4 of 6 trials (2 complete, 1 failed, 1 running), 1:01, about 0:30 left",
+        "1/2",
+        "33.0%",
+        "out of memory: 12 GB",
+        "75.0",
+        "finished last",
+        "effective GFLOPs",
+    ):
+        assert words in text
+
+
+def test_the_table_says_that_it_is_stopping(study: Study, ledger: Ledger):
+    assert "stopping" in printed(render(progress(study, ledger, stopping=True), []))
+
+
+def test_time_left_follows_from_what_trials_took(study: Study, ledger: Ledger):
+    # Three trials are not finished, at 20 s each on two workers.
+    assert time_left(progress(study, ledger)) == pytest.approx(30.0)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(0, "0:00"), (61, "1:01"), (3600, "1:00:00"), (-5, "0:00")]
+)
+def test_clocks_read_as_clocks(seconds: float, told: str):
+    assert clock(seconds) == told
+
+
+def test_what_was_finished_before_a_resume_is_no_news(study: Study, ledger: Ledger):
+    file = io.StringIO()
+    with LiveTable(Console(file=file, width=200)) as live:
+        live.show(progress(study, ledger))
+    assert file.getvalue() == ""
+
+
+def test_without_a_terminal_every_finished_trial_is_one_line_once(
+    study: Study, ledger: Ledger, tmp_path: Path
+):
+    file = io.StringIO()
+    before = empty_ledger(study, tmp_path, "before")
+    with LiveTable(Console(file=file, width=200)) as live:
+        live.show(progress(study, before))
+        live.show(progress(study, ledger))
+        live.show(progress(study, ledger))
+    lines = file.getvalue().splitlines()
+    assert len(lines) == 3
+    assert "trial 1" in lines[1]
+    assert "75.0%" in lines[1]
+    assert "failed: out of memory: 12 GB" in lines[2]

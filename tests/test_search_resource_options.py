@@ -1,0 +1,135 @@
+from typing import Any
+
+import pytest
+
+from search.planning.resource_options import (
+    Decision,
+    Needs,
+    Packing,
+    Rated,
+    Room,
+    choose_packing,
+    fits,
+    list_packings,
+)
+from search.study.study import Resources
+
+GB = 10**9
+
+
+def packing(trials: int, cpus: int, gpus: float = 0.0) -> Packing:
+    return Packing(trials=trials, resources=Resources(cpus=cpus, gpus=gpus))
+
+
+def rated(trials: int, cpus: int, *rates: float, gpus: float = 0.0) -> Rated:
+    return Rated(packing=packing(trials, cpus, gpus), images_per_second=rates)
+
+
+@pytest.mark.parametrize(
+    ("cores", "expected"),
+    [
+        (1, [(1, 1)]),
+        (2, [(1, 2), (2, 1)]),
+        (3, [(1, 3), (3, 1)]),
+        (4, [(1, 4), (2, 2), (4, 1)]),
+        (6, [(1, 6), (3, 2), (6, 1)]),
+        (16, [(1, 16), (4, 4), (8, 2), (16, 1)]),
+        (96, [(1, 96), (24, 4), (48, 2)]),
+    ],
+)
+def test_cores_are_shared_out_to_trials(cores: int, expected: list[tuple[int, int]]):
+    packings = list_packings(cores, 0)
+    assert [(each.trials, each.resources.cpus) for each in packings] == expected
+    assert {each.resources.gpus for each in packings} == {0}
+    # The search finds the number of trials again from what one takes.
+    assert all(cores // each.resources.cpus == each.trials for each in packings)
+
+
+@pytest.mark.parametrize(
+    ("cores", "gpus", "expected"),
+    [
+        (16, 1, [(1, 16, 1.0), (2, 8, 0.5), (4, 4, 0.25), (8, 2, 0.125)]),
+        (6, 1, [(1, 6, 1.0), (2, 3, 0.5), (4, 1, 0.25)]),
+        (16, 4, [(4, 4, 1.0), (8, 2, 0.5), (16, 1, 0.25)]),
+        (2, 4, [(2, 1, 1.0)]),
+    ],
+)
+def test_gpus_are_shared_out_to_as_many_trials_as_have_a_core(
+    cores: int, gpus: int, expected: list[Any]
+):
+    packings = list_packings(cores, gpus)
+    found = [(each.trials, each.resources.cpus, each.resources.gpus) for each in packings]
+    assert found == expected
+
+
+def test_on_gpus_the_trials_of_one_gpu_are_neighbours():
+    assert [each.neighbours for each in list_packings(16, 4)] == [1, 2, 4]
+    assert [each.neighbours for each in list_packings(4, 0)] == [1, 2, 4]
+
+
+def test_the_packing_that_trains_most_images_a_second_is_chosen():
+    measured = [rated(1, 4, 100), rated(2, 2, 180), rated(4, 1, 150)]
+    assert choose_packing(measured) == packing(2, 2)
+    on_gpu = [rated(1, 8, 900, gpus=1.0), rated(4, 2, 2500, gpus=0.25)]
+    assert choose_packing(on_gpu) == packing(4, 2, 0.25)
+
+
+def test_fewer_trials_are_chosen_where_more_gain_no_more_than_5_percent():
+    assert choose_packing([rated(1, 2, 100), rated(2, 1, 104)]) == packing(1, 2)
+    assert choose_packing([rated(1, 2, 100), rated(2, 1, 106)]) == packing(2, 1)
+
+
+def test_as_many_images_of_each_recipe_are_weighed():
+    # 1 image of each takes 0.1 + 1 s, so 2 images take 1.1 s: the slow one decides.
+    assert rated(1, 2, 10, 1).overall == pytest.approx(2 / 1.1)
+    assert choose_packing([rated(1, 2, 100, 10), rated(2, 1, 400, 5)]) == packing(1, 2)
+
+
+def test_trials_fit_where_a_fifth_of_the_memory_stays_free():
+    needs = Needs(trial_bytes=2 * GB, shared_bytes=2 * GB)
+    room = Room(memory_bytes=10 * GB)
+    fitting = [number for number in range(1, 9) if fits(packing(number, 1), needs, room)]
+    assert fitting == [1, 2, 3]  # 3 x 2 + 2 of 8
+
+
+def test_trials_fit_on_a_gpu_where_a_fifth_of_each_share_stays_free():
+    needs = Needs(trial_bytes=GB, shared_bytes=GB, gpu_bytes=4 * GB)
+    room = Room(memory_bytes=100 * GB, gpu_bytes=20 * GB)
+    packings = list_packings(16, 1)
+    assert [each.trials for each in packings if fits(each, needs, room)] == [1, 2, 4]
+    several = list_packings(16, 4)
+    assert [each.trials for each in several if fits(each, needs, room)] == [4, 8, 16]
+
+
+def told(*measured: Rated, left_out: tuple[Packing, ...] = ()) -> str:
+    chosen = choose_packing(measured)
+    return str(Decision(chosen=chosen, rated=measured, left_out=left_out))
+
+
+def test_one_line_tells_what_was_chosen_and_why():
+    assert told(rated(1, 2, 100), rated(2, 1, 170)) == (
+        "2 trials at once, 1 core each (1.7 times the images a second of 1 trial on 2 cores)"
+    )
+    assert told(rated(1, 2, 100), rated(2, 1, 90)) == (
+        "1 trial on 2 cores (2 trials at once, 1 core each: 0.9 times its images a second)"
+    )
+    assert told(rated(1, 4, 100), rated(2, 2, 150), left_out=(packing(4, 1),)) == (
+        "2 trials at once, 2 cores each (1.5 times the images a second of 1 trial on 4 cores;"
+        " memory is too small for 4 at once)"
+    )
+    assert told(rated(1, 2, 100), left_out=(packing(2, 1),)) == (
+        "1 trial on 2 cores (memory is too small for 2 at once)"
+    )
+    assert told(rated(1, 8, 9, gpus=1.0), rated(4, 2, 27, gpus=0.25)) == (
+        "4 trials at once, 2 cores and 1/4 of a GPU each (3 times the images a second of 1 trial"
+        " on 8 cores and a GPU)"
+    )
+    assert str(Decision(chosen=packing(1, 1), rated=())) == (
+        "1 trial on 1 core (nothing else to compare on this machine)"
+    )
+
+
+def test_what_is_compared_begins_with_the_fewest_trials():
+    for cores, gpus in ((2, 0), (8, 0), (64, 0), (16, 2)):
+        trials = [packing.trials for packing in list_packings(cores, gpus)]
+        assert trials == sorted(set(trials))

@@ -1,0 +1,55 @@
+"""The texts are what Ray 2.60 wrote in these cases."""
+
+import pytest
+
+from search.cluster.worker_failures import is_broken_device, is_death, is_loss, reason
+
+KILLED = """ray.exceptions.ActorDiedError: The actor died unexpectedly before finishing this task.
+	class_name: Trial
+	actor_id: 2f9ef6f0477c4f1880bd88af01000000
+	pid: 10508
+	ip: 192.0.2.2
+The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR"""
+GONE = (
+    "ray.exceptions.ActorUnavailableError: The actor 0c3e4c051e2cbf9ab868c06a01000000 is"
+    " unavailable: The actor is temporarily unavailable: RpcError: RPC error: recvmsg:Connection"
+    " reset by peer rpc_code: 14. The task may or may not have been executed on the actor."
+)
+DEAD_NODE = (
+    "ray.exceptions.ActorDiedError: The actor died unexpectedly before finishing this task.\n"
+    "The actor died because its node has died. Node Id: 8680cee3"
+)
+BAD_GPU = "torch.AcceleratorError: CUDA error: an illegal memory access was encountered"
+MISTAKE = "Traceback (most recent call last):\n  File x\nValueError: no such layer"
+
+
+@pytest.mark.parametrize(
+    ("text", "loss", "death", "broken"),
+    [
+        (KILLED, False, True, False),
+        (GONE, True, False, False),
+        (DEAD_NODE, True, True, False),
+        (BAD_GPU, False, False, True),
+        (MISTAKE, False, False, False),
+        ("", False, False, False),
+    ],
+)
+def test_ways_in_which_a_process_ends_are_told_apart(
+    text: str, loss: bool, death: bool, broken: bool
+):
+    assert (is_loss(text), is_death(text), is_broken_device(text)) == (loss, death, broken)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (KILLED, "the trial's process died: killed from outside, or by the system for its memory"),
+        (GONE, "the machine that it ran on was lost, over and over"),
+        (DEAD_NODE, "the machine that it ran on was lost, over and over"),
+        (BAD_GPU, "torch.AcceleratorError: CUDA error: an illegal memory access was encountered"),
+        (MISTAKE, "ValueError: no such layer"),
+        ("", "Ray gave no reason"),
+    ],
+)
+def test_the_reason_is_one_line(text: str, told: str):
+    assert reason(text) == told

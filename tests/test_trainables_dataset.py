@@ -1,0 +1,272 @@
+import json
+import multiprocessing
+import pickle
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from spaces.errors import UserError
+from trainables.data import dataset as images_module
+from trainables.data.dataset import ImageData, open_data, read_sources
+from trainables.data.image_table import open_pixels
+from trainables.data.writing import DataWriter, new_folder
+from trainables.system.shared_cache import make_once
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("FLOPWISE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def make_data(out: Path, *, size: int = 24, images: int = 20, seed: int = 0) -> ImageData:
+    pixels = np.random.default_rng(seed).integers(0, 256, (images, size, size, 3), dtype=np.uint8)
+    with new_folder(out) as folder, DataWriter(folder, size) as writer:
+        for row, image in enumerate(pixels):
+            writer.append(image, row % 2, f"source-{row}")
+        writer.finish(
+            name="random",
+            classes=["even", "odd"],
+            synthetic=False,
+            notes=["a note"],
+            validation=0.2,
+            test=0.2,
+            seed=0,
+        )
+    return open_data(out)
+
+
+def test_data_opens_as_it_was_written(tmp_path):
+    data = make_data(tmp_path / "data")
+    assert (data.name, data.size, data.classes) == ("random", 24, ("even", "odd"))
+    assert (data.path, data.notes, data.synthetic) == (tmp_path / "data", ("a note",), False)
+    np.testing.assert_array_equal(data.labels, np.arange(20) % 2)
+    assert read_sources(data.path) == [f"source-{row}" for row in range(20)]
+    assert len(data) == len(data.pixels) == 20
+
+
+def test_the_splits_divide_the_rows(tmp_path):
+    data = make_data(tmp_path / "data")
+    train, validation, test = (data.rows(split) for split in ("train", "validation", "test"))
+    assert (len(train), len(validation), len(test)) == (12, 4, 4)
+    assert sorted([*train, *validation, *test]) == list(range(20))
+    assert train.dtype == data.labels.dtype == np.int64
+
+
+def test_labels_and_splits_can_not_be_changed_by_accident(tmp_path):
+    data = make_data(tmp_path / "data")
+    with pytest.raises(ValueError, match="read-only"):
+        data.labels[0] = 1
+    with pytest.raises(ValueError, match="read-only"):
+        data.splits[0] = 1
+
+
+def test_the_digest_tells_different_data_apart(tmp_path):
+    first = make_data(tmp_path / "first")
+    assert first.digest == make_data(tmp_path / "again").digest
+    assert first.digest != make_data(tmp_path / "other", seed=1).digest
+    assert len(first.digest) == 32
+    int(first.digest, 16)
+
+
+def test_data_pickles_as_its_path(tmp_path, monkeypatch):
+    make_data(tmp_path / "data", size=100)
+    monkeypatch.chdir(tmp_path)
+    pickled = pickle.dumps(open_data(Path("data")))
+    monkeypatch.chdir("/")
+    assert len(pickled) < 1000
+    assert len(pickle.loads(pickled)) == 20  # noqa: S301
+
+
+@pytest.mark.parametrize("input_size", [8, 17, 23])
+def test_smaller_sizes_equal_pillows_antialiased_bilinear_filter(tmp_path, input_size):
+    data = make_data(tmp_path / "data")
+    resized = data.at_size(input_size)
+    expected = [
+        np.asarray(Image.fromarray(image).resize((input_size,) * 2, Image.Resampling.BILINEAR))
+        for image in data.pixels.take(np.arange(20))
+    ]
+    np.testing.assert_array_equal(resized.take(np.arange(20)), expected)
+
+
+def test_the_stored_size_is_the_stored_table(tmp_path, cache):
+    data = make_data(tmp_path / "data")
+    assert data.at_size(24) is data.pixels
+    assert not cache.exists()
+
+
+def test_a_size_above_the_stored_one_names_both_and_the_way_out(tmp_path):
+    data = make_data(tmp_path / "data")
+    with pytest.raises(UserError, match=r"input_size 25: .*images of 24 px; .*--size 25"):
+        data.at_size(25)
+
+
+def test_a_size_is_made_once_and_shared_by_equal_data(tmp_path, monkeypatch):
+    first = make_data(tmp_path / "first").at_size(10)
+    monkeypatch.setattr(images_module, "_resized", None)
+    again = make_data(tmp_path / "again").at_size(10)
+    np.testing.assert_array_equal(again.take([3]), first.take([3]))
+
+
+def test_processes_that_start_at_once_get_the_same_images(tmp_path):
+    data = make_data(tmp_path / "data", images=40)
+    spawn = multiprocessing.get_context("spawn")
+    with spawn.Pool(3) as pool:
+        tables = pool.starmap(ImageData.at_size, [(data, 12)] * 3, chunksize=1)
+    whole = [table.take(np.arange(40)) for table in tables]
+    np.testing.assert_array_equal(whole[0], whole[1])
+    np.testing.assert_array_equal(whole[0], whole[2])
+
+
+def test_only_one_of_many_threads_makes_a_cached_file(tmp_path):
+    made = []
+
+    def make(partial: Path) -> None:
+        made.append(partial)
+        partial.write_text("content")
+
+    path = tmp_path / "cache" / "deep" / "file"
+    threads = [threading.Thread(target=make_once, args=(path, make)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 1
+    assert path.read_text() == "content"
+    assert [file.name for file in path.parent.iterdir() if not file.name.endswith(".lock")] == [
+        "file"
+    ]
+
+
+def test_what_a_killed_maker_left_is_removed_by_the_next(tmp_path):
+    left = tmp_path / ".file.partial-abc"
+    left.mkdir()
+    (left / "file").write_text("half")
+
+    def make(partial: Path) -> None:
+        partial.write_text("whole")
+
+    make_once(tmp_path / "file", make)
+    assert not left.exists()
+    assert (tmp_path / "file").read_text() == "whole"
+
+
+def test_a_failed_making_leaves_nothing_to_find(tmp_path, cache, monkeypatch):
+    data = make_data(tmp_path / "data")
+
+    def fail(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(images_module, "_resized", fail)
+        with pytest.raises(KeyboardInterrupt):
+            data.at_size(9)
+    assert not list(cache.glob("**/*px.arrow"))
+    assert len(data.at_size(9)) == 20
+
+
+def test_a_cache_that_can_not_be_written_is_done_without(tmp_path, monkeypatch, caplog):
+    data = make_data(tmp_path / "data")
+    rows = [3, 0, 3, 19]
+    expected = data.at_size(8).take(rows)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("FLOPWISE_CACHE", str(tmp_path / "file"))
+    resized = data.at_size(8)
+    assert "images at 8 px are resized again and again: Not a directory" in caplog.text
+    assert (len(resized), resized.size) == (20, 8)
+    np.testing.assert_array_equal(resized.take(rows), expected)
+
+
+def test_a_damaged_file_of_a_size_is_made_anew(tmp_path):
+    data = make_data(tmp_path / "data")
+    expected = data.at_size(8).take([3])
+    data.file_at_size(8).write_bytes(data.file_at_size(8).read_bytes()[:-40])
+    np.testing.assert_array_equal(data.at_size(8).take([3]), expected)
+    assert len(open_pixels(data.file_at_size(8))) == 20
+
+
+def test_the_least_recently_used_sizes_go_when_the_bound_is_reached(tmp_path, cache, monkeypatch):
+    data = make_data(tmp_path / "data", images=200)
+    monkeypatch.setenv("FLOPWISE_PIXELS_GB", "460e-6")
+    for size in (16, 18, 16, 20):  # 154, 194 and 240 kB
+        data.at_size(size)
+    kept = {data.file_at_size(size) for size in (16, 20)}
+    assert set(cache.glob("**/*px.arrow")) == kept
+    monkeypatch.setenv("FLOPWISE_PIXELS_GB", "0")
+    assert data.at_size(17).take([0]).shape == (1, 17, 17, 3)
+    assert set(cache.glob("**/*px.arrow")) == kept
+
+
+def test_a_missing_path_and_a_file_are_named(tmp_path):
+    with pytest.raises(UserError, match="nowhere: there is no such folder"):
+        open_data(tmp_path / "nowhere")
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file: is a file"):
+        open_data(tmp_path / "file")
+
+
+def test_a_plain_image_folder_is_told_how_to_become_data(tmp_path):
+    (tmp_path / "cats" / "lion").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"flopwise data prepare .*cats OUT"):
+        open_data(tmp_path / "cats")
+
+
+def test_an_unfinished_folder_is_refused_even_when_complete(tmp_path):
+    data = make_data(tmp_path / "data")
+    partial = data.path.rename(tmp_path / ".data.partial-x1")
+    with pytest.raises(UserError, match="killed; delete it"):
+        open_data(partial)
+
+
+def test_a_newer_format_is_named(tmp_path):
+    data = make_data(tmp_path / "data")
+    about = json.loads((data.path / "data.json").read_text())
+    (data.path / "data.json").write_text(json.dumps({**about, "format_version": 2}))
+    with pytest.raises(UserError, match=r"newer flopwise \(format 2, this one reads up to 1\)"):
+        open_data(data.path)
+
+
+@pytest.mark.parametrize("file", ["data.json", "rows.arrow", "pixels.arrow"])
+@pytest.mark.parametrize("kept", [0.0, 0.3, 0.95])
+def test_every_truncated_file_is_one_clear_line(tmp_path, file, kept):
+    data = make_data(tmp_path / "data")
+    content = (data.path / file).read_bytes()
+    (data.path / file).write_bytes(content[: int(len(content) * kept)])
+    with pytest.raises(UserError, match="damaged; prepare") as caught:
+        open_data(data.path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("file", ["rows.arrow", "pixels.arrow"])
+def test_missing_files_and_files_of_other_data_are_damage(tmp_path, file):
+    data = make_data(tmp_path / "data")
+    other = make_data(tmp_path / "other", images=30)
+    (other.path / file).replace(data.path / file)
+    with pytest.raises(UserError, match=r"prepare it again \(its files are of different"):
+        open_data(data.path)
+    (data.path / file).unlink()
+    with pytest.raises(UserError, match="damaged; prepare it again"):
+        open_data(data.path)
+
+
+@pytest.mark.parametrize("key", ["name", "classes", "digest", "images", "format_version"])
+def test_a_description_without_one_of_its_keys_is_damage(tmp_path, key):
+    data = make_data(tmp_path / "data")
+    about = json.loads((data.path / "data.json").read_text())
+    del about[key]
+    (data.path / "data.json").write_text(json.dumps(about))
+    with pytest.raises(UserError, match="damaged; prepare"):
+        open_data(data.path)
+
+
+def test_an_open_table_survives_the_removal_of_its_data(tmp_path):
+    data = make_data(tmp_path / "data")
+    table, file = data.at_size(8), data.file_at_size(8)
+    expected = table.take([3])
+    file.unlink()
+    np.testing.assert_array_equal(table.take([3]), expected)
+    with pytest.raises(UserError, match="no such file"):
+        open_pixels(file)

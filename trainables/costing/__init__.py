@@ -1,0 +1,1 @@
+"""What a model's forward pass and its training take, counted before either happens."""

@@ -1,0 +1,1 @@
+"""Prepared data: images in memory-mapped tables, splits, digests, and how they are made."""

@@ -1,0 +1,124 @@
+"""Prepared data that lies elsewhere: copied once to each machine, into its cache, and checked.
+
+Where it lies is a folder, or an address that pyarrow or fsspec reads: s3://bucket/animals,
+gs://bucket/animals, file:///shared/animals.
+"""
+
+import json
+import os
+import re
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from spaces.addresses import is_address
+from spaces.errors import UserError
+from trainables.data.dataset import ABOUT, PIXELS, ROWS, ImageData, open_data
+from trainables.data.digest import data_digest, image_digest
+from trainables.data.image_table import BATCH_BYTES, open_pixels
+from trainables.system.addresses import NOT_REACHED, told, where_it_lies
+from trainables.system.shared_cache import cache_folder, make_once
+
+_CHUNK_BYTES = 8 << 20
+
+
+def open_near_data(where: str | Path, *, copy: bool = False) -> ImageData:
+    """Open prepared data; what lies at an address from this machine's copy, made if missing.
+
+    copy: also of a folder, which may be on another machine's disks. Raises UserError as
+    `open_data` does, where the data can't be read, and where a copy is not what data.json says.
+    """
+    if not copy and not is_address(str(where)):
+        return open_data(Path(where))
+    return open_data(copy_data(str(where)))
+
+
+def copy_data(where: str) -> Path:
+    """Return this machine's copy of prepared data. One process makes it, others wait."""
+    source = _Source(where)
+    written = source.read(ABOUT)
+    try:
+        about = json.loads(written)
+        digest = str(about["digest"])
+    except (ValueError, LookupError, TypeError) as error:
+        raise UserError(f"{where}/{ABOUT}: damaged; prepare the data again ({error})") from None
+    if not re.fullmatch(r"[0-9a-f]{32}", digest):
+        raise UserError(f"{where}/{ABOUT}: damaged; prepare the data again (its digest is none)")
+    folder = cache_folder() / "data" / digest
+    if not (folder / ABOUT).exists():
+        for name in (ROWS, PIXELS):
+            make_once(folder / name, partial(source.copy, name))
+    # The last file, and only there once the others were found to be right.
+    make_once(folder / ABOUT, partial(_finish, folder, about, written, where))
+    return folder
+
+
+def _finish(folder: Path, about: dict[str, Any], written: bytes, where: str, path: Path) -> None:
+    try:
+        right = _digest_of(folder, about) == about["digest"]
+    except (UserError, pa.ArrowInvalid, LookupError, TypeError, ValueError):
+        right = False
+    if not right:
+        for name in (ROWS, PIXELS):
+            (folder / name).unlink(missing_ok=True)
+        raise UserError(
+            f"{where}: the copy is not what {ABOUT} says; damaged on the way, or at its source:"
+            " try again, or prepare it again"
+        )
+    path.write_bytes(written)
+
+
+def _digest_of(folder: Path, about: dict[str, Any]) -> str:
+    """The digest that a folder's pixels and rows have by their content."""
+    rows = pa.ipc.open_file(pa.memory_map(str(folder / ROWS))).read_all()
+    pixels = open_pixels(folder / PIXELS)
+    chunk = max(1, BATCH_BYTES // pixels.size**2 // 3)
+    digests = bytearray()
+    for start in range(0, len(pixels), chunk):
+        for image in pixels.take(np.arange(start, min(start + chunk, len(pixels)))):
+            digests += image_digest(image)
+    labels = rows["label"].to_numpy().astype(np.int64)
+    splits = rows["split"].to_numpy().astype(np.uint8)
+    return data_digest(pixels.size, about["classes"], digests, labels, splits)
+
+
+class _Source:
+    """The files of prepared data, read from wherever they lie."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where.rstrip("/")
+        try:
+            self._files, self._folder = where_it_lies(self._where)
+        except NOT_REACHED as error:
+            raise self._unreadable(error) from None
+
+    def read(self, name: str) -> bytes:
+        """The whole of a small file."""
+        with self._open(name) as file:
+            return self._next(file, size=None)
+
+    def copy(self, name: str, path: Path) -> None:
+        """Write a file here; an OSError is of the writing."""
+        with self._open(name) as file, path.open("xb") as target:
+            while chunk := self._next(file, size=_CHUNK_BYTES):
+                target.write(chunk)
+            target.flush()
+            os.fsync(target.fileno())
+
+    def _open(self, name: str) -> pa.NativeFile:
+        try:
+            return self._files.open_input_stream(f"{self._folder}/{name}")
+        except OSError as error:
+            raise self._unreadable(error) from None
+
+    def _next(self, file: pa.NativeFile, size: int | None) -> bytes:
+        try:
+            return file.read(size)
+        except OSError as error:
+            raise self._unreadable(error) from None
+
+    def _unreadable(self, error: Exception) -> UserError:
+        return UserError(f"{self._where}: can't read prepared data there: {told(error)}")

@@ -1,0 +1,218 @@
+"""Prepared image data: one folder, opened in a moment by every process that needs it.
+
+    data.json      what it is: name, size, classes, digest, notes; written last
+    rows.arrow     a row an image: label, split, digest of its pixels, where it came from
+    pixels.arrow   the images in the same order
+
+A trial takes its images through `ImageData.at_size` and `ImageData.rows`.
+"""
+
+import json
+import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from spaces.errors import UserError
+from trainables.data.image_files import resize_square
+from trainables.data.image_table import (
+    BATCH_BYTES,
+    Pixels,
+    PixelTable,
+    PixelWriter,
+    UInt8Array,
+    most_bytes,
+    open_pixels,
+)
+from trainables.data.splits import SPLITS, SplitName
+from trainables.system.cores import num_cores
+from trainables.system.shared_cache import bounded_folder, cache_folder
+
+FORMAT_VERSION = 1
+ABOUT, ROWS, PIXELS = "data.json", "rows.arrow", "pixels.arrow"
+PARTIAL = ".partial-"
+_log = logging.getLogger("flopwise")
+# Of images at smaller input sizes, in the cache of a machine.
+_FOLDER = "pixels"
+_LIMIT_VARIABLE = "FLOPWISE_PIXELS_GB"
+_MOST_BYTES = 100 * 10**9
+_MOST_OF_THE_DISK = 0.3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ImageData:
+    """Prepared images with their classes and splits. Pickles as its path."""
+
+    path: Path
+    name: str
+    size: int
+    """Height and width of the stored images, in pixels."""
+    classes: tuple[str, ...]
+    labels: npt.NDArray[np.int64]
+    """(images,) indices into classes."""
+    splits: npt.NDArray[np.uint8]
+    """(images,) indices into SPLITS."""
+    digest: str
+    """32 hexadecimal digits that identify pixels, labels, class names and splits."""
+    synthetic: bool
+    """Generated, not photographed: to be said wherever results are shown."""
+    notes: tuple[str, ...]
+    """What preparing did that a person should know, a line each: images skipped, enlarged."""
+    pixels: PixelTable
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return open_data, (self.path,)
+
+    def rows(self, split: SplitName) -> npt.NDArray[np.int64]:
+        """Return the rows of a split, ascending."""
+        return np.flatnonzero(self.splits == SPLITS.index(split))
+
+    def at_size(self, input_size: int) -> Pixels:
+        """All images, in the same rows, at input_size x input_size.
+
+        Resized with a bilinear filter that covers all of the larger image (antialiased), once on
+        each machine; kept in the cache folder, or where that has no room, resized whenever they are
+        taken. Raises UserError above the stored size.
+        """
+        if input_size == self.size:
+            return self.pixels
+        if input_size > self.size:
+            raise UserError(
+                f"input_size {input_size}: {self.path} holds images of {self.size} px;"
+                f" prepare it again with --size {input_size}"
+            )
+
+        def write(file: BinaryIO, _part: int) -> None:
+            with PixelWriter(file, input_size) as writer:
+                for image in _resized(self.pixels, input_size):
+                    writer.append(image)
+
+        folder = bounded_folder(
+            _FOLDER, _LIMIT_VARIABLE, most=_MOST_BYTES, most_of_the_disk=_MOST_OF_THE_DISK
+        )
+        num_bytes = most_bytes(len(self), input_size)
+        reason = ""
+        for _ in range(2):
+            try:
+                path = folder.make_once(
+                    self.file_at_size(input_size).name, num_bytes, lambda: write
+                )
+            except OSError as error:
+                reason = error.strerror or str(error)
+                break
+            try:
+                return open_pixels(path)
+            except UserError as error:  # damaged, or thrown out in this moment: once more
+                path.unlink(missing_ok=True)
+                reason = str(error)
+        _log.warning("images at %d px are resized again and again: %s", input_size, reason)
+        return ResizedPixels(self.pixels, input_size)
+
+    def file_at_size(self, input_size: int) -> Path:
+        """Where this machine keeps the images at a size, once it has resized them."""
+        return cache_folder() / _FOLDER / f"{self.digest}-{input_size}px.arrow"
+
+
+class ResizedPixels:
+    """The rows of a table at another size, resized whenever they are taken."""
+
+    def __init__(self, pixels: Pixels, size: int) -> None:
+        self.size = size
+        self._pixels = pixels
+
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    def take(self, rows: npt.ArrayLike) -> UInt8Array:
+        images = np.empty((np.size(rows), self.size, self.size, 3), dtype=np.uint8)
+        for resized, image in zip(images, self._pixels.take(rows), strict=True):
+            resized[:] = resize_square(image, size=self.size)
+        return images
+
+
+def open_data(path: Path) -> ImageData:
+    """Open prepared data; its pixels stay on disk until they are used.
+
+    Raises UserError where path is no prepared data, damaged, or newer than this flopwise.
+    """
+    path = path.expanduser().absolute()
+    about = _read_about(path)
+    try:
+        pixels = open_pixels(path / PIXELS)
+        labels, splits = _read_rows(path / ROWS)
+        data = ImageData(
+            path=path,
+            name=about["name"],
+            size=about["size"],
+            classes=tuple(about["classes"]),
+            labels=labels,
+            splits=splits,
+            digest=about["digest"],
+            synthetic=about["synthetic"],
+            notes=tuple(about["notes"]),
+            pixels=pixels,
+        )
+    except (pa.ArrowInvalid, OSError, LookupError, TypeError, UserError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: damaged; prepare it again ({reason})") from None
+    if not len(pixels) == len(labels) == about.get("images") or pixels.size != data.size:
+        raise UserError(f"{path}: damaged; prepare it again (its files are of different data)")
+    return data
+
+
+def read_sources(path: Path) -> list[str]:
+    """Return where each image of prepared data came from, by row: for instance cat/1.jpg."""
+    return pa.ipc.open_file(pa.memory_map(str(path / ROWS))).read_all()["source"].to_pylist()
+
+
+def _read_about(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        raise UserError(f"{path}: there is no such folder")
+    if not path.is_dir():
+        raise UserError(f"{path}: is a file; prepared data is a folder")
+    if path.name.startswith(".") and PARTIAL in path.name:
+        raise UserError(f"{path}: left by a prepare that was killed; delete it and prepare again")
+    if not (path / ABOUT).exists():
+        raise UserError(
+            f"{path}: is not prepared data; if it holds a folder of images for each class:"
+            f" flopwise data prepare {path} OUT"
+        )
+    try:
+        about = json.loads((path / ABOUT).read_text(encoding="utf-8"))
+        version = int(about["format_version"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise UserError(f"{path / ABOUT}: damaged; prepare the data again ({error})") from None
+    if version > FORMAT_VERSION:
+        raise UserError(
+            f"{path}: was prepared by a newer flopwise (format {version}, this one reads up to"
+            f" {FORMAT_VERSION}); update flopwise or prepare it again"
+        )
+    return about
+
+
+def _read_rows(path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
+    table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    labels = table["label"].to_numpy().astype(np.int64)
+    splits = table["split"].to_numpy().astype(np.uint8)
+    labels.flags.writeable = splits.flags.writeable = False
+    return labels, splits
+
+
+def _resized(pixels: Pixels, size: int) -> Iterator[UInt8Array]:
+    chunk = max(1, BATCH_BYTES // pixels.size**2 // 3)
+
+    resize = partial(resize_square, size=size)
+    with ThreadPoolExecutor(num_cores()) as pool:
+        for start in range(0, len(pixels), chunk):
+            rows = np.arange(start, min(start + chunk, len(pixels)))
+            yield from pool.map(resize, pixels.take(rows))

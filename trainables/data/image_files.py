@@ -1,0 +1,112 @@
+"""From an image file of any kind to a square of upright RGB pixels.
+
+What Pillow reads is turned upright by its EXIF orientation and becomes RGB: transparent pixels are
+laid on white; 16-bit grey is scaled to 8 bits; of an animation the first frame is taken. Then the
+centre square is cut out and resized, so that the shortest side becomes `size`.
+"""
+
+import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from trainables.data.image_table import UInt8Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Square:
+    """One image as it is stored."""
+
+    pixels: UInt8Array
+    """(size, size, 3)"""
+    enlarged: bool
+    """Whether the shortest side had fewer than `size` pixels."""
+
+
+class BadImageError(ValueError):
+    """An image that can't be used; the message is the reason, without the path."""
+
+
+def image_suffixes() -> frozenset[str]:
+    """Suffixes, in lower case with their dot, of the files that Pillow reads."""
+    suffixes = Image.registered_extensions()  # also fills Image.OPEN
+    return frozenset(suffix for suffix, kind in suffixes.items() if kind in Image.OPEN)
+
+
+@contextmanager
+def bombs_are_errors() -> Generator[None]:
+    """Make Pillow raise on suspiciously large images, and keep quiet about small oddities.
+
+    Warning filters belong to the process: enter this in one thread, around those that decode.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="PIL")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+def read_square(path: Path, size: int) -> Square:
+    """Read an image file. Raises BadImageError with the reason."""
+    try:
+        with Image.open(path) as image:
+            shortest = min(image.size)
+            # libjpeg shrinks large JPEGs by 2, 4 or 8 while it decodes. Twice the size that is
+            # needed leaves the last, antialiased step to us.
+            image.draft(None, (2 * size, 2 * size))
+            pixels = square_pixels(image, size)
+    except BadImageError:
+        raise
+    except Exception as error:  # damaged files make Pillow's decoders raise almost anything
+        raise BadImageError(_reason(error)) from None
+    return Square(pixels=pixels, enlarged=shortest < size)
+
+
+def square_pixels(image: Image.Image, size: int) -> UInt8Array:
+    """Turn an image into (size, size, 3) upright RGB pixels; see this module's first lines.
+
+    Raises BadImageError on pixel values whose white is unknown.
+    """
+    rgb = _to_rgb(ImageOps.exif_transpose(image))
+    shortest = min(rgb.size)
+    left, top = (rgb.width - shortest) / 2, (rgb.height - shortest) / 2
+    box = (left, top, left + shortest, top + shortest)
+    return np.asarray(rgb.resize((size, size), Image.Resampling.BILINEAR, box=box))
+
+
+def resize_square(pixels: UInt8Array, size: int) -> UInt8Array:
+    """Resize (H, H, 3) pixels to (size, size, 3): bilinear, antialiased."""
+    return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F" or image.mode.startswith("I"):
+        return _scale_grey(image).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _scale_grey(image: Image.Image) -> Image.Image:
+    """Scale 16-bit grey (Pillow's I;16 and, from some files, I) and 0..1 floats to 8 bits."""
+    values = np.asarray(image)
+    white = 1.0 if image.mode == "F" else 65535
+    if not (values.min() >= 0 and values.max() <= white):  # also where there is NaN
+        raise BadImageError(
+            f"grey values from {values.min():g} to {values.max():g};"
+            " only 8 bits, 16 bits and 0..1 floats have a known white"
+        )
+    return Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = " ".join(str(error).split()) or type(error).__name__
+    # Pillow repeats the path, which is said already.
+    return "not an image that Pillow knows" if "cannot identify image file" in text else text

@@ -1,0 +1,1 @@
+"""From a checkpoint to a file that runs elsewhere, checked before it gets its name."""

@@ -1,0 +1,115 @@
+"""A trial's model, from its checkpoint."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from spaces.errors import UserError
+from spaces.recipe import Recipe
+from trainables.data.dataset import ImageData
+from trainables.data.image_table import UInt8Array
+from trainables.inputs.augmentation import normalize, to_batch
+from trainables.learning.precision_stages import Int8Phase
+from trainables.models.blocks import freeze
+from trainables.models.building import build_model
+from trainables.training import EpochMetrics, use_threads
+
+CHECKPOINT_FILE = "training.pt"
+_CPU = torch.device("cpu")
+
+Logits = Callable[[UInt8Array], NDArray[np.float32]]
+"""From uint8 RGB images (N, input_size, input_size, 3) to outputs (N, classes)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """What a trial trained."""
+
+    recipe: Recipe
+    accuracy: float
+    """Of its last epoch, on the validation split; a fraction of 1."""
+    logits: Logits
+    """What it answers, run as when that was measured: int8 in ONNX Runtime, float in torch."""
+    torch_model: Callable[[], nn.Module]
+    """Makes the model in torch, in evaluation, on the CPU, from normalised images to logits. The
+    frozen blocks of an int8 model are calibrated again, which takes a while."""
+    onnx: bytes | None = None
+    """With qat: the content of the ONNX file that has this accuracy."""
+
+
+def load_trained(
+    recipe: Recipe, data: ImageData, checkpoint: Path, *, threads: int | None = None
+) -> Trained:
+    """Load what a finished trial trained on this data.
+
+    checkpoint: the folder that it wrote. threads: that it had, since sums should be rounded as they
+    were. Raises UserError where the checkpoint is damaged, or of a trial that is not finished.
+    """
+    state = _read_finished(recipe, checkpoint)
+    accuracy = EpochMetrics(**state["history"][-1]).accuracy
+    use_threads(threads)
+    model = _float_model(recipe, data, state)
+    if not recipe.qat:
+        model.eval()
+        return Trained(
+            recipe=recipe, accuracy=accuracy, logits=logits_of(model), torch_model=lambda: model
+        )
+    # Brings ONNX Runtime, for which float models need not wait.
+    from trainables.inference.onnx_model import open_session, run_session
+
+    made = bytes(state["int8"]["onnx"].numpy())
+    session = open_session(made, threads=torch.get_num_threads())
+    return Trained(
+        recipe=recipe,
+        accuracy=accuracy,
+        logits=lambda pixels_NHWC: run_session(
+            session, normalize(to_batch(pixels_NHWC, _CPU)).contiguous().numpy()
+        ),
+        torch_model=lambda: Int8Phase(model, recipe, data, _CPU, state["int8"]).finished_model(),
+        onnx=made,
+    )
+
+
+def logits_of(model: nn.Module) -> Logits:
+    """A model in evaluation, on the CPU, as a function from pixels to logits."""
+
+    @torch.no_grad()
+    def logits(pixels_NHWC: UInt8Array) -> NDArray[np.float32]:
+        return model(normalize(to_batch(pixels_NHWC, _CPU))).numpy()
+
+    return logits
+
+
+def _float_model(recipe: Recipe, data: ImageData, state: dict[str, Any]) -> nn.Module:
+    # The recipe's weights file may be gone; the checkpoint has all of its own.
+    model = build_model(recipe.replace(weights="none"), num_classes=len(data.classes))
+    model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    model.load_state_dict(state["model"])
+    freeze(model, recipe.unfrozen)
+    return model
+
+
+def _read_finished(recipe: Recipe, checkpoint: Path) -> dict[str, Any]:
+    state = _read(checkpoint / CHECKPOINT_FILE)
+    if state.get("recipe") != recipe.to_dict():
+        raise UserError(f"{checkpoint}: holds another recipe than its trial's")
+    if len(state["history"]) < recipe.epochs:
+        raise UserError(f"{checkpoint}: of a trial that was not finished")
+    return state
+
+
+def _read(checkpoint: Path) -> dict[str, Any]:
+    try:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file makes torch raise almost anything
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{checkpoint}: damaged: {reason}") from None
+    if not isinstance(state, dict):
+        raise UserError(f"{checkpoint}: is no checkpoint of a trial")
+    return state

@@ -1,0 +1,119 @@
+"""Writes a trained model to a file, loads it again, and sees that it does what was promised."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from spaces.errors import UserError
+from trainables.data.dataset import ImageData
+from trainables.export.pte_export import open_pte, require_executorch, write_pte
+from trainables.export.trained_model import Logits, Trained, logits_of
+from trainables.inference.onnx_model import About, in_batches, open_exported
+from trainables.inputs.augmentation import MEAN, STD
+from trainables.models.model_export import (
+    export_versions,
+    read_pt2,
+    write_made_onnx,
+    write_onnx,
+    write_pt2,
+)
+
+ModelForm = Literal["onnx", "pt2", "pte"]
+
+_TOLERANCE = 0.002  # of the accuracy: 0.2 points
+_WAY_OUT = (
+    "; an int8 model rounds otherwise in torch than in ONNX Runtime, where its trial was measured:"
+    " --format onnx has that model"
+)
+
+
+def export_verified(
+    trained: Trained, data: ImageData, path: Path, form: ModelForm
+) -> tuple[About, str]:
+    """Write the model; returns what the file says about itself, and what the check came to.
+
+    The file that was written is loaded again and run on the whole validation split, and only then
+    gets its name. Raises UserError, with nothing left, where its accuracy is not the trial's within
+    0.2 points; where ExecuTorch is wanted and not installed.
+    """
+    if form == "pte":
+        require_executorch()
+    about = About(
+        classes=data.classes,
+        input_size=trained.recipe.input_size,
+        prepared_size=data.size,
+        mean=MEAN,
+        std=STD,
+        accuracy=trained.accuracy,
+        recipe=trained.recipe.to_dict(),
+        versions=export_versions(*(["executorch"] if form == "pte" else [])),
+    )
+    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+    try:
+        found = _check(_write(trained, about, partial, form), trained, data)
+        if abs(found.accuracy - trained.accuracy) > _TOLERANCE:
+            way_out = _WAY_OUT if form == "pt2" and trained.onnx else ""
+            raise UserError(
+                f"{path}: not exported: loaded again, it gets {found.accuracy:.2%} of"
+                f" {found.num_images:,} validation images right, and its trial had"
+                f" {trained.accuracy:.2%}; the largest difference of an output is"
+                f" {found.largest_difference:.3g}{way_out}"
+            )
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return about, (
+        f"Loaded again and run on the {found.num_images:,} images of the validation split: accuracy"
+        f" {found.accuracy:.2%} (the trial's: {trained.accuracy:.2%}), the same answer as before"
+        f" on {found.num_same:,} images, largest difference of an output"
+        f" {found.largest_difference:.3g}."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Check:
+    num_images: int
+    accuracy: float
+    num_same: int
+    """Images with the answer that the trial had for them."""
+    largest_difference: float
+
+
+def _write(trained: Trained, about: About, path: Path, form: ModelForm) -> Logits:
+    """Write the model, and load it again."""
+    if form == "pt2":
+        write_pt2(trained.torch_model(), about, path)
+        return logits_of(read_pt2(path))
+    if form == "pte":
+        write_pte(trained.torch_model(), about, path)
+        try:
+            return open_pte(path)
+        except UserError as error:  # XNNPACK checks some of its layers only here
+            raise UserError(f"not exported: {error}") from None
+    if trained.onnx is not None:
+        write_made_onnx(trained.onnx, about, path)
+    else:
+        write_onnx(trained.torch_model(), about, path)
+    return open_exported(path).logits
+
+
+def _check(written: Logits, trained: Trained, data: ImageData) -> _Check:
+    """Compare what was written with the trial's model on the validation split."""
+    rows = data.rows("validation")
+    table = data.at_size(trained.recipe.input_size)
+    num_correct, num_same, largest = 0, 0, 0.0
+    for batch in in_batches(rows):
+        pixels_NHWC = table.take(batch)
+        found_NK, wanted_NK = written(pixels_NHWC), trained.logits(pixels_NHWC)
+        answers_N = found_NK.argmax(axis=1)
+        num_correct += int((answers_N == data.labels[batch]).sum())
+        num_same += int((answers_N == wanted_NK.argmax(axis=1)).sum())
+        largest = max(largest, float(np.abs(found_NK - wanted_NK).max()))
+    return _Check(
+        num_images=len(rows),
+        accuracy=num_correct / len(rows),
+        num_same=num_same,
+        largest_difference=largest,
+    )

@@ -1,0 +1,1 @@
+"""Exported models at work: ONNX Runtime, predictions, latency. No torch."""

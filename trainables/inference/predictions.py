@@ -1,0 +1,177 @@
+"""Answers of an exported model: for image files, and how many are right on labelled images."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from spaces.errors import UserError
+from trainables.data.dataset import ABOUT, open_data
+from trainables.data.image_files import BadImageError, bombs_are_errors, read_square
+from trainables.data.image_sources import folder_source, images_in
+from trainables.data.image_table import UInt8Array
+from trainables.data.splits import SplitName
+from trainables.inference.onnx_model import ExportedModel, in_batches
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """What a model says of one image file."""
+
+    path: Path
+    classes: tuple[str, ...]
+    """The most probable first."""
+    probabilities: tuple[float, ...]
+    problem: str | None = None
+    """Why there is no answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """How a model does on labelled images."""
+
+    images: int
+    correct: int
+    by_class: dict[str, tuple[int, int]]
+    """Class -> images and how many of them were right; classes without images are left out."""
+    skipped: tuple[str, ...] = ()
+    """Files that could not be read, a line each."""
+
+    @property
+    def accuracy(self) -> float:
+        return self.correct / self.images
+
+
+def find_images(paths: Sequence[Path]) -> list[Path]:
+    """Files as they are named; of a folder every image in it, at any depth, in order.
+
+    Raises UserError for a path that is not there and for a folder without images.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            raise UserError(f"{path}: there is no such file or folder")
+        inside = list(images_in(path)) if path.is_dir() else [path]
+        if not inside:
+            raise UserError(f"{path}: there are no images in it")
+        found += inside
+    return found
+
+
+def predict(model: ExportedModel, paths: Sequence[Path], top: int) -> Iterator[Prediction]:
+    """Yield the `top` most probable classes of each image file, in order."""
+    top = min(top, len(model.about.classes))
+    with bombs_are_errors():
+        for path in paths:
+            try:
+                pixels = model.fit(read_square(path, model.about.prepared_size).pixels)
+            except BadImageError as error:
+                yield Prediction(path=path, classes=(), probabilities=(), problem=str(error))
+                continue
+            probabilities_K = model.probabilities(pixels[None])[0]
+            best = np.argsort(-probabilities_K, kind="stable")[:top]
+            yield Prediction(
+                path=path,
+                classes=tuple(model.about.classes[k] for k in best),
+                probabilities=tuple(float(probabilities_K[k]) for k in best),
+            )
+
+
+def evaluate(
+    model: ExportedModel,
+    data: Path,
+    split: SplitName = "validation",
+    *,
+    progress: Callable[[int, int | None], None] = lambda _done, _total: None,
+) -> Evaluation:
+    """Count a model's right answers on prepared data's split, or on a folder of class folders.
+
+    Raises UserError where data has classes that the model does not know, and where it has no image.
+    """
+    if (data / ABOUT).exists():
+        return _evaluate_prepared(model, data, split, progress)
+    return _evaluate_folder(model, data, progress)
+
+
+def _evaluate_prepared(
+    model: ExportedModel,
+    path: Path,
+    split: SplitName,
+    progress: Callable[[int, int | None], None],
+) -> Evaluation:
+    data = open_data(path)
+    outputs = _outputs_of(model, data.classes, path)
+    rows = data.rows(split)
+    table = data.at_size(model.about.input_size)
+    tally = _Tally(model)
+    for batch in in_batches(rows):
+        tally.add(table.take(batch), outputs[data.labels[batch]])
+        progress(tally.images, len(rows))
+    return tally.result(path)
+
+
+def _evaluate_folder(
+    model: ExportedModel, path: Path, progress: Callable[[int, int | None], None]
+) -> Evaluation:
+    source = folder_source(path)
+    assert source.classes is not None
+    outputs = _outputs_of(model, source.classes, path)
+    tally, skipped = _Tally(model), []
+    with bombs_are_errors():
+        for done, sample in enumerate(source.samples(), start=1):
+            try:
+                pixels = model.fit(sample.read(model.about.prepared_size).pixels)
+            except BadImageError as error:
+                skipped.append(f"{sample.place}: {error}")
+                continue
+            tally.add(pixels[None], outputs[[sample.label]])
+            progress(done, source.total)
+    return tally.result(path, tuple(skipped))
+
+
+class _Tally:
+    """Adds up answers."""
+
+    def __init__(self, model: ExportedModel) -> None:
+        self._model = model
+        self._right = np.zeros(len(model.about.classes), dtype=np.int64)
+        self._all = np.zeros_like(self._right)
+
+    @property
+    def images(self) -> int:
+        return int(self._all.sum())
+
+    def add(self, pixels_NHWC: UInt8Array, outputs_N: np.ndarray) -> None:
+        answers_N = self._model.logits(pixels_NHWC).argmax(axis=1)
+        np.add.at(self._all, outputs_N, 1)
+        np.add.at(self._right, outputs_N[answers_N == outputs_N], 1)
+
+    def result(self, path: Path, skipped: tuple[str, ...] = ()) -> Evaluation:
+        if not self.images:
+            raise UserError(f"{path}: there is no image that can be read; {'; '.join(skipped[:1])}")
+        return Evaluation(
+            images=self.images,
+            correct=int(self._right.sum()),
+            by_class={
+                name: (int(count), int(right))
+                for name, count, right in zip(
+                    self._model.about.classes, self._all, self._right, strict=True
+                )
+                if count
+            },
+            skipped=skipped,
+        )
+
+
+def _outputs_of(model: ExportedModel, classes: Sequence[str], path: Path) -> np.ndarray:
+    """The model's output of each class of the data."""
+    known = {name: output for output, name in enumerate(model.about.classes)}
+    unknown = [name for name in classes if name not in known]
+    if unknown:
+        some = ", ".join(unknown[:3]) + (", ..." if len(unknown) > 3 else "")
+        raise UserError(
+            f"{path}: has {len(classes)} classes, {len(unknown)} of which {model.path}, trained on"
+            f" {len(known)}, does not know: {some}"
+        )
+    return np.asarray([known[name] for name in classes])

@@ -1,0 +1,253 @@
+"""What a recipe trains, and on what: the float model, then, with qat, its int8 stand-in.
+
+Both begin after the frozen blocks where their output can be had from the cache.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from spaces.recipe import Recipe
+from trainables.data.dataset import ImageData
+from trainables.inputs.augmentation import normalize
+from trainables.inputs.device_cache import keep_near, open_images
+from trainables.inputs.frozen_features import frozen_features
+from trainables.inputs.input_sources import Inputs, StoredInputs
+from trainables.models.blocks import list_blocks, set_training, split_model
+from trainables.system.gpus import autocast, exact_float32, precision
+
+Forward = Callable[[torch.Tensor], torch.Tensor]
+
+# Images on which the ranges of an int8 model's activations are found, and in what batches. More
+# pixels than these at a time would not fit beside the other trials.
+_CALIBRATION_IMAGES = 256
+_CALIBRATION_PIXELS = 64 * 128**2
+
+
+class Phase(Protocol):
+    """A stretch of epochs in which the same module trains on the same inputs."""
+
+    inputs: Inputs
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Return what trains."""
+        ...
+
+    def training(self, epoch: int) -> Forward:
+        """Switch to training; returns what makes logits of the inputs' batches.
+
+        epoch: of the whole training, from 1. What differs between epochs follows from it alone.
+        """
+        ...
+
+    def evaluation(self, *, final: bool) -> tuple[Forward, Inputs]:
+        """Switch to evaluation; returns what makes logits of these inputs' batches.
+
+        final: of the last epoch, for the accuracy that counts.
+        """
+        ...
+
+    def state_dict(self) -> dict[str, Any] | None:
+        """What the model's own state does not hold."""
+        ...
+
+
+class FloatPhase:
+    """The model as it was built, in the device's precision."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        recipe: Recipe,
+        data: ImageData,
+        device: torch.device,
+        *,
+        deepest_unfrozen: int | None = None,
+        room_bytes: int | None = None,
+    ) -> None:
+        self._model = model
+        self._device = device
+        self._suffix: nn.Module | None = None
+        set_training(model)
+        self._open_images = partial(
+            open_images, data, recipe.input_size, device, room_bytes=room_bytes
+        )
+        features = frozen_features(
+            model, recipe, data, device, self._open_images, deepest_unfrozen=deepest_unfrozen
+        )
+        self.inputs: Inputs = _open_inputs(features, self._open_images, device, room_bytes)
+        if features is not None:
+            assert recipe.unfrozen is not None
+            _, self._suffix = split_model(model, recipe.unfrozen)
+
+    def parameters(self) -> list[nn.Parameter]:
+        return [weight for weight in self._model.parameters() if weight.requires_grad]
+
+    def training(self, epoch: int) -> Forward:
+        if self._suffix is not None:
+            self._suffix.train()
+        else:
+            set_training(self._model)
+        return self._forward
+
+    def evaluation(self, *, final: bool) -> tuple[Forward, Inputs]:
+        """In the device's precision, but the last one in float32: that model is what ships."""
+        (self._suffix or self._model).eval()
+        if final and precision(self._device) != "fp32":
+            self._model.eval()
+            return self._forward_in_fp32, self._open_images()
+        return self._forward, self.inputs
+
+    def state_dict(self) -> None:
+        return None
+
+    def _forward(self, batch: torch.Tensor) -> torch.Tensor:
+        with autocast(self._device):
+            if self._suffix is not None:
+                return self._suffix(batch)
+            return self._model(normalize(batch))
+
+    def _forward_in_fp32(self, batch: torch.Tensor) -> torch.Tensor:
+        with exact_float32():
+            return self._model(normalize(batch))
+
+
+class Int8Phase:
+    """Frozen blocks in int8 as they are, the others with fake quantisation; in float32.
+
+    state: of an Int8Phase of the same model, to go on from; by default its ranges are found anew.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        recipe: Recipe,
+        data: ImageData,
+        device: torch.device,
+        state: dict[str, Any] | None = None,
+        *,
+        room_bytes: int | None = None,
+    ) -> None:
+        # torchao takes seconds to import, which only these recipes have to wait for.
+        from trainables.learning import quantization
+
+        self._quantization = quantization
+        self.onnx: bytes | None = None
+        """After the last epoch: the content of the ONNX file whose accuracy was measured."""
+        self._device = device
+        self._recipe = recipe
+        self._num_train = len(data.rows("train"))
+        self._open_images = partial(
+            open_images, data, recipe.input_size, device, room_bytes=room_bytes
+        )
+        self._float_prefix, suffix = _cut(model, recipe)
+        self._int8_prefix: nn.Module | None = None
+        features = None
+        if self._float_prefix is not None:
+            features = frozen_features(
+                model, recipe, data, device, self._open_images, int8_prefix=self._prefix
+            )
+        self.inputs: Inputs = _open_inputs(features, self._open_images, device, room_bytes)
+        self._takes_images = features is None
+        if state is None:
+            batches = [self._before(batch) for batch in self._some_training_batches(self.inputs)]
+            self._prepared = quantization.prepare(suffix, batches)
+        else:
+            example = self._before(next(self.inputs.batches(torch.arange(2), 2)))
+            self._prepared = quantization.capture_prepared(suffix, example)
+            self._prepared.load_state_dict(state["prepared"])
+
+    def parameters(self) -> list[nn.Parameter]:
+        return list(self._prepared.parameters())
+
+    def training(self, epoch: int) -> Forward:
+        """In the last third of its epochs weights train with ranges of activations that stay."""
+        num_epochs = self._recipe.epochs - self._recipe.num_float_epochs
+        late = epoch > self._recipe.epochs - round(num_epochs / 3)  # of one epoch none, of two one
+        self._quantization.follow_activations(self._prepared, not late)
+        self._quantization.set_dropout(self._prepared, True)
+        return lambda batch: self._prepared(self._before(batch))
+
+    def evaluation(self, *, final: bool) -> tuple[Forward, Inputs]:
+        """Before the last epoch, torch's int8 model; then ONNX Runtime's, which is what ships.
+
+        They round in other places, and over some fifty layers that makes other models of them:
+        accuracies up to a point apart, either way.
+        """
+        if not final:
+            int8 = self._quantization.convert(self._prepared)
+            return lambda batch: int8(self._before(batch)), self.inputs
+        # Brings the ONNX packages, for which epochs in float need not wait.
+        from trainables.inference.onnx_model import open_session, run_session
+        from trainables.models.model_export import make_onnx
+
+        with torch.inference_mode(False), torch.no_grad():  # tensors of inference can't be exported
+            self.onnx = make_onnx(self.finished_model().cpu(), self._recipe.input_size)
+        session = open_session(self.onnx, threads=torch.get_num_threads())
+
+        def forward(batch: torch.Tensor) -> torch.Tensor:
+            images_NCHW = normalize(batch).cpu().contiguous().numpy()
+            return torch.from_numpy(run_session(session, images_NCHW)).to(self._device)
+
+        return forward, self._open_images()
+
+    def state_dict(self) -> dict[str, Any]:
+        made = None
+        if self.onnx is not None:  # as a tensor, for torch.load reads no bytes
+            made = torch.frombuffer(bytearray(self.onnx), dtype=torch.uint8)
+        return {"prepared": self._prepared.state_dict(), "onnx": made}
+
+    def finished_model(self) -> nn.Module:
+        """The whole int8 model, from normalised images to logits."""
+        suffix = self._quantization.convert(self._prepared)
+        return suffix if self._float_prefix is None else nn.Sequential(self._prefix(), suffix)
+
+    def _before(self, batch: torch.Tensor) -> torch.Tensor:
+        """From the inputs' batches to what trains."""
+        if not self._takes_images:
+            return batch
+        images_NCHW = normalize(batch)
+        if self._float_prefix is None:
+            return images_NCHW
+        with torch.no_grad():
+            return self._prefix()(images_NCHW)
+
+    def _prefix(self) -> nn.Module:
+        """The frozen blocks in int8; a function of their weights and of the training images."""
+        if self._int8_prefix is None:
+            assert self._float_prefix is not None
+            images = [
+                normalize(batch) for batch in self._some_training_batches(self._open_images())
+            ]
+            prepared = self._quantization.prepare(self._float_prefix, images)
+            self._int8_prefix = self._quantization.convert(prepared)
+        return self._int8_prefix
+
+    def _some_training_batches(self, inputs: Inputs) -> list[torch.Tensor]:
+        """Of images from all over the training split, the same ones every time."""
+        count = min(_CALIBRATION_IMAGES, self._num_train)
+        order = torch.linspace(0, self._num_train - 1, count).long()
+        size = max(2, min(count, _CALIBRATION_PIXELS // self._recipe.input_size**2))
+        return [batch for batch in inputs.batches(order, size) if len(batch) > 1]
+
+
+def _open_inputs(
+    features: torch.Tensor | None,
+    open_here: Callable[[], Inputs],
+    device: torch.device,
+    room_bytes: int | None,
+) -> Inputs:
+    """What frozen blocks return, where it could be had, or images."""
+    if features is None:
+        return open_here()
+    return StoredInputs(keep_near(features, device, room_bytes=room_bytes), device)
+
+
+def _cut(model: nn.Module, recipe: Recipe) -> tuple[nn.Module | None, nn.Module]:
+    """The frozen blocks, None where there are none, and the part that trains."""
+    if recipe.unfrozen is None or recipe.unfrozen == len(list_blocks(model)):
+        return None, model
+    return split_model(model, recipe.unfrozen)

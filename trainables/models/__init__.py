@@ -1,0 +1,1 @@
+"""Models: where they come from, their weights and blocks, the files that they are written to."""

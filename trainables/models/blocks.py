@@ -1,0 +1,133 @@
+"""Blocks, the units that a recipe's `unfrozen` counts: listing, freezing, cutting."""
+
+import dataclasses
+from collections.abc import Iterator
+from itertools import pairwise
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+
+from spaces.errors import UserError
+from trainables.models.forward_steps import Step, find_head, forward_steps
+
+_NORMS = (_BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm2d)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """Modules that are frozen or trained together.
+
+    name is the path of the first one that has parameters, say features.3 or layer2.0.
+    """
+
+    name: str
+    modules: tuple[nn.Module, ...]
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        for module in self.modules:
+            yield from module.parameters()
+
+
+def list_blocks(model: nn.Module) -> tuple[Block, ...]:
+    """The model's blocks in forward order; with the head, they hold every parameter once.
+
+    Baseline: its four convolutions. MobileNets, EfficientNets: features.0 to features.N, then
+    MobileNetV3's classifier.0. ResNets: conv1, layer1.0, layer1.1 ... Others likewise: a layer or a
+    residual unit each. Norm layers, activations and poolings belong to the block before them,
+    dropout to what comes after. Raises UserError for a family whose blocks are not known.
+    """
+    return tuple(
+        Block(
+            name=next(step.name for step in steps if _has_parameters(step)),
+            modules=tuple(step.module for step in steps),
+        )
+        for steps in _steps_of_blocks(model)[:-1]
+    )
+
+
+def freeze(model: nn.Module, unfrozen: int | None) -> None:
+    """Let the last `unfrozen` blocks and the head train, freeze the blocks before; None: train all.
+
+    Raises UserError where the model has fewer blocks. See set_training for batch norm and dropout.
+    """
+    model.requires_grad_(True)
+    if unfrozen is None:
+        return
+    blocks = list_blocks(model)
+    for block in blocks[: _num_frozen(model, len(blocks), unfrozen)]:
+        for parameter in block.parameters():
+            parameter.requires_grad_(False)
+
+
+def set_training(model: nn.Module) -> None:
+    """Put what trains into training mode, frozen blocks into evaluation mode.
+
+    Call it in place of model.train(), which would let frozen batch norm drift from the statistics
+    that its weights were trained with.
+    """
+    model.train()
+    if all(parameter.requires_grad for parameter in model.parameters()):
+        return
+    for block in list_blocks(model):
+        if not any(parameter.requires_grad for parameter in block.parameters()):
+            for module in block.modules:
+                module.eval()
+
+
+def split_model(model: nn.Module, unfrozen: int) -> tuple[nn.Sequential, nn.Sequential]:
+    """Cut the model before its last `unfrozen` blocks: suffix(prefix(images)) is model(images).
+
+    Both parts share the model's modules and parameters. The prefix ends after the frozen blocks'
+    last pooling, where its output is smallest; dropout belongs to the suffix, which leaves its
+    input as it is. Raises UserError where the model has fewer blocks.
+    """
+    num_blocks = len(_steps_of_blocks(model)) - 1
+    cut = _num_frozen(model, num_blocks, unfrozen)
+    return model_between(model, 0, cut), model_between(model, cut, None)
+
+
+def model_between(model: nn.Module, start: int, stop: int | None) -> nn.Sequential:
+    """The blocks start to stop - 1, None: to the end, head included.
+
+    Takes what the blocks before start return: so a deeper cut goes on from a shallower one.
+    """
+    blocks = _steps_of_blocks(model)
+    assert 0 <= start <= (stop if stop is not None else start) < len(blocks)
+    part = nn.Sequential(*(step.module for steps in blocks[start:stop] for step in steps))
+    # A cached input must survive; only a leading dropout works in place on what it is given.
+    if start > 0 and len(part) and isinstance(part[0], _DropoutNd):
+        part[0].inplace = False  # pyright: ignore[reportArgumentType]
+    return part
+
+
+def _steps_of_blocks(model: nn.Module) -> list[list[Step]]:
+    """The forward pass by block, the head and what comes with it last."""
+    _, head = find_head(model)
+    steps = forward_steps(model)
+    starts = [0]
+    waiting: int | None = None  # a dropout that belongs to the next block
+    for index, step in enumerate(steps):
+        is_start = _has_parameters(step) and not isinstance(step.module, _NORMS)
+        if isinstance(step.module, _DropoutNd) and waiting is None:
+            waiting = index
+        elif is_start and any(_has_parameters(before) for before in steps[:index]):
+            starts.append(index if waiting is None else waiting)
+        if is_start:
+            waiting = None
+        if step.module is head:
+            break
+    return [list(steps[start:stop]) for start, stop in pairwise([*starts, len(steps)])]
+
+
+def _has_parameters(step: Step) -> bool:
+    return next(step.module.parameters(), None) is not None
+
+
+def _num_frozen(model: nn.Module, num_blocks: int, unfrozen: int) -> int:
+    if unfrozen > num_blocks:
+        raise UserError(
+            f"unfrozen: {unfrozen} blocks are more than the {num_blocks} that"
+            f" {type(model).__name__} has; use 0 to {num_blocks}, or leave it out to train all"
+        )
+    return num_blocks - unfrozen

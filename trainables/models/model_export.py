@@ -1,0 +1,116 @@
+"""Writes a trained model as a file that runs elsewhere: ONNX, or torch.export's .pt2."""
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import onnx
+import torch
+from torch import nn
+
+from spaces.errors import UserError
+from trainables.inference.onnx_model import METADATA_KEY, About
+
+# Of the ONNX standard; from 21 on QuantizeLinear knows more types, which we do not need.
+_OPSET = 20
+_VERSIONS = ("torch", "torchvision", "onnx", "onnxruntime")
+
+
+def export_versions(*others: str) -> dict[str, str]:
+    """The packages that an exported file depends on, with their versions."""
+    return {name: version(name) for name in (*_VERSIONS, *others)}
+
+
+def write_onnx(model: nn.Module, about: About, path: Path) -> None:
+    """Write a model to an ONNX file that ONNX Runtime runs; see make_onnx.
+
+    Raises UserError where the file can't be written.
+    """
+    write_made_onnx(make_onnx(model, about.input_size), about, path)
+
+
+def write_made_onnx(made: bytes, about: About, path: Path) -> None:
+    """Write what make_onnx returned, with what About holds. Raises UserError where it can't be."""
+    proto = onnx.load_model_from_string(made)
+    onnx.helper.set_model_props(proto, {METADATA_KEY: about.to_json()})
+    try:
+        path.write_bytes(proto.SerializeToString())
+    except OSError as error:
+        raise UserError(f"can't write {path}: {error.strerror}") from None
+
+
+def make_onnx(model: nn.Module, input_size: int) -> bytes:
+    """The content of an ONNX file, for any number of images at a time.
+
+    model: in evaluation mode, on the CPU, from normalised (N, 3, H, W) to logits (N, classes).
+    """
+    with quiet():
+        program = torch.onnx.export(
+            model,
+            (_images(input_size),),
+            dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            input_names=["image"],
+            output_names=["logits"],
+            opset_version=_OPSET,
+            verbose=False,
+        )
+    assert program is not None
+    proto = program.model_proto
+    proto.producer_name = "flopwise"
+    for node in proto.graph.node:
+        del node.metadata_props[:]  # the exporter's notes on its work, half of a small int8 file
+    return proto.SerializeToString()
+
+
+def write_pt2(model: nn.Module, about: About, path: Path) -> None:
+    """Write a model to torch.export's format: `torch.export.load(path).module()` runs it.
+
+    What About holds lies in it as the extra file `flopwise.json`. Otherwise as write_onnx.
+    """
+    dynamic = ({0: torch.export.Dim("batch")},)
+    with quiet(), torch.no_grad():
+        program = torch.export.export(model, (_images(about.input_size),), dynamic_shapes=dynamic)
+    try:
+        with quiet():
+            torch.export.save(program, path, extra_files={f"{METADATA_KEY}.json": about.to_json()})
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"can't write {path}: {error}") from None
+
+
+def read_pt2(path: Path) -> nn.Module:
+    """Read back what write_pt2 wrote. Raises UserError where it is damaged."""
+    extra = {f"{METADATA_KEY}.json": ""}
+    try:
+        with quiet():
+            program = torch.export.load(path, extra_files=extra)
+        json.loads(extra[f"{METADATA_KEY}.json"])
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        raise UserError(f"{path}: damaged, or no .pt2 file of flopwise: {error}") from None
+    return program.module()
+
+
+def _images(size: int) -> torch.Tensor:
+    """Example images: two, for torch.export takes 1 for a size that never changes."""
+    return torch.zeros(2, 3, size, size)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what exporters say to themselves from the user."""
+    names = ("torch.onnx", "onnxscript", "onnx_ir", "torch.utils._pytree")
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

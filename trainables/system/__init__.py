@@ -1,0 +1,1 @@
+"""The machine: GPUs, cores, memory, the cache that processes share, addresses, failures."""
