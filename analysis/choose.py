@@ -30,7 +30,7 @@ RULES = ("knee", "most-accurate", "cheapest")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class Selection:
     """The trial that a rule picks."""
 
     trial: int
@@ -45,7 +45,7 @@ class Choice:
         return run_recipe(self.row)
 
 
-def choose(run: Run, rule: str) -> Choice:
+def choose(run: Run, rule: str) -> Selection:
     """Pick one trial of a run.
 
     rule: one of
@@ -88,7 +88,7 @@ def _knee_position(run: Run) -> int:
     return knee(run.losses(), log_columns=run.log_columns)
 
 
-def _allowed_drop(run: Run, finished: pd.DataFrame, rule: re.Match[str]) -> Choice:
+def _allowed_drop(run: Run, finished: pd.DataFrame, rule: re.Match[str]) -> Selection:
     try:
         allowed = float(rule["points"]) / 100 if rule["percent"] else float(rule["points"])
     except ValueError:
@@ -98,10 +98,10 @@ def _allowed_drop(run: Run, finished: pd.DataFrame, rule: re.Match[str]) -> Choi
     best = float(finished[ACCURACY].to_numpy(dtype=float).max())
     # The rounding of a subtraction is no drop.
     near = finished.loc[finished[ACCURACY] >= best - allowed - 1e-9]
-    told = f"{100 * allowed:g} points of the highest accuracy, {write_percent(best)} %"
-    among = f"the cheapest of the {len(near)} finished trials within {told}"
+    message = f"{100 * allowed:g} points of the highest accuracy, {write_percent(best)} %"
+    among = f"the cheapest of the {len(near)} finished trials within {message}"
     if len(near) == 1:
-        among = f"the only finished trial within {told}"
+        among = f"the only finished trial within {message}"
     return _choice(run, _best(run, near, "cheapest"), among)
 
 
@@ -113,7 +113,7 @@ def _best(run: Run, rows: pd.DataFrame, rule: str) -> pd.Series:
     return rows.sort_values(list(by), ascending=list(by.values()), kind="stable").iloc[0]
 
 
-def _constrained(run: Run, finished: pd.DataFrame, constraints: list[Constraint]) -> Choice:
+def _constrained(run: Run, finished: pd.DataFrame, constraints: list[Constraint]) -> Selection:
     for constraint in constraints:
         if np.isnan(finished[constraint.column].to_numpy(dtype=float)).all():
             raise UserError(f"{constraint}: {run.path} has no {constraint.column} measured")
@@ -150,7 +150,7 @@ def _read_constraints(rule: str) -> list[Constraint]:
     return constraints
 
 
-def _numbered(run: Run, number: int) -> Choice:
+def _numbered(run: Run, number: int) -> Selection:
     numbers = [int(trial) for trial in run.trials["trial"]]
     if number not in numbers:
         known = f"its trials are {numbers[0]} to {numbers[-1]}" if numbers else "it has none yet"
@@ -169,8 +169,8 @@ def _numbered(run: Run, number: int) -> Choice:
     raise UserError(f"trial {number} has no result: {why}")
 
 
-def _choice(run: Run, row: pd.Series, why: str) -> Choice:
+def _choice(run: Run, row: pd.Series, why: str) -> Selection:
     numbers = " at ".join(amount(column, row[column]) for column in (ACCURACY, run.costs[0]))
     cells = plain_row(row)
     trial = int(cells["trial"])
-    return Choice(trial=trial, row=cells, reason=f"Trial {trial} ({numbers}): {why}.")
+    return Selection(trial=trial, row=cells, reason=f"Trial {trial} ({numbers}): {why}.")

@@ -80,8 +80,8 @@ def model_styles(trials: pd.DataFrame) -> dict[str, tuple[str, str]]:
     """A colour and a marker for each model, by name, so that pictures of a run agree."""
     models = sorted(set(trials["model"]))
     return {
-        model: (OKABE_ITO[place % len(OKABE_ITO)], MARKERS[place % len(MARKERS)])
-        for place, model in enumerate(models)
+        model: (OKABE_ITO[index % len(OKABE_ITO)], MARKERS[index % len(MARKERS)])
+        for index, model in enumerate(models)
     }
 
 

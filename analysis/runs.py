@@ -71,7 +71,7 @@ class Run:
     @property
     def log_columns(self) -> tuple[int, ...]:
         """Positions of the objectives that are costs: they count in magnitudes."""
-        return tuple(place for place, name in enumerate(self.objectives) if name in COSTS)
+        return tuple(index for index, name in enumerate(self.objectives) if name in COSTS)
 
     @property
     def costs(self) -> tuple[str, ...]:

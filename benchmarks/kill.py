@@ -36,7 +36,7 @@ from optuna.trial import TrialState
 
 from analysis.pareto.front import pareto_front
 from analysis.runs import run_recipe
-from search.storage.optuna_storage import JOURNAL, load_study
+from search.storage.optuna_storage import JOURNAL, open_study
 from spaces.errors import UserError
 from trainables.data.dataset import open_data
 from trainables.data.demo_images import make_demo
@@ -174,10 +174,10 @@ class Search:
         One that stays for `limit` seconds without another epoch is stuck.
         """
         assert self._process is not None
-        goes_on = True
-        while goes_on:
+        should_continue = True
+        while should_continue:
             before = self.num_epochs()
-            goes_on = self.wait(lambda before=before: self.num_epochs() != before, limit)
+            should_continue = self.wait(lambda before=before: self.num_epochs() != before, limit)
         if not self.is_over:
             self.stuck.append(f"session {self.num_sessions} trained nothing for {limit:.0f} s")
             self._process.kill()
@@ -249,7 +249,7 @@ class Search:
                 return {}, []
             shutil.copy(self.run / JOURNAL, folder)
             try:
-                trials = load_study(Path(folder), _NAME).get_trials()
+                trials = open_study(Path(folder), _NAME).get_trials()
             except UserError:  # killed before there was a study
                 return {}, []
         finished = {

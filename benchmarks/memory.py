@@ -66,7 +66,7 @@ def main() -> None:
         for times in options.growth
     ]
     if grown:
-        print_table("Growth with the images, 2 trials at a time", grown)
+        print_table("SeededTraces with the images, 2 trials at a time", grown)
     figures = {"options": {**vars(options), "out": str(out)}, "concurrent": rows, "growth": grown}
     (out / "memory.json").write_text(json.dumps(figures, indent=1))
     console.print(f"every figure: {out / 'memory.json'}", soft_wrap=True)

@@ -21,7 +21,7 @@ from rich.table import Table
 from spaces.recipe import Recipe, recipe_from
 from trainables.cost import recipe_cost
 from trainables.inference.onnx_model import open_session, run_session
-from trainables.learning.quantization import convert, prepare
+from trainables.learning.quantization import convert, prepare_qat
 from trainables.models.building import build_model
 from trainables.models.model_export import make_onnx, quiet
 
@@ -48,7 +48,7 @@ def main() -> None:
     for name in only:
         size = OTHER_SIZES.get(name, SIZE)
         try:
-            table.add_row(name, str(size), *told(name, size))
+            table.add_row(name, str(size), *message(name, size))
         except Exception as error:
             failed.append(name)
             table.add_row(name, str(size), f"{type(error).__name__}: {str(error)[:60]}")
@@ -57,13 +57,13 @@ def main() -> None:
         sys.exit(f"can't be quantised: {', '.join(failed)}")
 
 
-def told(name: str, size: int) -> list[str]:
+def message(name: str, size: int) -> list[str]:
     started = time.monotonic()
     recipe = recipe_from({"model": name, "input_size": size, "qat": True, "epochs": 3})
     images_NCHW = torch.randn(4, 3, size, size, generator=torch.Generator().manual_seed(0))
     model = alive(recipe, images_NCHW)
     with quiet():
-        prepared = prepare(model, [images_NCHW])
+        prepared = prepare_qat(model, [images_NCHW])
         prepared(images_NCHW).sum().backward()
         assert all(weight.grad is not None for weight in prepared.parameters())
         int8 = convert(prepared)

@@ -24,9 +24,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from analysis.results.growth import Growth, growth_picture, growth_table
-from search.simulation.simulator import Replay, ReplaySettings, growth_of, replay
-from search.simulation.tabular_benchmark import read_recorded
+from analysis.results.hypervolume_trace import SeededTraces, traces_picture, traces_table
+from search.simulation.simulator import SimulatedSearch, SimulationSettings, simulate, traces_of
+from search.simulation.tabular_benchmark import read_benchmark
 from search.storage.optuna_storage import create_study
 from search.study.study import Budget, EarlyStoppingSettings, directions_of
 
@@ -67,30 +67,30 @@ def main() -> None:
 
 
 def compare(seeds: int, workers: int, picture: Path) -> None:
-    growths: list[Growth] = []
+    traces: list[SeededTraces] = []
     with ProcessPoolExecutor() as processes:
         for name, (sampler, stopping) in ROWS.items():
-            way = ReplaySettings(
+            way = SimulationSettings(
                 sampler=sampler, early_stopping=stopping, workers=workers, budget=BUDGET
             )
-            growths.append(growth_of(name, list(processes.map(partial(_once, way), range(seeds)))))
-            print(f"{len(growths)} of {len(ROWS)}: {name}", file=sys.stderr, flush=True)
+            traces.append(traces_of(name, list(processes.map(partial(_once, way), range(seeds)))))
+            print(f"{len(traces)} of {len(ROWS)}: {name}", file=sys.stderr, flush=True)
     console = Console(width=140)
     console.print(f"{seeds} seeds, {workers} workers: simulated seconds, median (quartiles)")
-    console.print(growth_table(growths, [0.8, 0.9, 0.95]))
-    print(growth_picture(growths[:5], picture, title=f"240 recorded recipes, {workers} workers"))
+    console.print(traces_table(traces, [0.8, 0.9, 0.95]))
+    print(traces_picture(traces[:5], picture, title=f"240 recorded recipes, {workers} workers"))
 
 
-def _once(way: ReplaySettings, seed: int) -> Replay:
-    return replay(read_recorded(CURVES), replace(way, seed=seed))
+def _once(way: SimulationSettings, seed: int) -> SimulatedSearch:
+    return simulate(read_benchmark(CURVES), replace(way, seed=seed))
 
 
 def measure_scale(trials: int) -> None:
-    table = read_recorded(CURVES)
-    way = ReplaySettings(workers=1000, budget=Budget(trials=trials))
+    table = read_benchmark(CURVES)
+    way = SimulationSettings(workers=1000, budget=Budget(trials=trials))
     with tempfile.TemporaryDirectory() as folder:
         study = create_study(Path(folder), "scale", directions_of(table.objectives))
-        done = replay(table, way, study=study)
+        done = simulate(table, way, study=study)
     megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
     print(
         f"{trials} trials on {way.workers} workers: {done.decisions} decisions in"

@@ -19,7 +19,7 @@ from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial as RayTrial
 
 from analysis.columns import LATENCY
-from search.cluster.capacity import Room, open_room
+from search.cluster.capacity import Capacity, open_capacity
 from search.cluster.node_health import NodeHealth
 from search.cluster.node_report import tell_search
 from search.cluster.ray_session import joins_a_cluster, ray_session
@@ -27,7 +27,7 @@ from search.decisions.budget import BudgetMeter, Spent
 from search.decisions.early_stopping import build_early_stopping
 from search.decisions.ledger import Ledger
 from search.decisions.samplers import build_sampler
-from search.decisions.startup_trials import FirstDraws
+from search.decisions.startup_trials import StartupTrials
 from search.decisions.warm_start import (
     read_earlier_trials,
     store_earlier_trials,
@@ -39,7 +39,7 @@ from search.execution.tune_searcher import LedgerSearcher, Recorder, trial_numbe
 from search.planning.latency_meter import LatencyMeter
 from search.storage import optuna_storage
 from search.storage.checkpoints import trial_folder_name
-from search.storage.remote_sync import mirrored
+from search.storage.remote_sync import synced_run
 from search.storage.run_folder import RunFolder, check_run_folder, recorded_resources
 from search.storage.tensorboard import CurveLogs
 from search.storage.trial_record import TrialRecord, read_record
@@ -101,7 +101,7 @@ def run_search(
     runs a trial. Raises UserError before anything is started where the study can't work.
     """
     data = open_near_data(study.data, copy=study.copy_data)
-    with mirrored(study, resume=resume) as mirror:
+    with synced_run(study, resume=resume) as sync:
         check_run_folder(study, data, resume=resume)
         check_study(study, data)
         earlier = [] if resume else read_earlier_trials(study, data.digest)
@@ -118,18 +118,18 @@ def run_search(
             study = decide_resources(study, data, tell=tell)
         with ray_session(study.trial_resources):
             health = NodeHealth()
-            room = open_room(
+            capacity = open_capacity(
                 study.trial_resources,
                 keep_a_core=LATENCY in study.cost_columns,
                 is_left_out=lambda node: node in health.left_out,
             )
-            folder = (RunFolder.reopen if resume else RunFolder.create)(study, data, mirror)
+            folder = (RunFolder.reopen if resume else RunFolder.create)(study, data, sync)
             try:
                 try:
                     ledger = _open_ledger(study, folder, data, earlier, resume=resume)
                 except OSError as error:
                     raise UserError(f"can't write {folder.path}: {error.strerror}") from None
-                return _Session(study, folder, ledger, room, health, show).run(trainable)
+                return _Session(study, folder, ledger, capacity, health, show).run(trainable)
             finally:
                 folder.close()
 
@@ -142,14 +142,14 @@ class _Session:
         study: Study,
         folder: RunFolder,
         ledger: Ledger,
-        room: Room,
+        capacity: Capacity,
         health: NodeHealth,
         show: Callable[[Progress], None],
     ) -> None:
         self._study = study
         self._folder = folder
         self._ledger = ledger
-        self._room = room
+        self._capacity = capacity
         self._health = health
         self._on_cluster = joins_a_cluster()
         self._show = show
@@ -172,7 +172,7 @@ class _Session:
         searcher = LedgerSearcher(
             self._ledger,
             may_begin=self._meter.allows_another,
-            most=lambda: self._room.most,
+            most=lambda: self._capacity.most,
             config_of=self._config_of,
             stopper=self._stopper,
         )
@@ -192,8 +192,8 @@ class _Session:
                 raise self._stopper.error from None
             self._write()
             self._show(self._progress())
-            if self._folder.mirror is not None:
-                self._folder.mirror.bring_all()
+            if self._folder.sync is not None:
+                self._folder.sync.bring_all()
         return SearchResult(
             folder=self._folder.path,
             ledger=self._ledger,
@@ -250,7 +250,7 @@ class _Session:
     def _avoided_by(self, number: int) -> list[str]:
         if not self._health.any_died:
             return []
-        return sorted(self._health.avoided_by(number, [node.key for node in self._room.nodes]))
+        return sorted(self._health.avoided_by(number, [node.key for node in self._capacity.nodes]))
 
     def _after_step(self, recorder: Recorder) -> None:
         now = time.monotonic()
@@ -277,14 +277,14 @@ class _Session:
         self._folder.write_tables(self._ledger.records.values())
         self._curves.write(self._ledger.records.values())
         self._ledger.save_seconds_searched()
-        if self._folder.mirror is not None:
-            self._folder.mirror.bring()
+        if self._folder.sync is not None:
+            self._folder.sync.bring()
 
     def _progress(self) -> Progress:
         return Progress(
             study=self._study,
             ledger=self._ledger,
-            num_workers=max(1, self._room.workers),
+            num_workers=max(1, self._capacity.workers),
             seconds=self._ledger.seconds_searched,
             stopping=self._stopper.requested,
         )
@@ -306,7 +306,7 @@ def _open_ledger(
     resume: bool,
 ) -> Ledger:
     if resume:
-        optuna_study = optuna_storage.load_study(folder.path, study.name)
+        optuna_study = optuna_storage.open_study(folder.path, study.name)
         earlier = stored_earlier_trials(optuna_study)
     else:
         optuna_study = optuna_storage.create_study(folder.path, study.name, study.directions)
@@ -315,7 +315,7 @@ def _open_ledger(
     def sampler_of(number: int) -> BaseSampler:
         return build_sampler(study.sampler.name, seed=study.seed, trial_number=number)
 
-    first = FirstDraws(
+    first = StartupTrials(
         study.space,
         study.directions,
         sampler_of=sampler_of,

@@ -10,8 +10,8 @@ def is_address(written: str) -> bool:
 
 def address_below(address: str, *names: str) -> str:
     """The address of what lies below another one; what follows its `?` holds for both."""
-    place, mark, options = address.partition("?")
-    return "/".join((place.rstrip("/"), *names)) + mark + options
+    index, mark, options = address.partition("?")
+    return "/".join((index.rstrip("/"), *names)) + mark + options
 
 
 def holds_a_password(address: str) -> bool:

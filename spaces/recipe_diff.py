@@ -47,20 +47,20 @@ class Differences:
     """By difference, in ORDER. Several fields are one difference where some recipe in between would
     not work with one of them and without the other."""
 
-    def climb(self) -> list[Variant]:
+    def cumulative(self) -> list[Variant]:
         """From the starting point to the whole, one difference more at a time."""
         count = len(self.fields)
         return [self._variant(range(number)) for number in range(count + 1)]
 
-    def without_one(self) -> list[Variant]:
+    def leave_one_out(self) -> list[Variant]:
         """The whole without each of the differences."""
         count = len(self.fields)
-        return [self._variant(set(range(count)) - {place}) for place in range(count)]
+        return [self._variant(set(range(count)) - {index}) for index in range(count)]
 
     def _variant(self, on: Collection[int]) -> Variant:
-        changed = [field for place in on for field in self.fields[place]]
+        changed = [field for index in on for field in self.fields[index]]
         return Variant(
-            on=tuple(place in on for place in range(len(self.fields))),
+            on=tuple(index in on for index in range(len(self.fields))),
             recipe=_mix(self.start, self.full, changed),
         )
 
@@ -95,7 +95,7 @@ def find_differences(
 
     def can_be(on: Collection[int]) -> bool:
         try:
-            recipe = _mix(start, full, [field for place in on for field in groups[place]])
+            recipe = _mix(start, full, [field for index in on for field in groups[index]])
         except UserError:
             return False
         return works(recipe)
@@ -109,11 +109,11 @@ def find_differences(
 def _inseparable(count: int, can_be: Callable[[Collection[int]], bool]) -> tuple[int, int] | None:
     """Two differences that have to become one, for the first recipe on the way that can't be."""
     everything = set(range(count))
-    for place in range(count) if count > 1 else ():
-        if not can_be(everything - {place}):
-            others = sorted(everything - {place}, key=lambda other: abs(other - place))
-            free = [other for other in others if can_be(everything - {place, other})]
-            return place, (free or others)[0]
+    for index in range(count) if count > 1 else ():
+        if not can_be(everything - {index}):
+            others = sorted(everything - {index}, key=lambda other: abs(other - index))
+            free = [other for other in others if can_be(everything - {index, other})]
+            return index, (free or others)[0]
     for number in range(1, count):
         if not can_be(range(number)):
             later = range(number, count)

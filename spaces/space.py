@@ -10,8 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from optuna.distributions import BaseDistribution
+
 from spaces.dimensions import Dimension, Fixed, Suggester, Value, same_value
 from spaces.recipe import Recipe, recipe_from
+from spaces.suggesters import Draw
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +61,16 @@ class SearchSpace:
             and rule.holds(values)
             and rule.dimension.contains(values[field])
         }
+
+    def params_and_distributions(
+        self, recipe: Recipe
+    ) -> tuple[dict[str, Value], dict[str, BaseDistribution]]:
+        """What Optuna would hold of a recipe: `params_of`, with their distributions."""
+        params = self.params_of(recipe)
+        draw = Draw(lambda name, _: params[name])
+        for name in params:
+            self.rules[name].dimension.suggest(draw, name)
+        return params, draw.distributions
 
     def values_of(self, field: str) -> tuple[Any, ...]:
         """The choices or extremes of a field, with its default where that can hold."""

@@ -9,7 +9,6 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from spaces.dimensions import Choice, Dimension, Fixed, Value, parse_dimension, same_value
-from spaces.draws import RandomTrial
 from spaces.errors import UserError
 from spaces.recipe import (
     FLOAT_FIELDS,
@@ -21,6 +20,7 @@ from spaces.recipe import (
     resolve_weights,
 )
 from spaces.space import Rule, SearchSpace
+from spaces.suggesters import RandomTrial
 from spaces.yaml_files import did_you_mean, path_from, read_yaml_mapping
 
 SHIPPED = Path(__file__).parent

@@ -33,7 +33,8 @@ def open_page(
             page = context.new_page()
             page.on("pageerror", lambda error: errors.append(str(error)))
             page.on(
-                "console", lambda told: errors.append(told.text) if told.type == "error" else None
+                "console",
+                lambda message: errors.append(message.text) if message.type == "error" else None,
             )
             page.set_default_timeout(120_000)  # of a loaded machine
             page.goto(path.as_uri())

@@ -13,7 +13,7 @@ from searches import metrics
 from search.decisions.early_stopping import EarlyStopping
 from search.decisions.ledger import Ledger
 from search.decisions.samplers import build_sampler
-from search.storage.optuna_storage import JOURNAL, create_study, load_study
+from search.storage.optuna_storage import JOURNAL, create_study, open_study
 from search.storage.trial_record import TrialRecord
 from spaces.recipe import Recipe
 from spaces.space_file import parse_space
@@ -89,7 +89,7 @@ class Run:
         self.ledger = Ledger(self.study, **self._settings)
 
     def reopen(self) -> None:
-        self.study = load_study(self.folder, "test")
+        self.study = open_study(self.folder, "test")
         self.ledger = Ledger(self.study, **self._settings)
 
     def stopping_again(self, stopping: EarlyStopping | None) -> None:
@@ -124,8 +124,8 @@ class Run:
             if not running:
                 return
             self.finish(running.pop(0))
-            told = len(self.ledger.records) - len(running)
-            if reopen_every and told % reopen_every == 0:
+            message = len(self.ledger.records) - len(running)
+            if reopen_every and message % reopen_every == 0:
                 self.reopen()
                 running = [self.ask() for _ in running]
 
@@ -141,9 +141,9 @@ def recipe_of(record: TrialRecord) -> Recipe:
 
 def told_states(journal: Path) -> dict[int, list[int]]:
     """Trial id -> the final states that were written for it."""
-    told: dict[int, list[int]] = {}
+    message: dict[int, list[int]] = {}
     for line in journal.read_text().splitlines():
         entry = json.loads(line)
         if "trial_id" in entry and entry.get("state") in (1, 2, 3):
-            told.setdefault(entry["trial_id"], []).append(entry["state"])
-    return told
+            message.setdefault(entry["trial_id"], []).append(entry["state"])
+    return message

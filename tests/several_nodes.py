@@ -75,8 +75,8 @@ def main(what: str, folder: Path) -> None:
 
     result = run_search(load_study(folder / "study.yaml"), show=watch, trainable=OnABadNode)
     tried = [keys.index(path.name) for path in (folder / "tried").iterdir()]
-    told = {"ending": result.ending, "tried": sorted(tried), "lost": lost}
-    (folder / "told.json").write_text(json.dumps(told))
+    message = {"ending": result.ending, "tried": sorted(tried), "lost": lost}
+    (folder / "told.json").write_text(json.dumps(message))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from rich.console import Console
 from scipy import stats
 
 from analysis.plots.ablation_picture import ablation_picture
-from analysis.results.ablation import Ablation, Trained, ablation_from, ablation_records
+from analysis.results.ablation import Ablation, AblationRun, ablation_from, ablation_records
 from analysis.results.ablation_table import WITHIN, ablation_table, write_change, write_mean
 from spaces.recipe import RECIPE_FIELDS, Recipe
 
@@ -18,7 +18,7 @@ N, Y = False, True
 
 
 def trained(role, difference, on, *accuracies, failures=()):
-    return Trained(
+    return AblationRun(
         role=role,
         difference=difference,
         on=on,
@@ -38,13 +38,13 @@ def ablation():
         differences=(("batch_size",), ("batch_norm",), ("learning_rate",)),
         num_seeds=3,
         num_images=450,
-        climb=(
+        cumulative=(
             trained("start", None, (N, N, N), 0.37, 0.38, 0.36),
             trained("step", 0, (Y, N, N), 0.38, 0.36, 0.37),
             trained("step", 1, (Y, Y, N), 0.58, 0.57, 0.59),
             trained("step", 2, (Y, Y, Y), 0.60, 0.62, 0.61),
         ),
-        without_one=(
+        leave_one_out=(
             trained("without", 0, (N, Y, Y), 0.59, 0.60, 0.61),
             trained("without", 1, (Y, N, Y), 0.41, 0.40),
             trained("without", 2, (Y, Y, N), 0.58, 0.57, 0.59),
@@ -60,17 +60,17 @@ def printed(table, width=120):
 
 
 def test_a_step_is_compared_with_the_one_before_it(ablation):
-    changes = [ablation.change(row) for row in ablation.climb]
+    changes = [ablation.change(row) for row in ablation.cumulative]
     assert changes[0] is None
     assert [change.mean for change in changes[1:]] == pytest.approx([0.0, 0.21, 0.03])
     expected = stats.ttest_ind(
-        ablation.climb[2].accuracies, ablation.climb[1].accuracies, equal_var=False
+        ablation.cumulative[2].accuracies, ablation.cumulative[1].accuracies, equal_var=False
     ).confidence_interval()
     assert (changes[2].low, changes[2].high) == pytest.approx(tuple(expected))
 
 
 def test_what_is_turned_off_is_compared_with_the_whole(ablation):
-    changes = [ablation.change(row).mean for row in ablation.without_one]
+    changes = [ablation.change(row).mean for row in ablation.leave_one_out]
     assert changes == pytest.approx([-0.01, -0.205, -0.03])
 
 
@@ -87,8 +87,8 @@ def test_the_table_says_yes_and_no_to_each_difference(ablation):
     text = printed(ablation_table(ablation), width=140)
     (row,) = [line for line in text.splitlines() if "without batch norm" in line]
     assert row.split()[3:6] == ["Y", "N", "Y"]
-    for told in ("16 → 64", "no → yes", "0.001 →", "37.0 ± 1.0", "= trial 7"):
-        assert told in text
+    for message in ("16 → 64", "no → yes", "0.001 →", "37.0 ± 1.0", "= trial 7"):
+        assert message in text
 
 
 @pytest.mark.parametrize("width", [80, 100, 120])
@@ -97,8 +97,8 @@ def test_no_number_of_the_table_is_broken_or_cut_off(ablation, width):
     many = replace(
         ablation,
         differences=(*ablation.differences, *((name,) for name in RECIPE_FIELDS[:5])),
-        climb=tuple(replace(row, on=row.on + (N,) * 5) for row in ablation.climb),
-        without_one=(trained("without", 1, (Y, N, Y) + (Y,) * 5, 0.3, 0.5),),
+        cumulative=tuple(replace(row, on=row.on + (N,) * 5) for row in ablation.cumulative),
+        leave_one_out=(trained("without", 1, (Y, N, Y) + (Y,) * 5, 0.3, 0.5),),
     )
     for one in (ablation, many):
         lines = printed(ablation_table(one, width=width), width=width).splitlines()
@@ -115,11 +115,11 @@ def test_differences_that_go_together_have_one_column(ablation):
     one = Ablation(
         trial=3, run="animals", against="default", start=Recipe(epochs=5), full=full,
         differences=(("model", "weights"),), num_seeds=2, num_images=450,
-        climb=(
+        cumulative=(
             trained("start", None, (N,), 0.3, 0.4),
             trained("step", 0, (Y,), 0.8, 0.81),
         ),
-        without_one=(trained("without", 0, (N,), 0.3, 0.4),),
+        leave_one_out=(trained("without", 0, (N,), 0.3, 0.4),),
     )  # fmt: skip
     assert one.label(0) == "model, weights baseline_cnn, none → mobilenet_v2, weights_file"
     # Without its only difference it is the starting point, which is there already.
@@ -128,7 +128,7 @@ def test_differences_that_go_together_have_one_column(ablation):
 
 def test_a_seed_that_failed_is_told(ablation):
     row = trained("step", 2, (Y, Y, Y), 0.6, failures=("out of memory", "out of memory"))
-    lost = replace(ablation, climb=(*ablation.climb[:3], row))
+    lost = replace(ablation, cumulative=(*ablation.cumulative[:3], row))
     assert lost.change(row) is None
     assert "2 failed: out of memory" in printed(ablation_table(lost), width=150)
     assert ablation_records(lost)["climb"][3]["failures"] == ["out of memory"] * 2
@@ -145,8 +145,10 @@ def test_records_are_plain_and_hold_every_seed(ablation):
 
 
 def test_records_become_the_ablation_again(ablation):
-    lost = replace(ablation.climb[1], accuracies=np.array([0.4]), failures=("out of memory",))
-    ablation = replace(ablation, climb=(ablation.climb[0], lost, *ablation.climb[2:]))
+    lost = replace(ablation.cumulative[1], accuracies=np.array([0.4]), failures=("out of memory",))
+    ablation = replace(
+        ablation, cumulative=(ablation.cumulative[0], lost, *ablation.cumulative[2:])
+    )
     again = ablation_from(json.loads(json.dumps(ablation_records(ablation))))
     assert ablation_records(again) == ablation_records(ablation)
     assert printed(ablation_table(again)) == printed(ablation_table(ablation))

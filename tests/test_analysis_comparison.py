@@ -60,9 +60,9 @@ def _across(gflops: float) -> float:
 def test_the_table_names_a_point_that_only_one_run_has(runs: list[Run]):
     screen = Console(file=io.StringIO(), width=160)
     screen.print(comparison_table(compare_runs(runs)))
-    told = screen.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
-    assert "first" in told
-    assert "95.0 % accuracy at 1.00 effective GFLOPs" in told
+    message = screen.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
+    assert "first" in message
+    assert "95.0 % accuracy at 1.00 effective GFLOPs" in message
 
 
 def test_the_picture_is_a_png_with_something_on_it(runs: list[Run], tmp_path: Path):

@@ -12,8 +12,8 @@ from analysis.columns import plain_row
 from analysis.pareto.front import Box
 from analysis.plots.confirmation_picture import confirmation_picture
 from analysis.results.confirmation import (
-    Candidate,
     Confirmation,
+    ConfirmedTrial,
     choose_candidates,
     confirmation_records,
     verdict,
@@ -31,7 +31,7 @@ def right_on(*shares, images=IMAGES):
 
 
 def candidate(row, validation, correct, failures=()):
-    return Candidate(
+    return ConfirmedTrial(
         row=plain_row(row),
         seeds=tuple(range(10, 10 + len(validation))),
         validation=np.array(validation),
@@ -78,7 +78,11 @@ def test_the_top_candidates_are_those_that_add_most_hypervolume(tmp_path):
     front = run.front()
     box = Box.around(run.losses(), [1])
     losses = front[["accuracy", "effective_gflops"]].to_numpy() * [-1, 1]
-    lost = [box.share(losses) - box.share(np.delete(losses, i, axis=0)) for i in range(len(front))]
+    lost = [
+        box.normalized_hypervolume(losses)
+        - box.normalized_hypervolume(np.delete(losses, i, axis=0))
+        for i in range(len(front))
+    ]
     for count in (1, 2, 4):
         expected = set(front["trial"].to_numpy()[np.argsort(lost)[::-1][:count]])
         assert {row["trial"] for row in choose_candidates(run, count)} == expected
@@ -100,14 +104,14 @@ def test_without_a_finished_trial_there_is_no_candidate(tmp_path):
 
 
 def test_luck_is_what_the_search_saw_above_fresh_seeds(confirmation):
-    found = confirmation.luck
+    found = confirmation.seed_bias
     assert found.mean == pytest.approx((0.01 + 0.01 + 0.08) / 3)
     half = stats.t.ppf(0.975, 6) * np.sqrt(3 * 0.01**2 / 3) / 3
     assert found.high - found.mean == pytest.approx(half)
 
 
 def test_what_was_promised_too_much_is_what_lies_above_the_test_split(confirmation):
-    found = confirmation.promised_too_much
+    found = confirmation.optimism
     assert found.mean == pytest.approx((0.60 - 0.51 + 0.90 - 0.88 + 0.95 - 0.80) / 3)
     # Only the first has a spread over seeds: 0, 0 and 3 points.
     seeds = stats.t.ppf(0.975, 2) * np.std([0.5, 0.5, 0.53], ddof=1) / np.sqrt(3) / 3
@@ -121,8 +125,8 @@ def test_a_candidate_that_only_was_lucky_is_not_on_the_front(confirmation):
     assert first == 1  # nothing is cheaper
     assert second == 1
     assert third == 0
-    told = confirmation_sentences(confirmation)[0]
-    assert told == "truly non-dominated: yes: 0, 1; no, others beat it: 2"
+    message = confirmation_sentences(confirmation)[0]
+    assert message == "truly non-dominated: yes: 0, 1; no, others beat it: 2"
 
 
 def test_verdicts_are_sure_from_95_percent_on():
@@ -143,16 +147,16 @@ def test_accuracy_that_is_no_objective_moves_no_front(tmp_path):
 
 def test_the_table_has_every_candidate_with_its_interval(confirmation):
     text = printed(confirmation_table(confirmation))
-    for told in ("60.0", "59.0", "51.0 (", "yes (100%)", "no (0%)", "mobilenet_v2", "GFLOPs"):
-        assert told in text
+    for message in ("60.0", "59.0", "51.0 (", "yes (100%)", "no (0%)", "mobilenet_v2", "GFLOPs"):
+        assert message in text
     assert max(map(len, text.splitlines())) <= 120
 
 
 def test_failures_are_told_and_who_has_too_few_seeds_is_left_out(confirmation):
     lost = replace(confirmation.candidates[2], seeds=(1,), failures=("loss is NaN", "loss is NaN"))
     found = replace(confirmation, candidates=confirmation.candidates[:2], failed=(lost,))
-    told = confirmation_sentences(found)[-1]
-    assert told.startswith("trial 2: 2 seeds failed: loss is NaN; too few for an interval")
+    message = confirmation_sentences(found)[-1]
+    assert message.startswith("trial 2: 2 seeds failed: loss is NaN; too few for an interval")
     assert "trial 2" not in printed(confirmation_table(found))
 
 

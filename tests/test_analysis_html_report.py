@@ -11,11 +11,11 @@ from browser import open_page
 from analysis.choose import choose
 from analysis.plots.png_figures import write_pictures
 from analysis.report.html_report import write_report
-from analysis.results.ablation import Ablation, Trained
-from analysis.results.class_accuracy import Answers, Labels
-from analysis.results.confirmation import Candidate, Confirmation, choose_candidates
+from analysis.results.ablation import Ablation, AblationRun
+from analysis.results.class_accuracy import Labels, SplitPredictions
+from analysis.results.confirmation import Confirmation, ConfirmedTrial, choose_candidates
 from analysis.results.confirmation_table import confirmation_sentences
-from analysis.results.report_data import Findings, find
+from analysis.results.report_data import ReportData, find
 from analysis.runs import Run, read_run
 from spaces.errors import UserError
 from spaces.recipe import Recipe
@@ -24,21 +24,21 @@ CLASSES = ("ape", "a bear & <b>cub</b>", "cat $x", "</script><script>alert(1)</s
 GONE = "The images of this run are not here."
 
 
-def labels_and_answers() -> tuple[Labels, Answers]:
+def labels_and_answers() -> tuple[Labels, SplitPredictions]:
     rng = np.random.default_rng(0)
     labels = rng.integers(len(CLASSES), size=80)
     predicted = np.where(rng.random(80) < 0.8, labels, 0)
     return (
         Labels(classes=CLASSES, labels=labels),
-        Answers(trial=1, classes=CLASSES, labels=labels, predicted=predicted),
+        SplitPredictions(trial=1, classes=CLASSES, labels=labels, predicted=predicted),
     )
 
 
 def timed_run(folder: Path, count: int = 60) -> Run:
     """A run as a search leaves it: with times, its space, int8 models, a trial stopped early."""
     rows = [
-        row | {"search_seconds": 10.0 * place, "qat": place % 3 == 0, "size_mb": 1 + place % 7}
-        for place, row in enumerate(many_trials(count))
+        row | {"search_seconds": 10.0 * index, "qat": index % 3 == 0, "size_mb": 1 + index % 7}
+        for index, row in enumerate(many_trials(count))
     ]
     path = write_run(folder / "animals", rows)
     study = yaml.safe_load((path / "study.yaml").read_text())
@@ -71,7 +71,9 @@ def confirmed(run: Run) -> Confirmation:
     for row in choose_candidates(run):
         shares = row["accuracy"] - rng.uniform(0, 0.06, 3)
         correct = rng.random((3, 400)) < shares[:, None]
-        candidates.append(Candidate(row=row, seeds=(7, 8, 9), validation=shares, correct=correct))
+        candidates.append(
+            ConfirmedTrial(row=row, seeds=(7, 8, 9), validation=shares, correct=correct)
+        )
     return Confirmation(run=run, candidates=tuple(candidates), failed=(), num_seeds=3)
 
 
@@ -85,22 +87,25 @@ def ablated(run: Run) -> Ablation:
         ("without", 1, (True, False), 0.60),
     ]
     trained = [
-        Trained(role=role, difference=place, on=on, accuracies=mean + np.array([-0.01, 0.0, 0.01]))
-        for role, place, on, mean in rows
+        AblationRun(
+            role=role, difference=index, on=on, accuracies=mean + np.array([-0.01, 0.0, 0.01])
+        )
+        for role, index, on, mean in rows
     ]
     return Ablation(
         trial=3, run=run.name, against="default", start=Recipe(),
         full=Recipe(batch_norm=True, batch_size=64), differences=(("batch_norm",), ("batch_size",)),
-        num_seeds=3, num_images=450, climb=tuple(trained[:3]), without_one=tuple(trained[3:]),
+        num_seeds=3, num_images=450, cumulative=tuple(trained[:3]),
+        leave_one_out=tuple(trained[3:]),
     )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def findings(run: Run) -> Findings:
-    labels, answers = labels_and_answers()
+def report_data(run: Run) -> ReportData:
+    labels, predictions = labels_and_answers()
     return find(
         run,
-        answers=answers,
+        predictions=predictions,
         data=labels,
         confirmation=confirmed(run),
         ablations=(ablated(run),),
@@ -108,8 +113,8 @@ def findings(run: Run) -> Findings:
 
 
 @pytest.fixture(scope="module")
-def page(run: Run, findings: Findings) -> Path:
-    return write_report(findings, run.path / "report.html", chosen=choose(run, "knee"))
+def page(run: Run, report_data: ReportData) -> Path:
+    return write_report(report_data, run.path / "report.html", chosen=choose(run, "knee"))
 
 
 class Links(HTMLParser):
@@ -175,18 +180,18 @@ def test_every_figure_is_drawn_once_it_comes_near(page: Path):
             browser.wait_for_selector(f"#{name}.js-plotly-plot svg")
 
 
-def test_a_confirmed_front_is_drawn_and_told(run: Run, findings: Findings, page: Path):
-    confirmation = findings.confirmation
+def test_a_confirmed_front_is_drawn_and_told(run: Run, report_data: ReportData, page: Path):
+    confirmation = report_data.confirmation
     assert confirmation is not None
     with open_page(page) as browser:
         section = browser.locator("#believing")
         section.scroll_into_view_if_needed()
         browser.wait_for_selector("#confirmed.js-plotly-plot .scatterlayer .point")
-        told = section.inner_text()
+        message = section.inner_text()
         count = len(confirmation.candidates)
-        assert f"{count} of the front's {count} trials" in told
+        assert f"{count} of the front's {count} trials" in message
         for sentence in confirmation_sentences(confirmation):
-            assert sentence in told
+            assert sentence in message
         cells = section.locator("tbody tr").first.locator("td").all_inner_texts()
         first = confirmation.candidates[0]
         assert cells[0] == str(first.trial)
@@ -236,8 +241,8 @@ def test_the_page_fits_a_phone_and_follows_its_colours(page: Path, scheme):
 
 def test_what_is_not_known_is_said_in_its_place(tmp_path: Path):
     run = read_run(write_run(tmp_path / "run", four_trials()))
-    findings = find(run, answers=GONE, data=GONE)
-    path = write_report(findings, tmp_path / "report.html", chosen=choose(run, "2"))
+    report_data = find(run, predictions=GONE, data=GONE)
+    path = write_report(report_data, tmp_path / "report.html", chosen=choose(run, "2"))
     text = path.read_text()
     assert text.count(GONE) == 2
     assert "did not record when its trials ended" in text
@@ -251,20 +256,20 @@ def test_what_is_not_known_is_said_in_its_place(tmp_path: Path):
 def test_costs_that_a_trial_lacks_can_not_be_chosen(tmp_path: Path):
     rows = [trial_row(0, 0.5, 0.1, latency_ms=3.0), trial_row(1, 0.6, 0.2)]
     run = read_run(write_run(tmp_path / "run", rows))
-    findings = find(run, answers=GONE, data=GONE)
-    path = write_report(findings, tmp_path / "report.html", chosen=choose(run, "1"))
+    report_data = find(run, predictions=GONE, data=GONE)
+    path = write_report(report_data, tmp_path / "report.html", chosen=choose(run, "1"))
     assert '<option value="size_mb"' in path.read_text()
     assert '<option value="latency_ms"' not in path.read_text()
 
 
-def test_pictures_are_written_for_all_that_is_known(findings: Findings, tmp_path: Path):
-    names = [path.name for path in write_pictures(findings, tmp_path / "a")]
+def test_pictures_are_written_for_all_that_is_known(report_data: ReportData, tmp_path: Path):
+    names = [path.name for path in write_pictures(report_data, tmp_path / "a")]
     assert names == [
         *("front.png", "history.png", "parallel.png", "curves.png", "importances.png"),
         *("classes.png", "distribution.png", "confirmed.png", "ablation-3-against-default.png"),
     ]
     bare = read_run(write_run(tmp_path / "run", four_trials()))
-    drawn = write_pictures(find(bare, answers=GONE, data=GONE), tmp_path / "b")
+    drawn = write_pictures(find(bare, predictions=GONE, data=GONE), tmp_path / "b")
     assert [path.name for path in drawn] == [
         "front.png",
         "history.png",
@@ -278,4 +283,4 @@ def test_a_run_without_a_finished_trial_has_no_report(tmp_path: Path):
     with pytest.raises(UserError, match="no finished trial yet"):
         choose(run, "knee")
     with pytest.raises(UserError, match="no finished trial yet"):
-        find(run, answers=GONE, data=GONE)
+        find(run, predictions=GONE, data=GONE)

@@ -10,7 +10,7 @@ from analysis.pareto.intervals import (
 )
 
 
-def answers(right, images, seeds=3):
+def predictions(right, images, seeds=3):
     """(seeds, images): every seed is right on the same images."""
     return np.tile(np.arange(images) < right, (seeds, 1))
 
@@ -22,7 +22,7 @@ def one_group(values):
 
 @pytest.mark.parametrize(("right", "images"), [(8, 10), (400, 450), (450, 450), (0, 30)])
 def test_seeds_that_agree_leave_the_error_of_the_images(right, images):
-    found = accuracy_interval(answers(right, images))
+    found = accuracy_interval(predictions(right, images))
     wilson = stats.binomtest(right, images).proportion_ci(method="wilson")
     assert found.mean == right / images
     assert (found.low, found.high) == pytest.approx((wilson.low, wilson.high))

@@ -28,12 +28,12 @@ def test_the_notebook_runs_from_top_to_bottom(
     ]
     # Of four trials the importances are left out.
     assert len(shown) == (4 if own_run else 5)
-    told = "".join(
+    message = "".join(
         output.text
         for cell in notebook.cells
         for output in cell.get("outputs", [])
         if output.output_type == "stream" and output.name == "stdout"
     )
-    assert told.count("Trial ") == 4
+    assert message.count("Trial ") == 4
     if own_run:
-        assert "knee: Trial 1 (90.0 % accuracy at 0.100 effective GFLOPs)" in told
+        assert "knee: Trial 1 (90.0 % accuracy at 0.100 effective GFLOPs)" in message

@@ -29,13 +29,13 @@ def test_fields_that_differ_come_first_then_costs_and_accuracy_last(scales: dict
 
 def test_words_and_few_numbers_get_a_place_each(scales: dict[str, Scale]):
     assert scales["input_size"].tick_labels == ["64", "96"]
-    assert scales["input_size"].places[:2].tolist() == [1.0, 0.0]
+    assert scales["input_size"].positions[:2].tolist() == [1.0, 0.0]
     assert scales["unfrozen"].tick_labels == ["2", "8", "all"]
-    assert scales["unfrozen"].places[:3].tolist() == [2.0, 0.0, 1.0]
+    assert scales["unfrozen"].positions[:3].tolist() == [2.0, 0.0, 1.0]
 
 
 def test_numbers_far_apart_lie_by_their_magnitude(scales: dict[str, Scale]):
-    np.testing.assert_allclose(scales["learning_rate"].places, [-4 + t / 4 for t in range(9)])
+    np.testing.assert_allclose(scales["learning_rate"].positions, [-4 + t / 4 for t in range(9)])
     assert scales["learning_rate"].tick_labels[0] == "0.0001"
     assert scales["accuracy"].ends == (0.5, pytest.approx(0.58))
     assert scales["accuracy"].tick_labels[-1] == "58.0"
@@ -44,7 +44,7 @@ def test_numbers_far_apart_lie_by_their_magnitude(scales: dict[str, Scale]):
 def test_every_trial_lies_within_the_ends_of_every_axis(scales: dict[str, Scale]):
     for scale in scales.values():
         low, high = scale.ends
-        assert (scale.places >= low).all()
-        assert (scale.places <= high).all()
+        assert (scale.positions >= low).all()
+        assert (scale.positions <= high).all()
         assert low < high
-        assert len(scale.tick_places) == len(scale.tick_labels)
+        assert len(scale.tick_positions) == len(scale.tick_labels)

@@ -61,8 +61,8 @@ def test_no_label_of_the_front_covers_another_or_leaves_the_axes(tmp_path, name)
     label_front(axes, run.front(), run.costs[0])
     boxes = [text.get_window_extent(canvas.get_renderer()) for text in axes.texts]
     assert boxes
-    for place, box in enumerate(boxes):
-        assert not any(box.overlaps(other) for other in boxes[place + 1 :])
+    for index, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[index + 1 :])
         assert axes.bbox.x0 <= box.x0
         assert box.x1 <= axes.bbox.x1
 

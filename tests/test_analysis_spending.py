@@ -115,8 +115,8 @@ def test_trials_of_the_front_have_their_own_cost(tmp_path):
 
 
 def test_a_price_that_is_none_is_told_with_its_place(tmp_path):
-    told = pytest.raises(UserError, match=r"study\.yaml: prices\.per_hour\.cpu: -1 should be")
-    with told:
+    message = pytest.raises(UserError, match=r"study\.yaml: prices\.per_hour\.cpu: -1 should be")
+    with message:
         spent(tmp_path, four_trials(), {"cpu": -1})
 
 

@@ -11,7 +11,7 @@ from analysis.pareto.uncertain_front import (
 )
 
 
-def answers(right, images=400, seeds=3):
+def predictions(right, images=400, seeds=3):
     return np.tile(np.isin(np.arange(images), right), (seeds, 1))
 
 
@@ -45,15 +45,15 @@ def test_of_equal_rows_the_first_counts_and_comes_before_what_adds_nothing():
 
 
 def test_draws_of_images_spread_as_a_share_of_them_does():
-    drawn = draw_accuracies([answers(range(100))], draws=4000)
+    drawn = draw_accuracies([predictions(range(100))], draws=4000)
     assert drawn.shape == (4000, 1)
     assert drawn.mean() == pytest.approx(0.25, abs=2e-3)
     assert drawn.std() == pytest.approx(np.sqrt(0.25 * 0.75 / 400), rel=0.05)
 
 
 def test_draws_take_the_same_images_for_all_candidates():
-    same = answers(range(100))
-    others = answers(range(100, 200))
+    same = predictions(range(100))
+    others = predictions(range(100, 200))
     drawn = draw_accuracies([same, same, others], draws=500)
     np.testing.assert_array_equal(drawn[:, 0], drawn[:, 1])
     # Of images that are right for one or for the other, more for one are fewer for the other.
@@ -72,7 +72,7 @@ def test_draws_of_seeds_spread_by_students_t():
 
 
 def test_the_same_seed_gives_the_same_draws():
-    correct = [answers(range(100)), answers(range(50, 250))]
+    correct = [predictions(range(100)), predictions(range(50, 250))]
     one, two = (draw_accuracies(correct, draws=150, seed=3) for _ in range(2))
     np.testing.assert_array_equal(one, two)
     assert (one != draw_accuracies(correct, draws=150, seed=4)).any()
@@ -80,18 +80,18 @@ def test_the_same_seed_gives_the_same_draws():
 
 def test_a_candidate_is_on_the_front_in_as_many_draws_as_none_dominates_it():
     # Cheapest and worst; dearer and better; dearest and, in every other draw, better still.
-    cheap, dear, dearest = [1.0, -0.5], [2.0, -0.7], [3.0, -0.6]
+    cheap, expensive, dearest = [1.0, -0.5], [2.0, -0.7], [3.0, -0.6]
     better = [3.0, -0.8]
-    losses = np.array([[cheap, dear, dearest], [cheap, dear, better]] * 5)
+    losses = np.array([[cheap, expensive, dearest], [cheap, expensive, better]] * 5)
     np.testing.assert_array_equal(front_shares(losses), [1, 1, 0.5])
 
 
 def test_equally_good_candidates_of_different_cost_share_the_front():
-    drawn = draw_accuracies([answers(range(0, 200, 2)), answers(range(1, 200, 2))])
+    drawn = draw_accuracies([predictions(range(0, 200, 2)), predictions(range(1, 200, 2))])
     costs = np.broadcast_to([1.0, 2.0], drawn.shape)
-    cheap, dear = front_shares(np.stack([costs, -drawn], axis=2))
+    cheap, expensive = front_shares(np.stack([costs, -drawn], axis=2))
     assert cheap == 1
-    assert 0.4 < dear < 0.6
+    assert 0.4 < expensive < 0.6
 
 
 def test_attainment_is_the_percentile_of_the_best_accuracy_so_far():

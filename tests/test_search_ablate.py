@@ -45,18 +45,18 @@ def test_every_variant_is_trained_with_every_seed_once(two_workers: None, run: P
     assert len(seeds) == 2
     assert 0 not in seeds  # the search's
     accuracies = dict(zip(recipes, trials["accuracy"], strict=True))
-    for row in (*found.climb, *found.without_one):
-        on = [field for place, on in enumerate(row.on) if on for field in found.differences[place]]
+    for row in (*found.cumulative, *found.leave_one_out):
+        on = [field for index, on in enumerate(row.on) if on for field in found.differences[index]]
         recipe = found.start.replace(**{field: getattr(found.full, field) for field in on})
         of_seeds = {accuracies[recipe.replace(seed=seed)] for seed in seeds}
         assert set(row.accuracies) == of_seeds
-    assert found.climb[0].on == (False, False, False)
-    assert found.climb[-1].on == (True, True, True)
+    assert found.cumulative[0].on == (False, False, False)
+    assert found.cumulative[-1].on == (True, True, True)
     before = (folder / "trials.parquet").read_bytes()
     again = ablate(run, "0", "ladder", seeds=2)
     assert (folder / "trials.parquet").read_bytes() == before
-    assert [list(row.accuracies) for row in again.climb] == [
-        list(row.accuracies) for row in found.climb
+    assert [list(row.accuracies) for row in again.cumulative] == [
+        list(row.accuracies) for row in found.cumulative
     ]
 
 
@@ -90,11 +90,11 @@ def _trials(run: Path, name: str):
 
 def test_the_command_prints_the_table_and_draws_it(two_workers: None, flopwise, run: Path):
     words = ("ablate", run, "--trial", 0, "--against", "ladder", "--seeds", 2)
-    code, told, complaint = flopwise(*words)
+    code, message, complaint = flopwise(*words)
     assert code == 0, complaint
-    assert "starting point (ladder)" in told
-    assert "= trial 0" in told
-    assert "±" in told
+    assert "starting point (ladder)" in message
+    assert "= trial 0" in message
+    assert "±" in message
     assert (run / "ablate" / "trial-0-against-ladder.png").stat().st_size > 5_000
     found = json.loads(flopwise(*words, "--json")[1])
     assert [row["on"].count(True) for row in found["climb"]] == [0, 1, 2, 3]
@@ -102,7 +102,7 @@ def test_the_command_prints_the_table_and_draws_it(two_workers: None, flopwise, 
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["{run}", "--trial", "7"], "trial 7: not in"),
         (["{run}", "--trial", "knees"], "did you mean knee?"),
@@ -111,10 +111,10 @@ def test_the_command_prints_the_table_and_draws_it(two_workers: None, flopwise, 
     ],
 )
 def test_mistakes_are_told_in_a_line_with_exit_code_2(
-    flopwise, run: Path, tmp_path: Path, words: list[str], told: str
+    flopwise, run: Path, tmp_path: Path, words: list[str], message: str
 ):
     filled = (word.format(run=run, tmp=tmp_path) for word in words)
     code, _, complaint = flopwise("ablate", *filled, "--against", "default")
     assert code == 2
-    assert told in complaint
+    assert message in complaint
     assert len(complaint.splitlines()) == 1

@@ -21,9 +21,9 @@ from searches import write_study
 
 from analysis.runs import read_run
 from search.storage.checkpoints import RemoteCheckpoints
-from search.storage.fetched_run import adding_to, near_run
+from search.storage.fetched_run import adding_to, fetch_run
 from search.storage.optuna_storage import JOURNAL, read_trials
-from search.storage.remote_sync import Mirror, mirrored
+from search.storage.remote_sync import RemoteSync, synced_run
 from search.storage.run_folder import RunFolder
 from search.storage.run_lock import Owner, is_searched
 from search.storage.trial_record import TrialRecord
@@ -93,8 +93,8 @@ def study_at(tmp_path: Path, data: ImageData, storage: str = RUNS) -> Study:
     return load_study(write_study(tmp_path, data, storage=storage))
 
 
-def begin(study: Study, data: ImageData, mirror: Mirror | None) -> RunFolder:
-    folder = RunFolder.create(study, data, mirror)
+def begin(study: Study, data: ImageData, sync: RemoteSync | None) -> RunFolder:
+    folder = RunFolder.create(study, data, sync)
     (folder.path / JOURNAL).write_bytes(b"1\n")
     return folder
 
@@ -103,21 +103,21 @@ def test_a_run_folder_is_brought_to_its_address_and_read_from_there_on_another_m
     tmp_path: Path, demo_data: ImageData, store: Store, machine
 ):
     study = study_at(tmp_path, demo_data)
-    with mirrored(study, resume=False) as mirror:
-        assert mirror is not None
-        folder = begin(study, demo_data, mirror)
+    with synced_run(study, resume=False) as sync:
+        assert sync is not None
+        folder = begin(study, demo_data, sync)
         folder.write_tables([])
-        mirror.bring_all()
+        sync.bring_all()
         machine("second")
-        assert is_searched(near_run(f"{RUNS}/tiny"))
+        assert is_searched(fetch_run(f"{RUNS}/tiny"))
         machine("first")
         folder.write_tables([TrialRecord(number=0), TrialRecord(number=1)])
         with (folder.path / JOURNAL).open("ab") as file:
             file.write(b"2\nhalf a li")
-        mirror.bring_all()
+        sync.bring_all()
         folder.close()
     machine("second")
-    copy = near_run(f"{RUNS}/tiny/")
+    copy = fetch_run(f"{RUNS}/tiny/")
     assert copy.is_relative_to(tmp_path / "second")
     assert len(read_run(copy).trials) == 2
     assert (copy / JOURNAL).read_bytes() == b"1\n2\n"
@@ -127,14 +127,14 @@ def test_a_run_folder_is_brought_to_its_address_and_read_from_there_on_another_m
 def test_what_is_removed_waits_until_the_journal_is_there(
     tmp_path: Path, demo_data: ImageData, store: Store, machine
 ):
-    saved = [f"tiny/tune/session-001/trial-00003/checkpoint_00000{place}" for place in range(3)]
+    saved = [f"tiny/tune/session-001/trial-00003/checkpoint_00000{index}" for index in range(3)]
     for name in (*saved, "tiny/tune/session-001/trial-00003_ab12/checkpoint_000000"):
         store.write(f"{name}/training.pt", b"weights")
     study = study_at(tmp_path, demo_data)
-    with mirrored(study, resume=False) as mirror:
-        assert mirror is not None
-        begin(study, demo_data, mirror).close()
-        checkpoints = RemoteCheckpoints(mirror)
+    with synced_run(study, resume=False) as sync:
+        assert sync is not None
+        begin(study, demo_data, sync).close()
+        checkpoints = RemoteCheckpoints(sync)
         assert checkpoints.new_session() == "session-002"
         found = checkpoints.of(3)
         assert len(found) == 4
@@ -143,10 +143,10 @@ def test_what_is_removed_waits_until_the_journal_is_there(
         kept = checkpoints.name(f"bucket/runs/{saved[1]}")
         checkpoints.keep(TrialRecord(number=3, state=TrialState.COMPLETE, checkpoint=kept))
         assert len(checkpoints.of(3)) == 4
-        mirror.bring_all()
+        sync.bring_all()
         assert checkpoints.of(3) == [f"{RUNS}/{saved[1]}"]
         checkpoints.remove(kept)
-        mirror.bring_all()
+        sync.bring_all()
         assert checkpoints.of(3) == []
 
 
@@ -156,20 +156,20 @@ def test_a_resume_takes_what_is_at_the_address_unless_this_machine_has_later_new
     study = study_at(tmp_path, demo_data)
 
     def resumed() -> bytes:
-        with mirrored(study, resume=True) as mirror:
-            assert mirror is not None
-            folder = RunFolder.reopen(study, demo_data, mirror)
+        with synced_run(study, resume=True) as sync:
+            assert sync is not None
+            folder = RunFolder.reopen(study, demo_data, sync)
             journal = (folder.path / JOURNAL).read_bytes()
             (folder.path / JOURNAL).write_bytes(journal + b"2\n")
-            mirror.bring_all()
+            sync.bring_all()
             (folder.path / JOURNAL).write_bytes(journal + b"2\n3\n")  # and then it is killed
             folder.close()
             return journal
 
-    with mirrored(study, resume=False) as mirror:
-        assert mirror is not None
-        begin(study, demo_data, mirror).close()
-        mirror.bring_all()
+    with synced_run(study, resume=False) as sync:
+        assert sync is not None
+        begin(study, demo_data, sync).close()
+        sync.bring_all()
     assert resumed() == b"1\n"
     assert resumed() == b"1\n2\n3\n"
     machine("second")
@@ -182,11 +182,11 @@ def test_a_second_driver_is_refused_while_the_first_one_shows_signs_of_life(
     tmp_path: Path, demo_data: ImageData, store: Store, machine
 ):
     study = study_at(tmp_path, demo_data)
-    with mirrored(study, resume=False):
+    with synced_run(study, resume=False):
         machine("second")
         with pytest.raises(UserError, match=r"another search is at work there, .* on first$"):
-            mirrored(study, resume=False).__enter__()
-    with mirrored(study, resume=False):
+            synced_run(study, resume=False).__enter__()
+    with synced_run(study, resume=False):
         pass
     dead = subprocess.Popen(["true"])
     dead.wait()
@@ -203,20 +203,20 @@ def test_a_run_at_an_address_is_never_overwritten_and_none_is_resumed_that_is_no
     tmp_path: Path, demo_data: ImageData, store: Store, machine, flopwise
 ):
     path = write_study(tmp_path, demo_data, storage=RUNS)
-    code, _, told = flopwise("search", path, "--resume")
-    assert (code, told) == (
+    code, _, message = flopwise("search", path, "--resume")
+    assert (code, message) == (
         2,
         f"flopwise: {RUNS}/tiny: no search was begun here; leave out --resume\n",
     )
     store.write("tiny/study.yaml", b"name: tiny\n")
-    code, _, told = flopwise("search", path)
+    code, _, message = flopwise("search", path)
     assert code == 2
-    assert told.startswith(f"flopwise: {RUNS}/tiny exists; go on with it by --resume")
+    assert message.startswith(f"flopwise: {RUNS}/tiny exists; go on with it by --resume")
     assert store.names("tiny") == ["tiny/study.yaml"]
 
 
 @pytest.mark.parametrize(
-    ("address", "told"),
+    ("address", "message"),
     [
         (
             "s3://nowhere-at-all/runs",
@@ -235,22 +235,28 @@ def test_a_run_at_an_address_is_never_overwritten_and_none_is_resumed_that_is_no
     ],
 )
 def test_an_address_that_can_not_be_used_has_a_line_before_anything_is_made(
-    address: str, told: str, tmp_path: Path, demo_data: ImageData, store: Store, machine, flopwise
+    address: str,
+    message: str,
+    tmp_path: Path,
+    demo_data: ImageData,
+    store: Store,
+    machine,
+    flopwise,
 ):
     code, _, line = flopwise("search", write_study(tmp_path, demo_data, storage=address))
     assert code == 2
-    assert line.startswith(f"flopwise: {told}")
+    assert line.startswith(f"flopwise: {message}")
     assert len(line.splitlines()) == 1
     assert not list((tmp_path / "first").glob("runs/*/*"))
 
 
 def test_what_is_no_run_at_an_address_has_a_line(store: Store, machine, flopwise):
     store.write("mine/study.yaml", b"name: mine\n")
-    for address, told in (
+    for address, message in (
         (f"{RUNS}", f"{RUNS} holds runs, name one: mine"),
         (f"{RUNS}/other", f"{RUNS}/other: there is no run"),
     ):
-        assert flopwise("status", address) == (2, "", f"flopwise: {told}\n")
+        assert flopwise("status", address) == (2, "", f"flopwise: {message}\n")
 
 
 def test_what_a_command_adds_to_a_part_goes_to_the_address_but_for_its_checkpoints(
@@ -272,7 +278,7 @@ def test_what_a_command_adds_to_a_part_goes_to_the_address_but_for_its_checkpoin
         "mine/study.yaml",
     ]
     machine("second")
-    assert (near_run(f"{RUNS}/mine") / "confirm/tested.parquet").read_bytes() == b"x"
+    assert (fetch_run(f"{RUNS}/mine") / "confirm/tested.parquet").read_bytes() == b"x"
 
 
 def test_a_name_at_an_address_never_leads_out_of_the_copy():
@@ -314,11 +320,11 @@ def test_a_head_that_is_lost_with_its_disk_goes_on_elsewhere_with_every_trial_on
     )
     assert done.returncode == 0, done.stdout + done.stderr
     machine("third")
-    code, told, _ = flopwise("status", f"{RUNS}/tiny", "--json")
+    code, message, _ = flopwise("status", f"{RUNS}/tiny", "--json")
     assert code == 0
-    status = json.loads(told)
+    status = json.loads(message)
     assert (status["folder"], status["complete"]) == (f"{RUNS}/tiny", 6)
-    copy = near_run(f"{RUNS}/tiny")
+    copy = fetch_run(f"{RUNS}/tiny")
     trials = pq.read_table(copy / "trials.parquet").to_pylist()
     assert [row["trial"] for row in trials] == list(range(6))
     assert {row["state"] for row in trials} == {"COMPLETE"}
@@ -329,6 +335,6 @@ def test_a_head_that_is_lost_with_its_disk_goes_on_elsewhere_with_every_trial_on
     kept = {row["checkpoint"] for row in trials if row["checkpoint"]}
     saved = [name for name in store.names("tiny/tune") if name.endswith("training.pt")]
     assert {f"tiny/{name}/training.pt" for name in kept} == set(saved)
-    code, told, _ = flopwise("export", f"{RUNS}/tiny", "--format", "onnx", "--pick", "cheapest")
-    assert code == 0, told
+    code, message, _ = flopwise("export", f"{RUNS}/tiny", "--format", "onnx", "--pick", "cheapest")
+    assert code == 0, message
     assert len(list((tmp_path / "third").glob("read/*/tiny/export/trial-*.onnx"))) == 1

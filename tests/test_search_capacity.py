@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from search.cluster.capacity import Room, open_room, workers_at_most
+from search.cluster.capacity import Capacity, open_capacity, workers_at_most
 from search.cluster.nodes import Node, planned_trials, trials_that_fit
 from search.study.study import Resources
 from spaces.errors import UserError
@@ -43,15 +43,15 @@ def test_a_core_is_kept_for_measuring_where_there_is_more_than_one_trials():
 
 def test_cores_are_counted_node_by_node_and_only_the_head_keeps_one():
     three = [HEAD, node("1", CPU=3), node("2", CPU=3)]
-    assert Room(Resources(cpus=2), nodes=lambda: three).workers == 2  # not 3 of 6 cores
+    assert Capacity(Resources(cpus=2), nodes=lambda: three).workers == 2  # not 3 of 6 cores
     alone = [node("1", is_head=True, CPU=4)]
-    assert Room(Resources(cpus=1), nodes=lambda: alone, keep_a_core=True).workers == 3
-    assert Room(Resources(cpus=1), nodes=lambda: three, keep_a_core=True).workers == 6
+    assert Capacity(Resources(cpus=1), nodes=lambda: alone, keep_a_core=True).workers == 3
+    assert Capacity(Resources(cpus=1), nodes=lambda: three, keep_a_core=True).workers == 6
 
 
 def test_no_trial_waits_on_one_machine():
-    room = Room(Resources(cpus=1), nodes=lambda: [node(CPU=2)])
-    assert (room.workers, room.most) == (2, 2)
+    capacity = Capacity(Resources(cpus=1), nodes=lambda: [node(CPU=2)])
+    assert (capacity.workers, capacity.most) == (2, 2)
 
 
 @pytest.mark.parametrize(
@@ -62,22 +62,24 @@ def test_as_many_wait_as_run_until_every_planned_node_is_there(
     workers: int, planned: int, most: int
 ):
     nodes = [HEAD, *(node(str(number), CPU=1) for number in range(workers))]
-    assert Room(Resources(cpus=1), nodes=lambda: nodes, planned=planned).most == most
+    assert Capacity(Resources(cpus=1), nodes=lambda: nodes, planned=planned).most == most
 
 
 def test_nodes_that_come_and_go_and_are_left_out_are_counted_again(
     monkeypatch: pytest.MonkeyPatch,
 ):
     nodes, left_out = [node("1", CPU=2)], set()
-    room = Room(Resources(cpus=1), nodes=lambda: nodes, is_left_out=lambda key: key in left_out)
+    capacity = Capacity(
+        Resources(cpus=1), nodes=lambda: nodes, is_left_out=lambda key: key in left_out
+    )
     monkeypatch.setattr("search.cluster.capacity._ASK_PERIOD_SECONDS", 0.0)
-    assert room.workers == 2
+    assert capacity.workers == 2
     nodes.append(node("2", CPU=4))
-    assert room.workers == 6
+    assert capacity.workers == 6
     left_out.add("1")
-    assert room.workers == 4
+    assert capacity.workers == 4
     nodes.clear()
-    assert room.workers == 0
+    assert capacity.workers == 0
 
 
 def bootstrap(folder: Path, **config: object) -> Path:
@@ -109,23 +111,23 @@ def test_machines_of_ones_own_count_a_trial_each_and_without_ray_up_none_comes(t
 
 
 @pytest.mark.parametrize(
-    ("nodes", "told"),
+    ("nodes", "message"),
     [
         ([node(CPU=2)], "resources.gpus: a trial takes 1, and there are 0$"),
         ([HEAD, node(CPU=2)], "resources.gpus: a trial takes 1, and there are 0 on any node"),
         ([node("1", CPU=4), node("2", CPU=1, GPU=1)], "and no node has both"),
     ],
 )
-def test_a_trial_that_fits_nowhere_is_told_with_what_it_lacks(nodes: list[Node], told: str):
-    with pytest.raises(UserError, match=told):
-        open_room(Resources(cpus=2, gpus=1), nodes=lambda: nodes)
+def test_a_trial_that_fits_nowhere_is_told_with_what_it_lacks(nodes: list[Node], message: str):
+    with pytest.raises(UserError, match=message):
+        open_capacity(Resources(cpus=2, gpus=1), nodes=lambda: nodes)
 
 
 def test_latency_beside_training_on_every_core_is_warned_of(caplog: pytest.LogCaptureFixture):
     head = node(CPU=4, is_head=True)
-    open_room(Resources(cpus=3), keep_a_core=True, nodes=lambda: [head])
+    open_capacity(Resources(cpus=3), keep_a_core=True, nodes=lambda: [head])
     assert not caplog.records
-    open_room(Resources(cpus=4), keep_a_core=True, nodes=lambda: [head])
+    open_capacity(Resources(cpus=4), keep_a_core=True, nodes=lambda: [head])
     (record,) = caplog.records
     assert record.getMessage().endswith("measure latency on; resources.cpus: 3 leaves one")
 

@@ -162,7 +162,7 @@ def test_narrowing_and_overriding_from_the_command_line(
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["search", "{tmp}/none.yaml"], "none.yaml: there is no such file"),
         (["search", "{tmp}/bad.yaml"], "budget.trails: unknown; did you mean trials?"),
@@ -188,7 +188,7 @@ def test_narrowing_and_overriding_from_the_command_line(
     ],
 )
 def test_mistakes_are_told_in_a_line_with_exit_code_2(
-    flopwise, demo_data: ImageData, tmp_path: Path, words: list[str], told: str
+    flopwise, demo_data: ImageData, tmp_path: Path, words: list[str], message: str
 ):
     data = f"data: {{path: {demo_data.path}}}\n"
     files = {
@@ -205,7 +205,7 @@ def test_mistakes_are_told_in_a_line_with_exit_code_2(
         (tmp_path / name).write_text(text)
     code, out, err = flopwise(*(word.format(tmp=tmp_path) for word in words))
     assert code == 2
-    assert told in err
+    assert message in err
     assert len(err.splitlines()) == 1
     assert "Traceback" not in out + err
     assert not (tmp_path / "runs").exists()

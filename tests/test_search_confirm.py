@@ -60,13 +60,15 @@ def run(searched: Path, tmp_path: Path) -> Path:
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The recipes whose models were asked, each time with the split that they were asked for."""
     asked: list[str] = []
-    original = trainables.export.predictions_on_split.split_answers
+    original = trainables.export.predictions_on_split.predictions_on_split
 
-    def split_answers(recipe, data, checkpoint, split, **more):
+    def predictions_on_split(recipe, data, checkpoint, split, **more):
         asked.append(f"{recipe.key} {split}")
         return original(recipe, data, checkpoint, split, **more)
 
-    monkeypatch.setattr(trainables.export.predictions_on_split, "split_answers", split_answers)
+    monkeypatch.setattr(
+        trainables.export.predictions_on_split, "predictions_on_split", predictions_on_split
+    )
     return asked
 
 
@@ -89,7 +91,7 @@ def test_the_front_is_trained_again_and_judged_once(
         assert sorted(same["accuracy"]) == sorted(candidate.validation)
     assert all((run / "confirm" / "front" / path).is_dir() for path in trials["checkpoint"])
     assert sorted(opened) == sorted(f"{recipe.key} test" for recipe in fresh)
-    assert found.luck.mean == pytest.approx(
+    assert found.seed_bias.mean == pytest.approx(
         np.mean([0.4, 0.6]) - np.mean([one.validation.mean() for one in found.candidates])
     )
 
@@ -131,19 +133,19 @@ def test_what_was_confirmed_so_far_is_recalled(two_workers: None, run: Path, ope
         assert dict(zip(one.seeds, one.validation, strict=True)) == dict(
             zip(other.seeds, other.validation, strict=True)
         )
-    assert recalled.promised_too_much.to_dict() == pytest.approx(found.promised_too_much.to_dict())
+    assert recalled.optimism.to_dict() == pytest.approx(found.optimism.to_dict())
     assert recalled.front_shares == pytest.approx(found.front_shares)
     assert recalled.num_seeds == 3
     assert len(opened) == 6
     # What was trained and not judged yet waits; one seed says nothing.
     table = run / "confirm" / "tested.parquet"
-    answers = pd.read_parquet(table)
-    first, second = answers["recipe"].unique()[:2]
-    answers[answers["recipe"] != first].to_parquet(table)
+    predictions = pd.read_parquet(table)
+    first, second = predictions["recipe"].unique()[:2]
+    predictions[predictions["recipe"] != first].to_parquet(table)
     recalled = recall_confirmation(read_run(run))
     assert recalled is not None
     assert sorted(len(candidate.seeds) for candidate in recalled.candidates) == [2, 3]
-    answers[answers["recipe"] == second].to_parquet(table)
+    predictions[predictions["recipe"] == second].to_parquet(table)
     assert recall_confirmation(read_run(run)) is None
 
 
@@ -176,10 +178,10 @@ def test_the_command_goes_on_after_an_interruption_tells_and_draws(
         assert process.returncode == 130, output
         assert "the same command goes on" in output
     assert "Traceback" not in output
-    code, told, complaint = flopwise("confirm", run, "--seeds", 3)
+    code, message, complaint = flopwise("confirm", run, "--seeds", 3)
     assert code == 0, complaint
     for words in ("truly non-dominated:", "luck of the seed:", "promised too much:"):
-        assert words in told
+        assert words in message
     assert (run / "confirm" / "front.png").stat().st_size > 5_000
     trials = read_run(run / "confirm" / "front").trials
     assert sorted(trials["state"]) == ["COMPLETE"] * 6
@@ -191,7 +193,7 @@ def test_the_command_goes_on_after_an_interruption_tells_and_draws(
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["{run}", "--top", "0"], "--top: 0 leaves no candidate"),
         (["{run}", "--seeds", "1"], "--seeds: 1 tells nothing of the spread"),
@@ -202,7 +204,7 @@ def test_the_command_goes_on_after_an_interruption_tells_and_draws(
     ],
 )
 def test_mistakes_are_told_in_a_line_with_exit_code_2(
-    flopwise, searched: Path, tmp_path: Path, words: list[str], told: str
+    flopwise, searched: Path, tmp_path: Path, words: list[str], message: str
 ):
     write_run(tmp_path / "empty", four_trials()[4:])
     write_run(tmp_path / "moved", four_trials())  # its study.yaml names no space
@@ -212,6 +214,6 @@ def test_mistakes_are_told_in_a_line_with_exit_code_2(
     filled = (word.format(run=searched, tmp=tmp_path) for word in words)
     code, _, complaint = flopwise("confirm", *filled)
     assert code == 2
-    assert told in complaint
+    assert message in complaint
     assert len(complaint.splitlines()) == 1
     assert not (searched / "confirm").exists()

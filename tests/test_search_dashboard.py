@@ -51,8 +51,8 @@ def address(run: Path) -> Iterator[str]:
     port = free_port()
     with serve(run, port) as server:
         assert server.stdout is not None
-        told = server.stdout.readline()
-        assert f"http://127.0.0.1:{port}" in told, server.stderr and server.stderr.read()
+        message = server.stdout.readline()
+        assert f"http://127.0.0.1:{port}" in message, server.stderr and server.stderr.read()
         yield f"http://127.0.0.1:{port}"
         server.send_signal(signal.SIGINT)
         assert server.wait() == 130
@@ -96,7 +96,7 @@ def test_a_port_that_is_taken_has_its_line(run: Path):
         taken.listen()
         port = taken.getsockname()[1]
         with serve(run, port) as server:
-            _, told = server.communicate(timeout=120)
+            _, message = server.communicate(timeout=120)
             assert server.returncode == 2
-            assert f"port {port}: " in told
-            assert "--port" in told
+            assert f"port {port}: " in message
+            assert "--port" in message

@@ -40,10 +40,10 @@ def candidates(tmp_path_factory: pytest.TempPathFactory, demo_data: ImageData) -
 def probed(candidates: list[Candidate], demo_data: ImageData) -> Probed:
     """What the probes of the tiny space took, measured once."""
     recipes = [candidate.recipe for candidate in choose_probes(candidates)]
-    mirrored = [recipes[0].replace(augment="light")]
+    synced_run = [recipes[0].replace(augment="light")]
     return run_probes(
         recipes,
-        mirrored,
+        synced_run,
         demo_data,
         workers=1,
         num_gpus=0,
@@ -57,11 +57,11 @@ def test_a_dry_run_tells_what_a_study_takes_and_writes_nothing(
     tmp_path: Path, demo_data: ImageData
 ):
     study = study_on(tmp_path, demo_data, space={**SPACE, "input_size": 48, "width": 0.1})
-    told: list[str] = []
-    estimate = estimate_study(study, tell=told.append, probe_seconds=0.5)
+    message: list[str] = []
+    estimate = estimate_study(study, tell=message.append, probe_seconds=0.5)
     assert not study.folder.exists()
-    assert "checking the study" in told
-    assert any("probe 1 of" in line for line in told)
+    assert "checking the study" in message
+    assert any("probe 1 of" in line for line in message)
     assert estimate.trials.low == estimate.trials.high == 4
     for numbers in (estimate.trial_seconds, estimate.hours, estimate.worker_hours):
         assert 0 < numbers.low <= numbers.middle <= numbers.high
@@ -214,7 +214,7 @@ def test_candidates_keep_the_constraints(tmp_path: Path, demo_data: ImageData):
 
 
 def test_a_study_that_cannot_work_is_refused_before_any_probe(tmp_path: Path, demo_data: ImageData):
-    told: list[str] = []
+    message: list[str] = []
     study = study_on(tmp_path, demo_data)
     greedy = study_on(tmp_path, demo_data, resources={"cpus": 10_000})
     too_large = study_on(tmp_path, demo_data, space={**SPACE, "input_size": 128})
@@ -224,8 +224,8 @@ def test_a_study_that_cannot_work_is_refused_before_any_probe(tmp_path: Path, de
         (replace(study, data=tmp_path / "nowhere"), "there is no such folder"),
     ):
         with pytest.raises(UserError, match=line):
-            estimate_study(broken, tell=told.append)
-    assert not any("probe" in line for line in told)
+            estimate_study(broken, tell=message.append)
+    assert not any("probe" in line for line in message)
 
 
 def test_a_probe_that_fails_is_told_with_its_recipe(

@@ -103,7 +103,7 @@ def test_cheap_and_dear_trials_survive_side_by_side(
         kind, cost, best = [("cheap", 0.01, 0.2), ("dear", 1.0, 0.8)][number % 2]
         accuracy = best * (number % 30 + 1) / 30
         rule.enter(1, "constant", number, [-accuracy, cost])
-        if number >= 30 and rule.goes_on(1, "constant", number):
+        if number >= 30 and rule.should_continue(1, "constant", number):
             went_on.add(kind)
     assert went_on == survivors
 
@@ -114,10 +114,10 @@ def test_beyond_the_front_a_trial_goes_on_unless_it_is_dominated_at_its_rung(out
     # The third is between two ends, and there are two seats.
     for number, losses in enumerate([[-0.2, 0.001], [-0.9, 1.0], [-0.8, 0.1]]):
         rule.enter(1, "cosine", number, losses)
-    assert not rule.goes_on(1, "cosine", 2)
-    assert rule.goes_on(1, "cosine", 2, beyond_front=lambda: True) == outlook
+    assert not rule.should_continue(1, "cosine", 2)
+    assert rule.should_continue(1, "cosine", 2, beyond_front=lambda: True) == outlook
     rule.enter(1, "cosine", 3, [-0.7, 0.2])
-    assert not rule.goes_on(1, "cosine", 3, beyond_front=lambda: True)
+    assert not rule.should_continue(1, "cosine", 3, beyond_front=lambda: True)
 
 
 def test_the_first_at_a_rung_goes_on_and_of_three_one():
@@ -125,7 +125,7 @@ def test_the_first_at_a_rung_goes_on_and_of_three_one():
     decided = []
     for number, accuracy in enumerate([0.5, 0.4, 0.3]):
         rule.enter(1, "constant", number, [-accuracy, 1.0])
-        decided.append(rule.goes_on(1, "constant", number))
+        decided.append(rule.should_continue(1, "constant", number))
     assert decided == [True, False, False]
 
 
@@ -136,7 +136,7 @@ def test_one_in_so_many_goes_on_in_the_long_run(name: Literal["pareto", "asha"])
     went_on = 0
     for number in range(800):
         rule.enter(1, "constant", number, [-rng.random(), rng.choice([0.1, 0.2])])
-        went_on += rule.goes_on(1, "constant", number)
+        went_on += rule.should_continue(1, "constant", number)
     assert 0.2 < went_on / 800 < 0.32
 
 
@@ -154,6 +154,6 @@ def test_each_schedule_has_rungs_of_its_own():
     for number in range(9):
         rule.enter(1, "constant", number, [-0.9, 1.0])
     rule.enter(1, "onecycle", 9, [-0.1, 1.0])
-    assert rule.goes_on(1, "onecycle", 9)
+    assert rule.should_continue(1, "onecycle", 9)
     rule.enter(1, "constant", 10, [-0.1, 1.0])
-    assert not rule.goes_on(1, "constant", 10)
+    assert not rule.should_continue(1, "constant", 10)

@@ -17,7 +17,7 @@ from analysis.pareto.front import pareto_front
 from analysis.runs import TRIAL_COLUMNS, read_run, run_recipe
 from search.engine import Progress, run_search
 from search.followups.export import export_recipe
-from search.storage.optuna_storage import load_study as load_optuna_study
+from search.storage.optuna_storage import open_study
 from search.study.study import load_study
 from spaces.errors import UserError
 from spaces.recipe import read_recipe
@@ -45,7 +45,7 @@ def only(row: dict[str, Any], *names: str) -> dict[str, Any]:
 
 
 def optuna_trials(folder: Path) -> list[optuna.trial.FrozenTrial]:
-    return load_optuna_study(folder, "tiny").get_trials()
+    return open_study(folder, "tiny").get_trials()
 
 
 def test_a_search_ends_with_every_trial_recorded_once(

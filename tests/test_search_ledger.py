@@ -21,7 +21,7 @@ from optuna.trial import TrialState
 from searches import metrics
 
 from search.decisions.ledger import MAX_FAILURES_FROM_START, SpaceExhaustedError
-from search.storage.optuna_storage import JOURNAL, load_study
+from search.storage.optuna_storage import JOURNAL, open_study
 from search.storage.trial_record import TrialRecord
 from spaces.errors import UserError
 from spaces.recipe import Recipe
@@ -363,10 +363,10 @@ def test_a_torn_last_line_and_a_lock_left_behind_are_mended(cut: int, tmp_path: 
 
 def test_a_journal_that_is_missing_or_damaged_has_a_line(tmp_path: Path):
     with pytest.raises(UserError, match="no study was begun here"):
-        load_study(tmp_path, "test")
+        open_study(tmp_path, "test")
     run = Run(tmp_path)
     with pytest.raises(UserError, match="no study was begun here"):
-        load_study(tmp_path, "another")
+        open_study(tmp_path, "another")
     run.search(trials=3)
     lines = run.journal.read_bytes().splitlines(keepends=True)
     lines[5] = b"not json\n"
@@ -441,12 +441,12 @@ def test_the_outcome_of_a_trial_can_be_read_by_optuna_alone(tmp_path: Path):
 def test_a_search_whose_first_trials_all_fail_is_given_up(tmp_path: Path):
     run = Run(tmp_path)
     for count in range(MAX_FAILURES_FROM_START):
-        assert not run.ledger.gives_up(), count
+        assert not run.ledger.should_abort(), count
         run.ledger.fail(run.ask().number, "out of memory")
-    assert run.ledger.gives_up()
+    assert run.ledger.should_abort()
     # Whoever resumes has mended something: what failed before counts no more.
     run.reopen()
-    assert not run.ledger.gives_up()
+    assert not run.ledger.should_abort()
 
 
 def test_one_trial_that_trains_or_finished_keeps_a_search_going(tmp_path: Path):
@@ -454,11 +454,11 @@ def test_one_trial_that_trains_or_finished_keeps_a_search_going(tmp_path: Path):
     record = run.ask()
     for _ in range(2 * MAX_FAILURES_FROM_START):
         run.ledger.fail(run.ask().number, "out of memory")
-    assert run.ledger.gives_up()
+    assert run.ledger.should_abort()
     record.add_epochs([metrics(1, 0.5)])
-    assert not run.ledger.gives_up()
+    assert not run.ledger.should_abort()
     run.ledger.complete(record.number)
-    assert not run.ledger.gives_up()
+    assert not run.ledger.should_abort()
 
 
 def test_recipes_are_enqueued_once_however_often_that_is_asked_for(tmp_path: Path):

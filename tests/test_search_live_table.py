@@ -95,10 +95,10 @@ def test_time_left_follows_from_what_trials_took(study: Study, ledger: Ledger):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"), [(0, "0:00"), (61, "1:01"), (3600, "1:00:00"), (-5, "0:00")]
+    ("seconds", "message"), [(0, "0:00"), (61, "1:01"), (3600, "1:00:00"), (-5, "0:00")]
 )
-def test_clocks_read_as_clocks(seconds: float, told: str):
-    assert clock(seconds) == told
+def test_clocks_read_as_clocks(seconds: float, message: str):
+    assert clock(seconds) == message
 
 
 def test_what_was_finished_before_a_resume_is_no_news(study: Study, ledger: Ledger):

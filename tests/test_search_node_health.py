@@ -6,8 +6,8 @@ BOTH = ["good", "bad"]
 def test_a_node_where_trial_after_trial_dies_is_left_out_while_others_work():
     health = NodeHealth()
     health.worked("good")
-    told = [health.died("bad", trial) for trial in range(MAX_DEATHS_IN_A_ROW)]
-    assert told == [[]] * (MAX_DEATHS_IN_A_ROW - 1) + [["bad"]]
+    message = [health.died("bad", trial) for trial in range(MAX_DEATHS_IN_A_ROW)]
+    assert message == [[]] * (MAX_DEATHS_IN_A_ROW - 1) + [["bad"]]
     assert health.left_out == {"bad"}
     assert health.died("bad", 99) == []  # told once
     assert health.avoided_by(7, BOTH) == {"bad"}

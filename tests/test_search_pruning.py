@@ -235,8 +235,8 @@ def test_a_trial_that_is_beyond_the_front_already_is_not_stopped_for_want_of_a_s
     run = Run(tmp_path, content=content, stopping=stopping("pareto"))
     widths = (0.1, 1.0, 0.5, 0.6, 0.55)
     run.ledger.enqueue([Recipe(width=width, epochs=4) for width in widths])
-    cheap, dear, between, dominated, late = (run.ask() for _ in widths)
-    for record, accuracy in ((cheap, 0.2), (dear, 0.9), (between, 0.8)):
+    cheap, expensive, between, dominated, late = (run.ask() for _ in widths)
+    for record, accuracy in ((cheap, 0.2), (expensive, 0.9), (between, 0.8)):
         assert run.ledger.report(record.number, curve(accuracy))
     assert not run.ledger.report(dominated.number, curve(0.7))
     run.ledger.report(between.number, curve(0.8, 0.8, 0.8, 0.85))

@@ -21,7 +21,7 @@ from search.study.study import load_study
 from spaces.recipe import Recipe
 from trainables.cost import recipe_cost
 from trainables.data.dataset import ImageData
-from trainables.export.predictions_on_split import split_answers
+from trainables.export.predictions_on_split import predictions_on_split
 
 FIXED: dict[str, Any] = {
     **{"input_size": 48, "width": 0.25, "batch_norm": True, "epochs": 2, "batch_size": 16}
@@ -66,8 +66,8 @@ def test_int8_and_float_models_are_searched_side_by_side(run: Path):
 
 
 def test_a_searched_int8_model_is_exported_with_the_accuracy_of_its_trial(run: Path):
-    told = flopwise("export", run, "--pick", "1", "--format", "onnx")
-    assert "Loaded again and run on" in told
+    message = flopwise("export", run, "--pick", "1", "--format", "onnx")
+    assert "Loaded again and run on" in message
     card = (run / "export" / "trial-1.onnx.md").read_text()
     assert "int8, for 3 classes" in card
     assert "ms (quartiles" in card
@@ -75,21 +75,21 @@ def test_a_searched_int8_model_is_exported_with_the_accuracy_of_its_trial(run: P
 
 def test_an_int8_model_that_is_another_one_in_torch_is_not_exported_for_it(run: Path):
     """Of 19 images one more or less is 5 points; which it is hangs on the machine's rounding."""
-    told = subprocess.run(
+    message = subprocess.run(
         [sys.executable, "-m", "search.cli", "export", run, "--pick", "1", "--format", "pt2"],
         capture_output=True,
         text=True,
         check=False,
     )
     left = {path.name for path in (run / "export").glob("*trial-1*pt2*")}
-    if told.returncode == 0:
-        assert "Loaded again and run on" in told.stdout
+    if message.returncode == 0:
+        assert "Loaded again and run on" in message.stdout
         assert left == {"trial-1.pt2", "trial-1.pt2.md"}
         assert "ms (quartiles" not in (run / "export" / "trial-1.pt2.md").read_text()
     else:
-        assert told.returncode == 2
-        assert "not exported: loaded again" in told.stderr
-        assert told.stderr.rstrip().endswith("--format onnx has that model")
+        assert message.returncode == 2
+        assert "not exported: loaded again" in message.stderr
+        assert message.stderr.rstrip().endswith("--format onnx has that model")
         assert left == set()
 
 
@@ -109,17 +109,17 @@ def test_the_report_has_the_answers_by_which_its_trial_was_measured(run: Path, t
 def test_a_report_does_without_data_and_checkpoints_that_are_gone(run: Path, tmp_path: Path):
     copy = tmp_path / "copy"
     shutil.copytree(run, copy, ignore=shutil.ignore_patterns("checkpoint_*"))
-    told = flopwise("report", copy, "--pick", "1")
-    assert "No answers of the chosen model: trial 1: its checkpoint is gone" in told
+    message = flopwise("report", copy, "--pick", "1")
+    assert "No answers of the chosen model: trial 1: its checkpoint is gone" in message
     study = (copy / "study.yaml").read_text()
     (copy / "study.yaml").write_text(study.replace("data_digest: ", "data_digest: x"))
-    told = flopwise("report", copy)
-    assert "Nothing is told of classes: " in told
-    assert "was searched on (another digest)" in told
+    message = flopwise("report", copy)
+    assert "Nothing is told of classes: " in message
+    assert "was searched on (another digest)" in message
     data = read_run(copy).study["data"]["path"]
     (copy / "study.yaml").write_text(study.replace(data, str(tmp_path / "nowhere")))
-    told = flopwise("report", copy, "--out", tmp_path / "page.html")
-    assert "Nothing is told of classes: " in told
+    message = flopwise("report", copy, "--out", tmp_path / "page.html")
+    assert "Nothing is told of classes: " in message
     assert (tmp_path / "page.html").stat().st_size > 1_000_000
 
 
@@ -127,8 +127,8 @@ def test_an_exported_model_predicts_and_is_evaluated(
     run: Path, demo_data: ImageData, tmp_path: Path
 ):
     out = tmp_path / "model.onnx"
-    told = flopwise("export", run, "--pick", "most-accurate", "--format", "onnx", "--out", out)
-    assert f"predict {out}" in told
+    message = flopwise("export", run, "--pick", "most-accurate", "--format", "onnx", "--out", out)
+    assert f"predict {out}" in message
     best = read_run(run).trials["accuracy"].max()
     found = json.loads(flopwise("evaluate", out, demo_data.path, "--json"))
     assert found["accuracy"] == pytest.approx(best, abs=0.002)
@@ -160,9 +160,11 @@ def test_an_int8_model_answers_as_it_did_when_its_accuracy_was_measured(
 ):
     row = read_run(run).trials.set_index("trial").loc[1]
     checkpoint = run / str(row["checkpoint"])
-    answers = split_answers(run_recipe(row), demo_data, checkpoint, "validation", threads=1)
+    predictions = predictions_on_split(
+        run_recipe(row), demo_data, checkpoint, "validation", threads=1
+    )
     labels = demo_data.labels[demo_data.rows("validation")]
-    assert (answers == labels).mean() == row["accuracy"]
+    assert (predictions == labels).mean() == row["accuracy"]
 
 
 def test_latency_is_an_objective_measured_before_training(

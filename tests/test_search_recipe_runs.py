@@ -8,7 +8,7 @@ from searches import write_study
 
 from analysis.pareto.front import pareto_front
 from analysis.runs import read_run
-from search.followups.recipe_runs import alone_in, finished_below, listed_study, train_recipes
+from search.followups.recipe_runs import alone_in, finished_below, recipes_study, train_recipes
 from search.storage.optuna_storage import create_study
 from search.storage.run_folder import RunFolder
 from search.storage.trial_record import TrialRecord
@@ -44,7 +44,7 @@ def _leave(study: Study, data: ImageData, records: list[TrialRecord]) -> None:
 
 
 def test_a_list_is_a_study_file_again(demo_data: ImageData, tmp_path: Path):
-    study = listed_study(LIST, like=like(tmp_path, demo_data), below=tmp_path / "below", name="a")
+    study = recipes_study(LIST, like=like(tmp_path, demo_data), below=tmp_path / "below", name="a")
     RunFolder.create(study, demo_data).close()
     again = load_study(study.folder / "study.yaml")
     assert again.resolved() == study.resolved()
@@ -79,7 +79,7 @@ def test_a_list_goes_on_only_where_all_that_is_left_of_it_is_wanted(
 ):
     study, below = like(tmp_path, demo_data), tmp_path / "below"
     # As after a driver that died before its first trial.
-    _leave(listed_study(LIST, like=study, below=below, name="a"), demo_data, [])
+    _leave(recipes_study(LIST, like=study, below=below, name="a"), demo_data, [])
     train_recipes([SMALL], like=study, below=below, name="b")
     assert {name: len(rows) for name, rows in tables(below).items()} == {"a": 0, "b": 1}
     # SMALL is there by now, so that the first list would train it again.
@@ -107,10 +107,10 @@ def test_a_retry_that_was_interrupted_goes_on_as_one(
     two_workers: None, demo_data: ImageData, tmp_path: Path
 ):
     study, below = like(tmp_path, demo_data), tmp_path / "below"
-    listed = listed_study([SMALL], like=study, below=below, name="a")
+    listed = recipes_study([SMALL], like=study, below=below, name="a")
     record = TrialRecord(number=0, recipe=SMALL, state=TrialState.FAIL, error="no memory was left")
     _leave(listed, demo_data, [record])
-    _leave(listed_study([SMALL], like=study, below=below, name="a-2"), demo_data, [])
+    _leave(recipes_study([SMALL], like=study, below=below, name="a-2"), demo_data, [])
     assert train_recipes([SMALL], like=study, below=below, name="a")[SMALL.key].accuracy is None
     found = train_recipes([SMALL], like=study, below=below, name="a", retry=True)
     assert found[SMALL.key].accuracy is not None
@@ -118,8 +118,8 @@ def test_a_retry_that_was_interrupted_goes_on_as_one(
 
 
 def test_two_commands_on_one_run_do_not_meet(tmp_path: Path):
-    told = pytest.raises(UserError, match="is at work on this run already")
-    with alone_in(tmp_path / "below"), told, alone_in(tmp_path / "below"):
+    message = pytest.raises(UserError, match="is at work on this run already")
+    with alone_in(tmp_path / "below"), message, alone_in(tmp_path / "below"):
         pass
     with alone_in(tmp_path / "below"):
         pass

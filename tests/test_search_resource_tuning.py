@@ -7,7 +7,7 @@ import pytest
 from searches import SPACE, write_study
 
 from search.engine import run_search
-from search.planning import resource_tuning as packing_probe
+from search.planning import resource_tuning
 from search.planning.candidates import draw_candidates
 from search.planning.dry_run import estimate_study
 from search.planning.resource_tuning import decide_resources
@@ -23,8 +23,8 @@ def auto_study(folder: Path, data: ImageData, **changes: Any) -> Path:
 
 @pytest.fixture
 def short_and_on_two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packing_probe, "num_cores", lambda: 2)
-    monkeypatch.setattr(packing_probe, "_MEASURING_SECONDS", 0.4)
+    monkeypatch.setattr(resource_tuning, "num_cores", lambda: 2)
+    monkeypatch.setattr(resource_tuning, "_MEASURING_SECONDS", 0.4)
 
 
 def stored(study: Study) -> dict[str, Any]:
@@ -43,18 +43,18 @@ def test_a_search_with_resources_auto_records_its_decision_and_a_resume_keeps_it
     result = run_search(
         load_study(path),
         tell=said.append,
-        show=lambda progress: lines.append((progress.study.packing or {})["told"]),
+        show=lambda progress: lines.append((progress.study.resource_choice or {})["told"]),
     )
     assert result.ending == "trials"
     study = load_study(path)
     begun = stored(study)
-    packing = begun["provenance"]["packing"]
+    option = begun["provenance"]["packing"]
     chosen = (begun["resources"]["cpus"], begun["resources"]["gpus"])
     assert chosen in [(2, 0.0), (1, 0.0)]
-    assert [(each["trials"], each["cpus"]) for each in packing["rated"]] == [(1, 2), (2, 1)]
-    assert all(rate > 0 for each in packing["rated"] for rate in each["images_per_second"])
-    assert len(packing["recipes"]) == len(packing["rated"][0]["images_per_second"]) == 2
-    assert set(lines) == {packing["told"]}
+    assert [(each["trials"], each["cpus"]) for each in option["rated"]] == [(1, 2), (2, 1)]
+    assert all(rate > 0 for each in option["rated"] for rate in each["images_per_second"])
+    assert len(option["recipes"]) == len(option["rated"][0]["images_per_second"]) == 2
+    assert set(lines) == {option["told"]}
     assert any("1 trial on 2 cores" in line for line in said)
     assert any("2 trials at once, 1 core each" in line for line in said)
 
@@ -63,7 +63,7 @@ def test_a_search_with_resources_auto_records_its_decision_and_a_resume_keeps_it
     assert said == []
     resumed = stored(study)
     assert resumed["resources"] == begun["resources"]
-    assert resumed["provenance"]["packing"] == packing
+    assert resumed["provenance"]["packing"] == option
     assert resumed["budget"]["trials"] == 3
 
     # The study.yaml of a run folder is a study file again, with what was decided.
@@ -72,7 +72,7 @@ def test_a_search_with_resources_auto_records_its_decision_and_a_resume_keeps_it
     assert again.trial_resources.cpus == chosen[0]
     run_search(load_study(tmp_path / "again.yaml", trials=4), resume=True, tell=said.append)
     assert said == []
-    assert stored(study)["provenance"]["packing"] == packing
+    assert stored(study)["provenance"]["packing"] == option
 
 
 def test_resources_written_at_a_resume_take_the_place_of_those_decided(
@@ -82,7 +82,7 @@ def test_resources_written_at_a_resume_take_the_place_of_those_decided(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr(packing_probe, "num_cores", lambda: 1)
+    monkeypatch.setattr(resource_tuning, "num_cores", lambda: 1)
     said: list[str] = []
     study = load_study(auto_study(tmp_path, demo_data, budget={"trials": 1}))
     run_search(study, tell=said.append)
@@ -96,21 +96,23 @@ def test_resources_written_at_a_resume_take_the_place_of_those_decided(
     assert stored(study)["provenance"]["packing"] is None
 
 
-def test_a_packing_that_does_not_fit_into_memory_is_not_measured(
+def test_an_option_that_does_not_fit_into_memory_is_not_measured(
     short_and_on_two_cores: None,
     demo_data: ImageData,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ):
     # Enough for Ray and an idle process; Ray alone is counted with 1.2 GB.
-    monkeypatch.setattr(packing_probe, "machine_bytes", lambda: 10**9)
+    monkeypatch.setattr(resource_tuning, "machine_bytes", lambda: 10**9)
     study = load_study(auto_study(tmp_path, demo_data))
     decided = decide_resources(study, demo_data)
     assert decided.trial_resources.cpus == 2
-    assert decided.packing is not None
-    assert len(decided.packing["rated"]) == 1
-    assert decided.packing["too_large_for_memory"] == [{"trials": 2, "cpus": 1, "gpus": 0.0}]
-    assert "memory is too small for 2 at once" in decided.packing["told"]
+    assert decided.resource_choice is not None
+    assert len(decided.resource_choice["rated"]) == 1
+    assert decided.resource_choice["too_large_for_memory"] == [
+        {"trials": 2, "cpus": 1, "gpus": 0.0}
+    ]
+    assert "memory is too small for 2 at once" in decided.resource_choice["told"]
 
 
 def test_a_dry_run_says_what_auto_would_choose(

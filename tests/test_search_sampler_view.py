@@ -12,9 +12,9 @@ from optuna.samplers import BaseGASampler, NSGAIIISampler, NSGAIISampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from search.decisions.sampler_view import SamplerStudy, _Best, _shortfall, warm_trial
+from search.decisions.sampler_view import SamplerView, _Best, _shortfall, warm_trial
 from search.decisions.samplers import build_sampler
-from search.storage.optuna_storage import create_study, load_study
+from search.storage.optuna_storage import create_study, open_study
 
 LEARNING = ("tpe", "nsga2", "nsga3", "gp")
 SAMPLERS = (*LEARNING, "random", "qmc")
@@ -44,11 +44,11 @@ class Search:
         stored = (
             create_study(folder, "test", WAYS) if folder else optuna.create_study(directions=WAYS)
         )
-        self.study: optuna.Study = SamplerStudy(stored, **self._settings)
+        self.study: optuna.Study = SamplerView(stored, **self._settings)
 
     def reopen(self) -> None:
         assert self._folder
-        self.study = SamplerStudy(load_study(self._folder, "test"), **self._settings)
+        self.study = SamplerView(open_study(self._folder, "test"), **self._settings)
 
     def ask(self, params: Params | None = None) -> optuna.Trial:
         """params: enqueued; None: the sampler draws."""
@@ -76,8 +76,8 @@ class Search:
     def fill(self, num: int, fate_of: Callable[[Params], Fate]) -> None:
         """Trials all over the space; those with a larger x are cheaper."""
         generator = random.Random(0)
-        for place in range(num):
-            params = {name: generator.random() for name in SPACE} | {"x": (place + 0.5) / num}
+        for index in range(num):
+            params = {name: generator.random() for name in SPACE} | {"x": (index + 0.5) / num}
             self.tell(self.ask(params), fate_of(params), (0.5 + 0.1 * params["w"], 1 - params["x"]))
 
     def propose(self, num: int) -> list[Params]:
@@ -124,8 +124,8 @@ def test_tpe_prefers_where_trials_were_stopped_later():
     search.fill(40, lambda params: REFUSED if params["x"] < 0.5 else EARLY)
     assert share(search.propose(30), 0.5, 1) > 0.8
     search.fill(40, lambda params: EARLY if params["x"] < 0.75 else LATE)
-    for place in range(20):  # running trials are kept away from, and are neither good nor bad
-        search.ask({"w": 0.5, "x": place / 20, "y": 0.5, "z": 0.5})
+    for index in range(20):  # running trials are kept away from, and are neither good nor bad
+        search.ask({"w": 0.5, "x": index / 20, "y": 0.5, "z": 0.5})
     assert share(search.propose(30), 0.75, 1) > 0.5  # a quarter of the space
 
 
@@ -186,12 +186,12 @@ def warm_trials() -> list[FrozenTrial]:
     """The nearer x is to 0.2, the better in both objectives."""
     generator = random.Random(2)
     warm = []
-    for place in range(48):
-        params = {name: generator.random() for name in SPACE} | {"x": place / 48}
+    for index in range(48):
+        params = {name: generator.random() for name in SPACE} | {"x": index / 48}
         distance = abs(params["x"] - 0.2)
         warm.append(
             warm_trial(
-                place,
+                index,
                 params=params,
                 distributions=SPACE,
                 values=[1 - distance, 0.1 + distance],

@@ -48,8 +48,8 @@ def trials_of(folder: Path) -> list[dict[str, Any]]:
 def test_a_node_whose_trials_keep_dying_is_left_out_and_named_and_fails_no_trial(
     demo_data: ImageData, tmp_path: Path
 ):
-    told, warned = search_on_nodes("bad", tmp_path, demo_data)
-    assert told["tried"] == [0, 1, 2]
+    message, warned = search_on_nodes("bad", tmp_path, demo_data)
+    assert message["tried"] == [0, 1, 2]
     assert warned.count("is left out: its trials keep dying") == 1
     rows = trials_of(tmp_path)
     assert [row["state"] for row in rows] == ["COMPLETE"] * TRIALS
@@ -59,8 +59,8 @@ def test_a_node_whose_trials_keep_dying_is_left_out_and_named_and_fails_no_trial
 @pytest.mark.cluster
 @pytest.mark.timeout(900)
 def test_trials_of_a_node_that_is_lost_go_on_elsewhere(demo_data: ImageData, tmp_path: Path):
-    told, warned = search_on_nodes("lost", tmp_path, demo_data)
-    assert told["lost"]
+    message, warned = search_on_nodes("lost", tmp_path, demo_data)
+    assert message["lost"]
     assert "left out" not in warned
     rows = trials_of(tmp_path)
     assert [row["state"] for row in rows] == ["COMPLETE"] * TRIALS

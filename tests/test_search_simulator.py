@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from analysis.pareto.front import pareto_front
 from search.cli import app
-from search.simulation.simulator import TRIAL_SECONDS, ReplaySettings, growth_of, replay
-from search.simulation.tabular_benchmark import RecordedTable, read_recorded
+from search.simulation.simulator import TRIAL_SECONDS, SimulationSettings, simulate, traces_of
+from search.simulation.tabular_benchmark import TabularBenchmark, read_benchmark
 from search.storage.optuna_storage import create_study
 from search.study.study import Budget, EarlyStoppingSettings, directions_of
 from spaces.errors import UserError
@@ -26,21 +26,21 @@ NONE = EarlyStoppingSettings(name="none")
 
 
 @pytest.fixture(scope="module")
-def table() -> RecordedTable:
-    return read_recorded(CURVES)
+def table() -> TabularBenchmark:
+    return read_benchmark(CURVES)
 
 
-def settings(trials: int, **changes: Any) -> ReplaySettings:
-    return ReplaySettings(**{"sampler": "random", "budget": Budget(trials=trials), **changes})
+def settings(trials: int, **changes: Any) -> SimulationSettings:
+    return SimulationSettings(**{"sampler": "random", "budget": Budget(trials=trials), **changes})
 
 
-def study_of(table: RecordedTable) -> optuna.Study:
+def study_of(table: TabularBenchmark) -> optuna.Study:
     return optuna.create_study(directions=directions_of(table.objectives))
 
 
-def test_searching_all_of_the_table_finds_all_of_its_front(table: RecordedTable):
+def test_searching_all_of_the_table_finds_all_of_its_front(table: TabularBenchmark):
     study = study_of(table)
-    done = replay(table, settings(len(table.trials), early_stopping=NONE), study=study)
+    done = simulate(table, settings(len(table.trials), early_stopping=NONE), study=study)
     assert done.counts == {"COMPLETE": len(table.trials), "PRUNED": 0, "FAIL": 0}
     assert done.growth[-1].hypervolume == pytest.approx(1.0)
     found = {tuple(trial.values) for trial in study.trials}
@@ -50,39 +50,39 @@ def test_searching_all_of_the_table_finds_all_of_its_front(table: RecordedTable)
     assert done.worker_seconds == pytest.approx(seconds)
 
 
-def test_time_is_that_of_the_recorded_epochs(table: RecordedTable):
+def test_time_is_that_of_the_recorded_epochs(table: TabularBenchmark):
     seconds = [sum(metrics.seconds for metrics in trial.epochs) for trial in table.trials]
     whole = sum(seconds) + TRIAL_SECONDS * len(seconds)
-    alone = replay(table, settings(len(seconds), early_stopping=NONE, workers=1))
+    alone = simulate(table, settings(len(seconds), early_stopping=NONE, workers=1))
     assert alone.seconds == pytest.approx(whole)
-    four = replay(table, settings(len(seconds), early_stopping=NONE, workers=4))
+    four = simulate(table, settings(len(seconds), early_stopping=NONE, workers=4))
     assert whole / 4 <= four.seconds <= whole / 4 + max(seconds)
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random", "qmc"])
-def test_the_same_seed_gives_the_same_replay(table: RecordedTable, sampler: str):
+def test_the_same_seed_gives_the_same_replay(table: TabularBenchmark, sampler: str):
     one, two, other = (
-        replay(table, settings(60, sampler=sampler, seed=seed)) for seed in (0, 0, 1)
+        simulate(table, settings(60, sampler=sampler, seed=seed)) for seed in (0, 0, 1)
     )
     assert replace(one, driver_seconds=0.0) == replace(two, driver_seconds=0.0)
     assert one.growth != other.growth
 
 
 def test_no_recipe_is_proposed_twice_before_all_were_and_then_with_another_seed(
-    table: RecordedTable,
+    table: TabularBenchmark,
 ):
     study = study_of(table)
     size = len(table.trials)
-    replay(table, settings(size + 20, early_stopping=NONE, workers=8), study=study)
+    simulate(table, settings(size + 20, early_stopping=NONE, workers=8), study=study)
     recipes = [trial.user_attrs["recipe"] for trial in study.trials]
     assert {recipe["seed"] for recipe in recipes[:size]} == {table.trials[0].recipe.seed}
     assert len({json.dumps(recipe) for recipe in recipes}) == size + 20
 
 
-def test_early_stopping_stops_the_trials_that_a_real_search_would(table: RecordedTable):
+def test_early_stopping_stops_the_trials_that_a_real_search_would(table: TabularBenchmark):
     """Every stopped trial ended at a rung, short of its epochs, and is PRUNED without values."""
     study = study_of(table)
-    done = replay(table, settings(100), study=study)
+    done = simulate(table, settings(100), study=study)
     stopped = [trial for trial in study.trials if trial.state == TrialState.PRUNED]
     assert len(stopped) == done.counts["PRUNED"] > 40
     trained = {len(trial.user_attrs["outcome"]["epochs"]) for trial in stopped}
@@ -94,21 +94,23 @@ def test_early_stopping_stops_the_trials_that_a_real_search_would(table: Recorde
     )
 
 
-def test_growth_rises_with_time_to_what_the_front_is_worth(table: RecordedTable):
+def test_growth_rises_with_time_to_what_the_front_is_worth(table: TabularBenchmark):
     study = study_of(table)
-    done = replay(table, settings(80), study=study)
-    growth = growth_of("it", [done])
+    done = simulate(table, settings(80), study=study)
+    growth = traces_of("it", [done])
     assert (np.diff(growth.seconds[0]) >= 0).all()
     assert (np.diff(growth.hypervolumes[0]) > 0).all()
     complete = [t.values for t in study.trials if t.state == TrialState.COMPLETE]
     losses = np.array(complete) * [-1 if way == "max" else 1 for way in table.objectives.values()]
-    share = table.box.share(losses[pareto_front(losses)]) / table.box.share(table.losses)
+    share = table.box.normalized_hypervolume(
+        losses[pareto_front(losses)]
+    ) / table.box.normalized_hypervolume(table.losses)
     assert growth.hypervolumes[0][-1] == pytest.approx(share)
 
 
-def test_a_replay_on_a_journal_is_the_same_as_in_memory(table: RecordedTable, tmp_path: Path):
+def test_a_replay_on_a_journal_is_the_same_as_in_memory(table: TabularBenchmark, tmp_path: Path):
     kept = create_study(tmp_path, "kept", directions_of(table.objectives))
-    one, two = (replay(table, settings(20), study=study) for study in (kept, None))
+    one, two = (simulate(table, settings(20), study=study) for study in (kept, None))
     assert replace(one, driver_seconds=0.0) == replace(two, driver_seconds=0.0)
 
 
@@ -124,22 +126,22 @@ def test_a_run_with_early_stopping_is_refused(tmp_path: Path):
         return trials.assign(state=["PRUNED", *trials["state"][1:]])
 
     with pytest.raises(UserError, match=r"1 trials were stopped early; a replay needs full curves"):
-        read_recorded(copy_of_the_table(tmp_path / "run", stop_one))
+        read_benchmark(copy_of_the_table(tmp_path / "run", stop_one))
 
 
 def test_too_few_curves_and_a_folder_that_is_no_run_have_a_line(tmp_path: Path):
     with pytest.raises(UserError, match="3 trials with full curves; a replay needs at least 10"):
-        read_recorded(copy_of_the_table(tmp_path / "run", lambda trials: trials[:3]))
+        read_benchmark(copy_of_the_table(tmp_path / "run", lambda trials: trials[:3]))
     with pytest.raises(UserError, match="there is no such run folder"):
-        read_recorded(tmp_path / "nothing")
+        read_benchmark(tmp_path / "nothing")
 
 
-def test_trials_that_took_a_result_over_are_left_out(tmp_path: Path, table: RecordedTable):
+def test_trials_that_took_a_result_over_are_left_out(tmp_path: Path, table: TabularBenchmark):
     def repeat_one(trials: pd.DataFrame) -> pd.DataFrame:
         again = trials[:1].assign(trial=10_000, epochs_trained=0)
         return pd.concat([trials, again])
 
-    again = read_recorded(copy_of_the_table(tmp_path / "run", repeat_one))
+    again = read_benchmark(copy_of_the_table(tmp_path / "run", repeat_one))
     assert len(again.trials) == len(table.trials)
 
 

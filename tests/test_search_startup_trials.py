@@ -8,7 +8,7 @@ from optuna.study import StudyDirection
 from searches import SPACE, write_study
 
 from search.decisions.samplers import build_sampler
-from search.decisions.startup_trials import FirstDraws
+from search.decisions.startup_trials import StartupTrials
 from search.engine import run_search
 from search.study.study import load_study
 from spaces.errors import UserError
@@ -51,7 +51,7 @@ def drawn(space, of, count: int) -> list[Recipe]:
 def test_the_first_trials_are_those_that_would_be_drawn_anyway_the_quickest_first(name: str):
     space = space_of(SPACE_OF_BLOCKS)
     plain = partial(sampler_of, name)
-    first = FirstDraws(space, DIRECTIONS, sampler_of=plain, effort=effort)
+    first = StartupTrials(space, DIRECTIONS, sampler_of=plain, effort=effort)
     before, now = drawn(space, plain, 12), drawn(space, first.sampler_of, 12)
     assert sorted(map(str, now[:10])) == sorted(map(str, before[:10]))
     efforts = [effort(recipe) for recipe in now[:10]]
@@ -64,7 +64,7 @@ def test_the_first_trials_are_those_that_would_be_drawn_anyway_the_quickest_firs
 def test_a_short_search_sees_what_it_would_see_anyway():
     space = space_of(SPACE_OF_BLOCKS)
     plain = partial(sampler_of, "random")
-    first = FirstDraws(space, DIRECTIONS, sampler_of=plain, effort=effort, num_trials=6)
+    first = StartupTrials(space, DIRECTIONS, sampler_of=plain, effort=effort, num_trials=6)
     before, now = drawn(space, plain, 6), drawn(space, first.sampler_of, 6)
     assert now == sorted(before, key=effort)
 
@@ -86,7 +86,7 @@ def test_what_can_not_train_goes_last():
         return 1.0
 
     of = partial(sampler_of, "random")
-    first = FirstDraws(space, DIRECTIONS, sampler_of=of, effort=fails_with_many_blocks)
+    first = StartupTrials(space, DIRECTIONS, sampler_of=of, effort=fails_with_many_blocks)
     blocks = [recipe.unfrozen or 0 for recipe in drawn(space, first.sampler_of, 10)]
     assert [number > 2 for number in blocks] == sorted(number > 2 for number in blocks)
 

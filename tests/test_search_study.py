@@ -77,7 +77,7 @@ def test_resources_may_be_left_to_a_probe(tmp_path: Path):
     study = study_of(tmp_path, resources="auto")
     assert study.resources == "auto"
     assert study.resolved()["resources"] == "auto"
-    assert study.packing is None
+    assert study.resource_choice is None
 
 
 def test_every_setting_can_be_written(tmp_path: Path):
@@ -291,7 +291,7 @@ def test_what_can_not_be_enqueued_has_a_line(tmp_path: Path, entry: str, line: s
     assert found.endswith(line)
 
 
-def places(content: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+def indices(content: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """The path of every value in nested mappings and lists."""
     items = (
         list(content.items())
@@ -300,7 +300,9 @@ def places(content: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         if isinstance(content, list)
         else []
     )
-    return [place for key, value in items for place in ((*path, key), *places(value, (*path, key)))]
+    return [
+        index for key, value in items for index in ((*path, key), *indices(value, (*path, key)))
+    ]
 
 
 def replaced(content: Any, path: tuple[Any, ...], value: Any) -> Any:
@@ -327,10 +329,10 @@ WRITTEN_OUT: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("place", places(WRITTEN_OUT), ids=lambda path: ".".join(map(str, path)))
-def test_whatever_stands_in_a_place_no_traceback_comes_of_it(tmp_path: Path, place: Any):
+@pytest.mark.parametrize("index", indices(WRITTEN_OUT), ids=lambda path: ".".join(map(str, path)))
+def test_whatever_stands_in_a_place_no_traceback_comes_of_it(tmp_path: Path, index: Any):
     for value in ODD:
-        path = write(tmp_path, replaced(WRITTEN_OUT, place, value))
+        path = write(tmp_path, replaced(WRITTEN_OUT, index, value))
         with contextlib.suppress(UserError):
             load_study(path)
 

@@ -50,7 +50,7 @@ def test_a_study_says_the_same_elsewhere_with_its_space_and_recipes_in_it(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"data": {"path": "data/mine"}}, "data.path: data/mine: on a cluster, write a path"),
         ({"data": {"path": "~/mine"}}, "data.path: ~/mine"),
@@ -60,9 +60,9 @@ def test_a_study_says_the_same_elsewhere_with_its_space_and_recipes_in_it(tmp_pa
     ],
 )
 def test_what_only_this_machine_has_is_told_before_anything_is_sent(
-    changes: dict[str, object], told: str, tmp_path: Path
+    changes: dict[str, object], message: str, tmp_path: Path
 ):
-    with pytest.raises(UserError, match=told) as error:
+    with pytest.raises(UserError, match=message) as error:
         portable_study(write(tmp_path, **changes))
     assert len(str(error.value).splitlines()) == 1
 

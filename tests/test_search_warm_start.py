@@ -55,7 +55,7 @@ def test_earlier_trials_stand_in_no_table_and_are_known_again_after_a_resume(
 ):
     study = later(tmp_path, demo_data, earlier, budget={"trials": 1}, sampler={"name": "random"})
     run_search(study)
-    stored = optuna_storage.load_study(study.folder, "later")
+    stored = optuna_storage.open_study(study.folder, "later")
     assert len(stored.get_trials()) == 1
     kept = stored_earlier_trials(stored)
     read = read_earlier_trials(study, demo_data.digest)

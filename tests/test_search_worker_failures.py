@@ -2,7 +2,12 @@
 
 import pytest
 
-from search.cluster.worker_failures import is_broken_device, is_death, is_loss, reason
+from search.cluster.worker_failures import (
+    is_broken_device,
+    is_lost_machine,
+    is_worker_death,
+    reason,
+)
 
 KILLED = """ray.exceptions.ActorDiedError: The actor died unexpectedly before finishing this task.
 	class_name: Trial
@@ -37,11 +42,15 @@ MISTAKE = "Traceback (most recent call last):\n  File x\nValueError: no such lay
 def test_ways_in_which_a_process_ends_are_told_apart(
     text: str, loss: bool, death: bool, broken: bool
 ):
-    assert (is_loss(text), is_death(text), is_broken_device(text)) == (loss, death, broken)
+    assert (is_lost_machine(text), is_worker_death(text), is_broken_device(text)) == (
+        loss,
+        death,
+        broken,
+    )
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         (KILLED, "the trial's process died: killed from outside, or by the system for its memory"),
         (GONE, "the machine that it ran on was lost, over and over"),
@@ -51,5 +60,5 @@ def test_ways_in_which_a_process_ends_are_told_apart(
         ("", "Ray gave no reason"),
     ],
 )
-def test_the_reason_is_one_line(text: str, told: str):
-    assert reason(text) == told
+def test_the_reason_is_one_line(text: str, message: str):
+    assert reason(text) == message

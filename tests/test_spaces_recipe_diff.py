@@ -2,11 +2,11 @@ import itertools
 
 import pytest
 
-from spaces.draws import RandomTrial
 from spaces.errors import UserError
 from spaces.recipe import RECIPE_FIELDS, Recipe
 from spaces.recipe_diff import ORDER, find_differences, starting_point
 from spaces.space_file import load_space
+from spaces.suggesters import RandomTrial
 
 LADDER = load_space("ladder").enqueue
 
@@ -25,18 +25,18 @@ def fits(recipe):
 def test_the_ladder_is_climbed_as_it_was_by_hand():
     found = find_differences(LADDER[0], LADDER[3])
     assert found.fields == (("batch_size",), ("batch_norm",), ("learning_rate",))
-    assert [variant.recipe for variant in found.climb()] == list(LADDER[:4])
-    steps = [variant.on for variant in found.climb()]
+    assert [variant.recipe for variant in found.cumulative()] == list(LADDER[:4])
+    steps = [variant.on for variant in found.cumulative()]
     assert steps == [(False,) * 3, (True, False, False), (True, True, False), (True,) * 3]
 
 
 def test_the_whole_without_one_keeps_all_others():
     found = find_differences(LADDER[0], LADDER[3])
-    without = found.without_one()
+    without = found.leave_one_out()
     assert [variant.on.count(False) for variant in without] == [1, 1, 1]
-    for place, variant in enumerate(without):
-        assert not variant.on[place]
-        assert differing(variant.recipe, LADDER[3]) == set(found.fields[place])
+    for index, variant in enumerate(without):
+        assert not variant.on[index]
+        assert differing(variant.recipe, LADDER[3]) == set(found.fields[index])
 
 
 def test_quantisation_and_its_epochs_in_float_are_one_difference():
@@ -68,7 +68,7 @@ def test_switches_of_the_baseline_are_turned_on_before_it_is_left():
     assert set(itertools.chain(*found.fields)) == {
         *("batch_norm", "residual", "model", "learning_rate")
     }
-    for variant in (*found.climb(), *found.without_one()):
+    for variant in (*found.cumulative(), *found.leave_one_out()):
         assert variant.recipe.model == "baseline_cnn" or not variant.recipe.batch_norm
 
 
@@ -84,9 +84,9 @@ def test_of_any_two_recipes_every_recipe_in_between_works(seed):
     assert set(fields) == differing(start, other)
     firsts = [min(map(ORDER.index, group)) for group in found.fields]
     assert firsts == sorted(firsts)
-    assert found.climb()[0].recipe == start
-    assert found.climb()[-1].recipe == other
-    assert {variant.recipe.epochs for variant in found.climb()} == {other.epochs}
+    assert found.cumulative()[0].recipe == start
+    assert found.cumulative()[-1].recipe == other
+    assert {variant.recipe.epochs for variant in found.cumulative()} == {other.epochs}
 
 
 @pytest.mark.parametrize("name", ["default", "ladder"])

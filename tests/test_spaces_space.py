@@ -7,10 +7,10 @@ import optuna
 import pytest
 
 from spaces.dimensions import Choice, FloatRange, IntRange, parse_dimension
-from spaces.draws import RandomTrial
 from spaces.recipe import Recipe
 from spaces.space import SearchSpace
 from spaces.space_file import load_space, parse_space, shipped_spaces
+from spaces.suggesters import RandomTrial
 
 
 def space_of(content: dict[str, Any]) -> SearchSpace:

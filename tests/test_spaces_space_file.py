@@ -3,12 +3,12 @@ from typing import Any
 
 import pytest
 
-from spaces.draws import RandomTrial
 from spaces.errors import UserError
 from spaces.overrides import narrow, parse_fixes
 from spaces.recipe import Recipe
 from spaces.space import SearchSpace
 from spaces.space_file import load_space, parse_space, shipped_spaces
+from spaces.suggesters import RandomTrial
 
 
 def space_of(content: dict[str, Any], folder: Path = Path("/spaces")) -> SearchSpace:

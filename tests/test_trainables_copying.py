@@ -92,8 +92,8 @@ def test_one_byte_that_changed_on_the_way_is_found(name: str, remote: Path, cach
         content = bytearray(json.dumps(about).encode())
     else:
         # Well within the pixels, or the labels of the rows.
-        place = content.rindex(b"\x00" * 4) // 2 if name == PIXELS else _place_of_labels(content)
-        content[place] ^= 1
+        index = content.rindex(b"\x00" * 4) // 2 if name == PIXELS else _place_of_labels(content)
+        content[index] ^= 1
     path.write_bytes(content)
     with pytest.raises(UserError, match="the copy is not what data"):
         copy_data(f"file://{remote}")
@@ -113,15 +113,17 @@ def test_half_a_file_is_found(remote: Path, cache: Path):
 
 
 @pytest.mark.parametrize(
-    ("where", "told"),
+    ("where", "message"),
     [
         ("{tmp}/nothing", "can't read prepared data there"),
         ("file://{tmp}/nothing", "can't read prepared data there"),
         ("teapot://short/stout", "can't read prepared data there"),
     ],
 )
-def test_what_can_not_be_read_is_told_in_a_line(where: str, told: str, tmp_path: Path, cache: Path):
-    with pytest.raises(UserError, match=told) as error:
+def test_what_can_not_be_read_is_told_in_a_line(
+    where: str, message: str, tmp_path: Path, cache: Path
+):
+    with pytest.raises(UserError, match=message) as error:
         copy_data(where.format(tmp=tmp_path))
     assert len(str(error.value).splitlines()) == 1
 

@@ -176,9 +176,9 @@ def test_a_folder_stands_for_its_images_and_a_broken_one_has_its_reason(
     shutil.copytree(photographs / "red", tmp_path / "red")
     (tmp_path / "red" / "broken.png").write_bytes(b"no image")
     files = find_images([tmp_path / "red"])
-    answers = list(predict(open_exported(file), files, top=1))
-    assert len(answers) == 11
-    problems = [answer for answer in answers if answer.problem]
+    predictions = list(predict(open_exported(file), files, top=1))
+    assert len(predictions) == 11
+    problems = [answer for answer in predictions if answer.problem]
     assert [answer.path.name for answer in problems] == ["broken.png"]
     assert problems[0].problem == "not an image that Pillow knows"
     with pytest.raises(UserError, match="there is no such file or folder"):

@@ -7,7 +7,7 @@ import torch
 from spaces.errors import UserError
 from spaces.recipe import Recipe
 from trainables.data.dataset import ImageData
-from trainables.export.predictions_on_split import split_answers
+from trainables.export.predictions_on_split import predictions_on_split
 from trainables.export.trained_model import CHECKPOINT_FILE
 from trainables.training import train
 
@@ -27,24 +27,24 @@ def test_a_model_is_right_as_often_as_when_its_accuracy_was_measured(
     trained: tuple[Path, float], demo_data: ImageData
 ):
     folder, accuracy = trained
-    answers = split_answers(RECIPE, demo_data, folder, "validation", threads=1)
+    predictions = predictions_on_split(RECIPE, demo_data, folder, "validation", threads=1)
     labels = demo_data.labels[demo_data.rows("validation")]
-    assert (answers == labels).mean() == accuracy
+    assert (predictions == labels).mean() == accuracy
 
 
 def test_every_image_of_the_test_split_has_one_answer(
     trained: tuple[Path, float], demo_data: ImageData
 ):
     seen: list[int] = []
-    answers = split_answers(
+    predictions = predictions_on_split(
         RECIPE, demo_data, trained[0], "test", progress=lambda done, _: seen.append(done)
     )
-    assert len(answers) == len(demo_data.rows("test")) == seen[-1]
-    assert set(np.unique(answers)) <= {0, 1, 2}
+    assert len(predictions) == len(demo_data.rows("test")) == seen[-1]
+    assert set(np.unique(predictions)) <= {0, 1, 2}
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(
     trained: tuple[Path, float], demo_data: ImageData
 ):
     with pytest.raises(UserError, match="holds another recipe"):
-        split_answers(RECIPE.replace(seed=1), demo_data, trained[0], "test")
+        predictions_on_split(RECIPE.replace(seed=1), demo_data, trained[0], "test")

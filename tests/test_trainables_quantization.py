@@ -13,7 +13,7 @@ from trainables.learning.quantization import (
     capture_prepared,
     convert,
     layers,
-    prepare,
+    prepare_qat,
     set_dropout,
 )
 from trainables.models.building import build_model, build_on_meta
@@ -50,7 +50,7 @@ def bits_of_inputs(node: torch.fx.Node) -> set[str]:
 def test_the_layers_that_become_int8_are_those_that_are_counted_so(family: dict[str, Any]):
     model = used_model(family)
     size = family["input_size"]
-    int8 = convert(prepare(model, [images(size)]))
+    int8 = convert(prepare_qat(model, [images(size)]))
     operators = (torch.ops.aten.conv2d.default, torch.ops.aten.linear.default)
     quantised = [
         node
@@ -78,7 +78,7 @@ def test_folding_batch_norm_changes_nothing_but_rounding(family: dict[str, Any])
 def test_a_prepared_model_without_fake_quantisation_is_the_float_model_but_for_its_biases():
     model = used_model(CNN)
     batch = images(48)
-    prepared = prepare(model, [batch])
+    prepared = prepare_qat(model, [batch])
     float_bias = dict(capture(model, batch).named_parameters())["head.bias"]
     prepared.apply(disable_fake_quant)
     moved = dict(prepared.named_parameters())["head.bias"] - float_bias
@@ -91,14 +91,14 @@ def test_a_prepared_model_without_fake_quantisation_is_the_float_model_but_for_i
 def test_biases_make_up_for_what_rounding_takes_from_the_mean():
     model = used_model(CNN)
     batch = images(48, 32)
-    prepared = prepare(model, [batch])
+    prepared = prepare_qat(model, [batch])
     with torch.no_grad():
         missing = (model(batch) - prepared(batch)).mean(dim=0)
     assert missing.abs().max() < 0.02
 
 
 def test_the_int8_model_does_what_the_fake_quantised_one_does():
-    prepared = prepare(used_model(CNN), [images(48)])
+    prepared = prepare_qat(used_model(CNN), [images(48)])
     batch = images(48, 16, seed=9)
     int8 = convert(prepared)
     with torch.no_grad():
@@ -112,7 +112,7 @@ def test_the_int8_model_does_what_the_fake_quantised_one_does():
 @pytest.mark.parametrize("family", [CNN, FAMILIES[2]], ids=["baseline", "resnet18"])
 def test_what_is_pooled_by_its_maximum_keeps_its_range_in_training(family: dict[str, Any]):
     size = family["input_size"]
-    prepared = prepare(used_model(family), [images(size)])
+    prepared = prepare_qat(used_model(family), [images(size)])
     optimizer = torch.optim.SGD(prepared.parameters(), lr=0.1)
     for seed in range(3):
         prepared(images(size, seed=seed)).square().mean().backward()
@@ -127,7 +127,7 @@ def test_what_is_pooled_by_its_maximum_keeps_its_range_in_training(family: dict[
 
 
 def test_training_moves_the_weights_and_the_int8_model_with_them():
-    prepared = prepare(used_model(CNN), [images(48)])
+    prepared = prepare_qat(used_model(CNN), [images(48)])
     before = convert(prepared)(images(48, 4))
     optimizer = torch.optim.SGD(prepared.parameters(), lr=0.1)
     set_dropout(prepared, True)
@@ -142,7 +142,7 @@ def test_training_moves_the_weights_and_the_int8_model_with_them():
 
 def test_a_saved_state_makes_the_same_model_again():
     model = used_model(CNN)
-    prepared = prepare(model, [images(48), images(48, seed=1)])
+    prepared = prepare_qat(model, [images(48), images(48, seed=1)])
     again = capture_prepared(model, images(48))
     again.load_state_dict(prepared.state_dict())
     batch = images(48, 4, seed=5)

@@ -199,10 +199,10 @@ def test_light_augmentation_only_mirrors_and_shifts():
     padded = np.pad(image[0], ((2, 2), (2, 2), (0, 0)), mode="reflect")
     windows = {
         window.tobytes()
-        for mirrored in (padded, padded[:, ::-1])
+        for synced_run in (padded, padded[:, ::-1])
         for top in range(5)
         for left in range(5)
-        for window in [np.ascontiguousarray(mirrored[top : top + 16, left : left + 16])]
+        for window in [np.ascontiguousarray(synced_run[top : top + 16, left : left + 16])]
     }
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -118,7 +118,7 @@ def test_a_trial_whose_inputs_leave_no_room_on_a_gpu_begins_again_without_them_t
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [
         (UserError("weights: gone"), "weights: gone"),
         (TrainingFailedError("the loss was nan"), "the loss was nan"),
@@ -128,9 +128,9 @@ def test_a_trial_whose_inputs_leave_no_room_on_a_gpu_begins_again_without_them_t
         (KeyError("x\ny"), "KeyError: 'x\\ny'"),
     ],
 )
-def test_reasons_are_one_line(error: Exception, told: str):
+def test_reasons_are_one_line(error: Exception, message: str):
     reason = describe_failure(error)
-    assert reason.startswith(told)
+    assert reason.startswith(message)
     assert "\n" not in reason
 
 

@@ -17,7 +17,7 @@ TORCHVISION = "torchvision:"
 # Decoded images that wait for their turn, for each thread.
 READ_AHEAD = 4
 
-Progress = Callable[[int, int | None], None]
+ImageProgress = Callable[[int, int | None], None]
 """Called with the number of images done and, where it is known, of all images."""
 
 
@@ -30,7 +30,7 @@ def prepare(
     skip_bad: bool = False,
     validation: float = 0.15,
     test: float = 0.15,
-    progress: Progress | None = None,
+    progress: ImageProgress | None = None,
 ) -> ImageData:
     """Make prepared data at `out` from a folder of class folders or from `torchvision:NAME`.
 
@@ -54,9 +54,9 @@ def prepare(
         enlarged = top_label = 0
         for done, (sample, square) in enumerate(_decoded(images.samples(), size), 1):
             if isinstance(square, BadImageError):
-                bad.append(f"{sample.place}: {square}")
+                bad.append(f"{sample.location}: {square}")
             elif skip_bad or not bad:  # else the rest is read for its errors only
-                writer.append(square.pixels, sample.label, sample.place)
+                writer.append(square.pixels, sample.label, sample.location)
                 enlarged += square.enlarged
                 top_label = max(top_label, sample.label)
             if progress:

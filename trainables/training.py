@@ -28,7 +28,7 @@ from trainables.data.dataset import ImageData
 from trainables.inputs.augmentation import build_augmentation
 from trainables.inputs.input_sources import rows_in_order
 from trainables.learning.optimization import Schedule, balanced_class_weights, build_optimizer
-from trainables.learning.precision_stages import FloatPhase, Int8Phase, Phase
+from trainables.learning.precision_stages import FloatStage, Int8Stage, PrecisionStage
 from trainables.models.blocks import freeze
 from trainables.models.building import build_model
 from trainables.system.cores import num_cores
@@ -99,7 +99,7 @@ class Training:
         self._data = data
         self._deepest_unfrozen = deepest_unfrozen
         self._room_bytes = room_bytes
-        self._phase: Phase | None = None
+        self._stage: PrecisionStage | None = None
         labels = data.labels[rows_in_order(data)]
         self._labels = torch.from_numpy(labels).to(self.device)
         self._num_train = len(data.rows("train"))
@@ -107,7 +107,7 @@ class Training:
         self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         freeze(self.model, recipe.unfrozen)
         if recipe.weights == "none":
-            _quicken_batch_norm(self.model)
+            _raise_bn_momentum(self.model)
         trained = [weight for weight in self.model.parameters() if weight.requires_grad]
         self._optimizer, self._schedule = self._build_optimizer(trained)
         self._augment = build_augmentation(recipe)
@@ -125,14 +125,14 @@ class Training:
         """Train one epoch and validate. Raises TrainingFailedError for a loss that is no number."""
         started = time.monotonic()
         epoch = len(self.history) + 1
-        phase = self._open_phase(epoch)
+        stage = self._open_stage(epoch)
         learning_rate = self._optimizer.param_groups[0]["lr"]
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             seed = np.random.SeedSequence([self.recipe.seed, epoch]).generate_state(1)[0]
             torch.manual_seed(int(seed))
-            train_loss, train_accuracy = self._train_epoch(phase)
-        val_loss, accuracy = self._validate(phase)
+            train_loss, train_accuracy = self._train_epoch(stage)
+        val_loss, accuracy = self._validate(stage)
         if not math.isfinite(train_loss) or not math.isfinite(val_loss):
             raise TrainingFailedError(
                 f"the loss was {train_loss} in training and {val_loss} in validation"
@@ -160,30 +160,30 @@ class Training:
             "model": self.model.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "schedule": self._schedule.state_dict(),
-            "int8": self._phase.state_dict() if self._phase is not None else None,
+            "int8": self._stage.state_dict() if self._stage is not None else None,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state of the same recipe."""
         assert state["recipe"] == self.recipe.to_dict(), "a state of another recipe"
         self.model.load_state_dict(state["model"])
-        self._phase = None  # its frozen blocks may be others
+        self._stage = None  # its frozen blocks may be others
         if state["int8"] is not None:
             self._begin_int8(state["int8"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._schedule.load_state_dict(state["schedule"])
         self.history = [EpochMetrics(**metrics) for metrics in state["history"]]
 
-    def _open_phase(self, epoch: int) -> Phase:
+    def _open_stage(self, epoch: int) -> PrecisionStage:
         """What trains in this epoch.
 
         Late, so that frozen features are those of the weights that a loaded state brought.
         """
         if self.recipe.qat and epoch > self.recipe.num_float_epochs:
-            if not isinstance(self._phase, Int8Phase):
+            if not isinstance(self._stage, Int8Stage):
                 self._begin_int8()
-        elif self._phase is None:
-            self._phase = FloatPhase(
+        elif self._stage is None:
+            self._stage = FloatStage(
                 self.model,
                 self.recipe,
                 self._data,
@@ -191,16 +191,16 @@ class Training:
                 deepest_unfrozen=self._deepest_unfrozen,
                 room_bytes=self._room_bytes,
             )
-        assert self._phase is not None
-        return self._phase
+        assert self._stage is not None
+        return self._stage
 
     def _begin_int8(self, state: dict[str, Any] | None = None) -> None:
         """Go over to fake quantisation; the schedule goes on, momenta begin anew."""
-        self._phase = Int8Phase(
+        self._stage = Int8Stage(
             self.model, self.recipe, self._data, self.device, state, room_bytes=self._room_bytes
         )
         group, schedule = self._optimizer.param_groups[0], self._schedule
-        self._optimizer, self._schedule = self._build_optimizer(self._phase.parameters())
+        self._optimizer, self._schedule = self._build_optimizer(self._stage.parameters())
         self._schedule.load_state_dict(schedule.state_dict())
         self._optimizer.param_groups[0].update(
             {name: value for name, value in group.items() if name != "params"}
@@ -212,14 +212,14 @@ class Training:
         num_batches = -(-_num_trained(self._num_train, batch_size) // batch_size)
         return optimizer, Schedule(self.recipe, optimizer, num_batches)
 
-    def _train_epoch(self, phase: Phase) -> tuple[float, float]:
-        forward = phase.training(len(self.history) + 1)
+    def _train_epoch(self, stage: PrecisionStage) -> tuple[float, float]:
+        forward = stage.training(len(self.history) + 1)
         loss_sum = torch.zeros((), device=self.device)
         num_correct = torch.zeros((), device=self.device)
         batch_size = self.recipe.batch_size
         order = torch.randperm(self._num_train)[: _num_trained(self._num_train, batch_size)]
         labels = self._labels[order.to(self.device)].split(batch_size)
-        batches = phase.inputs.batches(order, batch_size)
+        batches = stage.inputs.batches(order, batch_size)
         for batch, labels_N in zip(batches, labels, strict=True):
             if self._augment is not None:
                 batch = self._augment(batch)
@@ -240,9 +240,9 @@ class Training:
         return float(loss_sum) / len(labels), float(num_correct) / len(order)
 
     @torch.inference_mode()
-    def _validate(self, phase: Phase) -> tuple[float, float]:
+    def _validate(self, stage: PrecisionStage) -> tuple[float, float]:
         final = len(self.history) + 1 == self.recipe.epochs
-        forward, inputs = phase.evaluation(final=final)
+        forward, inputs = stage.evaluation(final=final)
         loss_sum = torch.zeros((), device=self.device)
         num_correct = torch.zeros((), device=self.device)
         order = torch.arange(self._num_train, len(self._labels))
@@ -260,7 +260,7 @@ def default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _quicken_batch_norm(model: nn.Module) -> None:
+def _raise_bn_momentum(model: nn.Module) -> None:
     """Give running statistics at least torch's own momentum of 0.1.
 
     torchvision's MobileNetV3 and larger EfficientNets have 0.01, for hundreds of epochs: after a

@@ -83,7 +83,7 @@ class Box:
         span = self.high - self.low
         return (_magnitudes(losses, self.log_columns) - self.low) / np.where(span > 0, span, 1.0)
 
-    def share(self, losses: FloatArray) -> float:
+    def normalized_hypervolume(self, losses: FloatArray) -> float:
         """The share of the box that the rows dominate, from 0 to 1.
 
         The hypervolume of the scaled losses, with a tenth of the range added behind the worst, so

@@ -55,10 +55,10 @@ def draw_accuracies(
         part = drawn[start : start + _DRAWS_AT_ONCE]
         picked = random.multinomial(num_images, np.full(num_images, 1 / num_images), len(part))
         part[:] = picked @ shares.T / num_images
-    for place, seeds in enumerate(correct):
+    for index, seeds in enumerate(correct):
         of_seeds = seeds.mean(axis=1)
         error = of_seeds.std(ddof=1) / len(of_seeds) ** 0.5
-        drawn[:, place] += error * random.standard_t(len(of_seeds) - 1, draws)
+        drawn[:, index] += error * random.standard_t(len(of_seeds) - 1, draws)
     return drawn.clip(0, 1)
 
 

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from analysis.plot_style import GREY, OKABE_ITO, new_figure, save_picture, tidy
-from analysis.results.ablation import Ablation, Trained
+from analysis.results.ablation import Ablation, AblationRun
 from analysis.results.ablation_table import CHANGE, WITHIN, write_change
 
 _STEP, _WITHOUT = OKABE_ITO[0], OKABE_ITO[1]
@@ -29,10 +29,10 @@ def ablation_picture(ablation: Ablation, path: Path) -> Path:
         f" {ablation.num_seeds} seeds of {ablation.full.epochs} epochs",
         x=0.01, ha="left", fontsize=11,
     )  # fmt: skip
-    for place, row in enumerate(rows):
-        _draw_row(axes, ablation, row, place)
-    if len(rows) > len(ablation.climb):
-        axes.axhline(len(ablation.climb) - 0.5, color="#bbbbbb", lw=0.8)
+    for index, row in enumerate(rows):
+        _draw_row(axes, ablation, row, index)
+    if len(rows) > len(ablation.cumulative):
+        axes.axhline(len(ablation.cumulative) - 0.5, color="#bbbbbb", lw=0.8)
     axes.set_yticks(range(len(rows)), [_words(ablation, row) for row in rows], fontsize=8.5)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.margins(x=0.06)
@@ -44,27 +44,27 @@ def ablation_picture(ablation: Ablation, path: Path) -> Path:
     return save_picture(figure, path)
 
 
-def _draw_row(axes: Axes, ablation: Ablation, row: Trained, place: int) -> None:
+def _draw_row(axes: Axes, ablation: Ablation, row: AblationRun, index: int) -> None:
     colour = _WITHOUT if row.role == "without" else _STEP
     percents = 100 * row.accuracies
-    axes.scatter(percents, [place] * len(percents), s=16, c=colour, alpha=0.45, linewidths=0)
+    axes.scatter(percents, [index] * len(percents), s=16, c=colour, alpha=0.45, linewidths=0)
     if row.mean is not None:
         axes.errorbar(
-            100 * row.mean, place, xerr=100 * (row.spread or 0.0), fmt="s" if all(row.on) else "o",
+            100 * row.mean, index, xerr=100 * (row.spread or 0.0), fmt="s" if all(row.on) else "o",
             ms=7, mec="white", mew=0.8, color=colour, elinewidth=1.6, zorder=3,
         )  # fmt: skip
     change = ablation.change(row)
-    told, colour = write_change(change), "#222222"
+    message, colour = write_change(change), "#222222"
     if row.difference is None:
-        told, colour = CHANGE, GREY
+        message, colour = CHANGE, GREY
     if change is not None and change.holds_zero:
-        told, colour = f"{told}, {WITHIN}", GREY
+        message, colour = f"{message}, {WITHIN}", GREY
     # In axes' coordinates across, beside every mark.
-    axes.text(1.02, place, told, transform=axes.get_yaxis_transform(), va="center", fontsize=8.5,
+    axes.text(1.02, index, message, transform=axes.get_yaxis_transform(), va="center", fontsize=8.5,
               color=colour)  # fmt: skip
 
 
-def _words(ablation: Ablation, row: Trained) -> str:
+def _words(ablation: Ablation, row: AblationRun) -> str:
     words = ablation.row_label(row)
     if row.difference is not None and row.role == "step":
         whole = f" = trial {ablation.trial}" if all(row.on) else ""

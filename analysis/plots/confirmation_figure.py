@@ -81,9 +81,9 @@ def _hovers(confirmation: Confirmation) -> list[str]:
     texts = []
     for candidate, found in zip(confirmation.candidates, confirmation.accuracies, strict=True):
         low, high = write_percent(found.low), write_percent(found.high)
-        told = [
+        message = [
             f"<b>trial {candidate.trial}</b>: test {write_percent(found.mean)} % ({low} to {high})",
             f"promised: {write_percent(candidate.promised)} %",
         ]
-        texts.append("<br>".join([*told, *folded(describe_candidate(candidate))]))
+        texts.append("<br>".join([*message, *folded(describe_candidate(candidate))]))
     return texts

@@ -51,10 +51,10 @@ def confirmation_picture(confirmation: Confirmation, path: Path) -> Path:
 
 
 def _draw_band(axes: Axes, confirmation: Confirmation) -> None:
-    places, surfaces = confirmation.band
+    indices, surfaces = confirmation.band
     best, middle, worst = 100 * surfaces
     end = axes.get_xlim()[1]
-    steps = [*places, end]
+    steps = [*indices, end]
     axes.fill_between(
         steps, [*worst, worst[-1]], [*best, best[-1]], step="post", color=_FRONT, alpha=0.15, lw=0,
         label="front of 95 % of the draws",

@@ -104,9 +104,9 @@ def label_front(axes: Axes, front: pd.DataFrame, cost: str) -> None:
     marks = axes.transData.transform(front[[cost, ACCURACY]].to_numpy(dtype=float) * [1.0, 100.0])
     room = axes.get_window_extent(renderer)
     taken: list[Bbox] = []
-    places = list(range(len(front)))
-    for place in [*places[:1], *places[:0:-1]]:
-        row = front.iloc[place]
+    indices = list(range(len(front)))
+    for index in [*indices[:1], *indices[:0:-1]]:
+        row = front.iloc[index]
         for offset, ha, va in _OFFSETS:
             label = axes.annotate(
                 mark_label(row), (row[cost], 100 * row[ACCURACY]),
@@ -115,20 +115,20 @@ def label_front(axes: Axes, front: pd.DataFrame, cost: str) -> None:
             )  # fmt: skip
             box = label.get_window_extent(renderer)
             clear = _inside(box, room) and not any(box.overlaps(other) for other in taken)
-            if clear and _is_nearest(box, marks, place):
+            if clear and _is_nearest(box, marks, index):
                 taken.append(box)
                 break
             label.remove()
 
 
-def _is_nearest(box: Bbox, marks: FloatArray, place: int) -> bool:
+def _is_nearest(box: Bbox, marks: FloatArray, index: int) -> bool:
     """Tell whether a label at box is taken for that of its own mark, and covers no other."""
     outside = np.maximum(np.maximum([box.x0, box.y0] - marks, marks - [box.x1, box.y1]), 0)
     distances = np.hypot(*outside.T)
-    others = np.delete(distances, place)
+    others = np.delete(distances, index)
     # In pixels; equal marks share one label.
-    elsewhere = others[(np.delete(marks, place, axis=0) != marks[place]).any(axis=1)]
-    return bool((elsewhere > distances[place] + 6).all())
+    elsewhere = others[(np.delete(marks, index, axis=0) != marks[index]).any(axis=1)]
+    return bool((elsewhere > distances[index] + 6).all())
 
 
 _OFFSETS: tuple[tuple[tuple[int, int], Any, Any], ...] = (

@@ -31,10 +31,10 @@ from analysis.plot_style import (
     spans_magnitudes,
     write_tick,
 )
-from analysis.results.class_accuracy import Answers, class_accuracies
+from analysis.results.class_accuracy import SplitPredictions, class_accuracies
 from analysis.results.curves import Curve
 from analysis.results.distribution import images_per_class, shortened
-from analysis.results.history import FrontHistory
+from analysis.results.hypervolume_trace import HypervolumeTrace
 from analysis.results.importances import by_importance
 from analysis.results.parallel import Scale
 from analysis.runs import Run
@@ -143,7 +143,7 @@ def magnitude_ticks(costs: FloatArray) -> dict[str, list[Any]]:
     return {"tickvals": values, "ticktext": [write_tick(value) for value in values]}
 
 
-def history_figure(history: FrontHistory, *, over: str) -> go.Figure:
+def hypervolume_figure(history: HypervolumeTrace, *, over: str) -> go.Figure:
     """Hypervolume over finished trials (over="trials") or over the search's minutes ("time")."""
     figure = page_figure(height=340)
     if over == "time":
@@ -197,13 +197,13 @@ def importances_figure(importances: Mapping[str, Mapping[str, float]]) -> go.Fig
     """Bars for each field, one colour for each objective; lengths are shares of 1."""
     fields = by_importance(importances)
     figure = page_figure(height=110 + 26 * len(fields) * max(1, len(importances)))
-    for place, (objective, shares) in enumerate(importances.items()):
+    for index, (objective, shares) in enumerate(importances.items()):
         figure.add_trace(
             go.Bar(
                 y=[field.replace("_", " ") for field in fields],
                 x=[100 * shares.get(field, 0.0) for field in fields],
                 orientation="h", name=f"for {heading(objective).removesuffix(' (%)')}",
-                marker={"color": OKABE_ITO[place % len(OKABE_ITO)]},
+                marker={"color": OKABE_ITO[index % len(OKABE_ITO)]},
                 hovertemplate="%{y}: %{x:.1f} %<extra>%{fullData.name}</extra>",
             )
         )  # fmt: skip
@@ -219,13 +219,13 @@ def parallel_figure(scales: list[Scale]) -> go.Figure:
     figure.add_trace(
         go.Parcoords(
             line={
-                "color": 100 * accuracy.places, "colorscale": "Cividis", "showscale": True,
+                "color": 100 * accuracy.positions, "colorscale": "Cividis", "showscale": True,
                 "colorbar": {"title": {"text": accuracy.title, "side": "right"}, "thickness": 12},
             },
             dimensions=[
                 {
-                    "label": scale.title, "values": scale.places, "range": scale.ends,
-                    "tickvals": scale.tick_places,
+                    "label": scale.title, "values": scale.positions, "range": scale.ends,
+                    "tickvals": scale.tick_positions,
                     "ticktext": [shortened(label, 16) for label in scale.tick_labels],
                 }
                 for scale in scales
@@ -237,9 +237,9 @@ def parallel_figure(scales: list[Scale]) -> go.Figure:
     return figure
 
 
-def classes_figure(answers: Answers) -> go.Figure:
+def classes_figure(predictions: SplitPredictions) -> go.Figure:
     """The accuracy (%) of each class, the worst first."""
-    table = class_accuracies(answers)
+    table = class_accuracies(predictions)
     figure = page_figure(height=140 + 17 * len(table))
     figure.add_trace(
         go.Bar(
@@ -260,7 +260,7 @@ def distribution_figure(labels: np.ndarray, classes: tuple[str, ...]) -> go.Figu
     figure = page_figure(height=360)
     figure.add_trace(
         go.Bar(
-            x=[classes[place] for place in order], y=counts[order], marker={"color": "#56B4E9"},
+            x=[classes[index] for index in order], y=counts[order], marker={"color": "#56B4E9"},
             hovertemplate="%{x}: %{y} images<extra></extra>",
         )
     )  # fmt: skip
@@ -289,9 +289,9 @@ def page_figure(*, height: int) -> go.Figure:
 
 def _marks(rows: pd.DataFrame, styles: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
     """Colours and shapes of a trace's marks; int8 models are hollow."""
-    places = {model: place for place, model in enumerate(styles)}
+    positions = {model: index for index, model in enumerate(styles)}
     symbols = [
-        _SYMBOLS[places[model] % len(_SYMBOLS)] + ("-open" if qat else "")
+        _SYMBOLS[positions[model] % len(_SYMBOLS)] + ("-open" if qat else "")
         for model, qat in zip(rows["model"], rows["qat"], strict=True)
     ]
     # Black would vanish on a dark page.
@@ -308,11 +308,11 @@ def _hovers(rows: pd.DataFrame) -> list[str]:
     """What is told of each trial where it is pointed at."""
     texts = []
     for row in rows.to_dict("records"):
-        told = [f"<b>trial {row['trial']}</b>: {write_percent(row[ACCURACY])} %"]
-        told += [amount(name, row[name]) for name in ("effective_gflops", "params", "size_mb")]
+        message = [f"<b>trial {row['trial']}</b>: {write_percent(row[ACCURACY])} %"]
+        message += [amount(name, row[name]) for name in ("effective_gflops", "params", "size_mb")]
         if not is_missing(row["latency_ms"]):
-            told.append(amount("latency_ms", row["latency_ms"]))
-        texts.append("<br>".join([", ".join(told), *folded(describe_recipe(row))]))
+            message.append(amount("latency_ms", row["latency_ms"]))
+        texts.append("<br>".join([", ".join(message), *folded(describe_recipe(row))]))
     return texts
 
 

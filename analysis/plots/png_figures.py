@@ -19,13 +19,13 @@ from analysis.plot_style import (
 from analysis.plots.ablation_picture import ablation_picture
 from analysis.plots.confirmation_picture import confirmation_picture
 from analysis.plots.front_picture import front_picture
-from analysis.results.class_accuracy import Answers, Labels, class_accuracies, confusions
+from analysis.results.class_accuracy import Labels, SplitPredictions, class_accuracies, confusions
 from analysis.results.curves import Curve
 from analysis.results.distribution import distribution_picture, shortened
-from analysis.results.history import FrontHistory
+from analysis.results.hypervolume_trace import HypervolumeTrace
 from analysis.results.importances import by_importance
 from analysis.results.parallel import Scale
-from analysis.results.report_data import Findings
+from analysis.results.report_data import ReportData
 from spaces.errors import UserError
 
 # Beyond so many lines nothing is seen but the last ones; some are then drawn, evenly chosen.
@@ -34,7 +34,7 @@ _MOST_CLASSES = 60
 _MOST_CONFUSIONS = 15
 
 
-def write_pictures(findings: Findings, folder: Path) -> list[Path]:
+def write_pictures(report_data: ReportData, folder: Path) -> list[Path]:
     """Draw all of a run that a report shows as PNG files in folder, and return their paths.
 
     Raises UserError where nothing can be written.
@@ -43,34 +43,34 @@ def write_pictures(findings: Findings, folder: Path) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"can't write {folder}: {error.strerror or error}") from None
-    run, answers, data = findings.run, findings.answers, findings.data
+    run, predictions, data = report_data.run, report_data.predictions, report_data.data
     title = picture_title(run)
     drawn = [
         front_picture(run, folder / "front.png"),
-        history_picture(findings.history, folder / "history.png", title=title),
-        parallel_picture(findings.scales, folder / "parallel.png", title=title),
+        hypervolume_picture(report_data.history, folder / "history.png", title=title),
+        parallel_picture(report_data.scales, folder / "parallel.png", title=title),
     ]
-    if findings.curves:
-        drawn.append(curves_picture(findings.curves, folder / "curves.png", title=title))
-    if findings.importances:
+    if report_data.curves:
+        drawn.append(curves_picture(report_data.curves, folder / "curves.png", title=title))
+    if report_data.importances:
         path = folder / "importances.png"
-        drawn.append(importances_picture(findings.importances, path, title=title))
-    if isinstance(answers, Answers):
-        told = f"{run.name}, trial {answers.trial}: {write_percent(answers.accuracy)} %"
-        told += f" of {len(answers.labels):,} validation images"
-        drawn.append(classes_picture(answers, folder / "classes.png", title=told))
+        drawn.append(importances_picture(report_data.importances, path, title=title))
+    if isinstance(predictions, SplitPredictions):
+        message = f"{run.name}, trial {predictions.trial}: {write_percent(predictions.accuracy)} %"
+        message += f" of {len(predictions.labels):,} validation images"
+        drawn.append(classes_picture(predictions, folder / "classes.png", title=message))
     if isinstance(data, Labels):
         path = folder / "distribution.png"
         drawn.append(distribution_picture(data.labels, data.classes, path, title=run.name))
-    if findings.confirmation:
-        drawn.append(confirmation_picture(findings.confirmation, folder / "confirmed.png"))
-    for ablation in findings.ablations:
+    if report_data.confirmation:
+        drawn.append(confirmation_picture(report_data.confirmation, folder / "confirmed.png"))
+    for ablation in report_data.ablations:
         path = folder / f"ablation-{ablation.trial}-against-{ablation.against}.png"
         drawn.append(ablation_picture(ablation, path))
     return drawn
 
 
-def history_picture(history: FrontHistory, path: Path, *, title: str = "") -> Path:
+def hypervolume_picture(history: HypervolumeTrace, path: Path, *, title: str = "") -> Path:
     """Draw the hypervolume over finished trials and, where known, over time; return path."""
     timed = history.seconds is not None
     figure = _figure(9, 3.8, title)
@@ -121,11 +121,11 @@ def importances_picture(
     fields = by_importance(importances)
     figure = _figure(9, 1.4 + 0.36 * len(fields), title)
     panels = figure.subplots(1, len(importances), sharey=True, squeeze=False)[0]
-    for place, (axes, (objective, shares)) in enumerate(
+    for index, (axes, (objective, shares)) in enumerate(
         zip(panels, importances.items(), strict=True)
     ):
         widths = [100 * shares.get(field, 0.0) for field in fields]
-        axes.barh(range(len(fields)), widths, color=OKABE_ITO[place % len(OKABE_ITO)])
+        axes.barh(range(len(fields)), widths, color=OKABE_ITO[index % len(OKABE_ITO)])
         axes.set_title(f"for {heading(objective).removesuffix(' (%)')}", loc="left", fontsize=10)
         axes.set_yticks(range(len(fields)), [field.replace("_", " ") for field in fields])
         axes.set_xlabel("importance (%)")
@@ -139,24 +139,24 @@ def parallel_picture(scales: list[Scale], path: Path, *, title: str = "") -> Pat
     figure = _figure(max(9.0, 1.25 * len(scales)), 4.6, title)
     axes = figure.add_subplot()
     heights = np.array(
-        [(scale.places - scale.ends[0]) / (scale.ends[1] - scale.ends[0]) for scale in scales]
+        [(scale.positions - scale.ends[0]) / (scale.ends[1] - scale.ends[0]) for scale in scales]
     ).T
     accuracy = next(scale for scale in scales if scale.column == ACCURACY)
-    order = np.argsort(accuracy.places, kind="stable")  # the best on top
+    order = np.argsort(accuracy.positions, kind="stable")  # the best on top
     if len(order) > _MOST_LINES:
         order = order[np.linspace(0, len(order) - 1, _MOST_LINES).astype(int)]
     across = np.arange(len(scales), dtype=float)
     lines = LineCollection(
         [np.column_stack([across, row]) for row in heights[order]],
-        array=100 * accuracy.places[order], cmap="cividis", alpha=0.6, lw=1,
+        array=100 * accuracy.positions[order], cmap="cividis", alpha=0.6, lw=1,
     )  # fmt: skip
     axes.add_collection(lines)
-    for place, scale in enumerate(scales):
-        axes.axvline(place, color="#444444", lw=0.8)
+    for index, scale in enumerate(scales):
+        axes.axvline(index, color="#444444", lw=0.8)
         span = scale.ends[1] - scale.ends[0]
-        for tick, label in zip(scale.tick_places, scale.tick_labels, strict=True):
+        for tick, label in zip(scale.tick_positions, scale.tick_labels, strict=True):
             axes.text(
-                place + 0.03, (tick - scale.ends[0]) / span, label, fontsize=7.5, va="center",
+                index + 0.03, (tick - scale.ends[0]) / span, label, fontsize=7.5, va="center",
                 bbox={"facecolor": "white", "alpha": 0.75, "pad": 0.6, "lw": 0},
             )  # fmt: skip
     axes.set_xlim(-0.1, len(scales) - 1 + 0.55)
@@ -171,13 +171,13 @@ def parallel_picture(scales: list[Scale], path: Path, *, title: str = "") -> Pat
     return save_picture(figure, path)
 
 
-def classes_picture(answers: Answers, path: Path, *, title: str = "") -> Path:
+def classes_picture(predictions: SplitPredictions, path: Path, *, title: str = "") -> Path:
     """Draw the accuracy (%) of each class, and the pairs that are confused most; return path.
 
     Of more than 60 classes the 60 worst.
     """
-    table = class_accuracies(answers).head(_MOST_CLASSES)
-    pairs = confusions(answers).head(_MOST_CONFUSIONS)
+    table = class_accuracies(predictions).head(_MOST_CLASSES)
+    pairs = confusions(predictions).head(_MOST_CONFUSIONS)
     figure = _figure(11, 1.6 + 0.2 * max(len(table), len(pairs), 8), title)
     left, right = figure.subplots(1, 2)
     left.barh(range(len(table)), 100 * table["accuracy"], color=OKABE_ITO[5])

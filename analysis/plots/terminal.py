@@ -26,7 +26,7 @@ def front_text(run: Run, *, width: int = 80, height: int = 20, colour: bool = Tr
     pruned = run.stopped.dropna(subset=[cost])
     behind = finished.loc[~finished["trial"].isin(front["trial"])]
     styles = model_styles(front)
-    letters = {model: _LETTERS[place % len(_LETTERS)] for place, model in enumerate(styles)}
+    letters = {model: _LETTERS[index % len(_LETTERS)] for index, model in enumerate(styles)}
     legend = [f"{letter} {model}" for model, letter in letters.items()]
     legend += [f"{_DOMINATED} dominated"] if len(behind) else []
     legend += [f"{_PRUNED} stopped early"] if len(pruned) else []
@@ -73,11 +73,11 @@ def _scatter(groups: list[_Group], *, width: int, height: int) -> str:
             if len(group.x):
                 pixel = plotext.pixel(foreground=_rgb(group.colour))
                 marker = plotext.marker(group.mark, pixel)
-                places = np.log10(group.x) if log else group.x
-                figure.draw(figure.signal(places.tolist(), group.y.tolist(), marker=marker))
-        places = np.log10(ticks) if log else ticks
+                indices = np.log10(group.x) if log else group.x
+                figure.draw(figure.signal(indices.tolist(), group.y.tolist(), marker=marker))
+        indices = np.log10(ticks) if log else ticks
         labels = [write_tick(float(f"{tick:.2g}")) for tick in ticks]
-        figure.ruler("x").ticks(places.tolist(), labels)
+        figure.ruler("x").ticks(indices.tolist(), labels)
         return figure.build().string().rstrip("\n")
     finally:
         figure.clear()
@@ -97,5 +97,5 @@ def _folded(words: list[str], width: int) -> list[str]:
 
 def _rgb(colour: str) -> tuple[int, int, int] | None:
     """Turn #RRGGBB into numbers; black is left to the terminal, whose ground may be black."""
-    red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
+    red, green, blue = (int(colour[index : index + 2], 16) for index in (1, 3, 5))
     return (red, green, blue) if red or green or blue else None

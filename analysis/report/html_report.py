@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from analysis.choose import RULES, Choice, choose
+from analysis.choose import RULES, Selection, choose
 from analysis.columns import (
     describe_recipe,
     write_number,
@@ -27,7 +27,7 @@ from analysis.plots import html_figures as figures
 from analysis.plots.confirmation_figure import confirmation_figure
 from analysis.results.ablation import Ablation
 from analysis.results.ablation_table import ablation_cells, ablation_note, ablation_title
-from analysis.results.class_accuracy import Answers, Labels, confusions
+from analysis.results.class_accuracy import Labels, SplitPredictions, confusions
 from analysis.results.confirmation import Confirmation, choose_candidates
 from analysis.results.confirmation_table import (
     confirmation_columns,
@@ -38,7 +38,7 @@ from analysis.results.confirmation_table import (
 from analysis.results.distribution import distribution_numbers
 from analysis.results.front_table import front_columns, front_records
 from analysis.results.importances import FEWEST_TRIALS
-from analysis.results.report_data import Findings
+from analysis.results.report_data import ReportData
 from analysis.runs import Run
 from spaces.errors import UserError
 from spaces.recipe import RECIPE_FIELDS
@@ -48,12 +48,12 @@ _MOST_CONFUSIONS = 12
 _MOST_FRONT_ROWS = 200
 
 
-def write_report(findings: Findings, path: Path, *, chosen: Choice) -> Path:
+def write_report(report_data: ReportData, path: Path, *, chosen: Selection) -> Path:
     """Write a run's report as one HTML file, and return path.
 
     chosen: the trial that the page speaks for. Raises UserError where the file can't be written.
     """
-    page = _environment().get_template("report.html").render(_content(findings, chosen))
+    page = _environment().get_template("report.html").render(_content(report_data, chosen))
     try:
         path.write_text(page, encoding="utf-8")
     except OSError as error:
@@ -61,10 +61,10 @@ def write_report(findings: Findings, path: Path, *, chosen: Choice) -> Path:
     return path
 
 
-def _content(findings: Findings, chosen: Choice) -> dict[str, Any]:
-    run, answers, data = findings.run, findings.answers, findings.data
+def _content(report_data: ReportData, chosen: Selection) -> dict[str, Any]:
+    run, predictions, data = report_data.run, report_data.predictions, report_data.data
     front = figures.front_figure(run)
-    drawn = _figures(findings, front.figure)
+    drawn = _figures(report_data, front.figure)
     records = front_records(run)
     columns = front_columns(run, records)
     return {
@@ -80,18 +80,18 @@ def _content(findings: Findings, chosen: Choice) -> dict[str, Any]:
         "rules": {rule: choose(run, rule) for rule in RULES},
         "columns": columns,
         "rows": [
-            (record["trial"], [cells[place] for cells in columns.values()], describe_recipe(record))
-            for place, record in enumerate(records[:_MOST_FRONT_ROWS])
+            (record["trial"], [cells[index] for cells in columns.values()], describe_recipe(record))
+            for index, record in enumerate(records[:_MOST_FRONT_ROWS])
         ],
         "num_left_out": max(0, len(records) - _MOST_FRONT_ROWS),
-        "confirmed": findings.confirmation and _confirmed(findings.confirmation),
-        "ablated": [_ablated(ablation) for ablation in findings.ablations],
-        "importances": findings.importances,
+        "confirmed": report_data.confirmation and _confirmed(report_data.confirmation),
+        "ablated": [_ablated(ablation) for ablation in report_data.ablations],
+        "importances": report_data.importances,
         "fewest_trials": FEWEST_TRIALS,
-        "answers": answers,
+        "answers": predictions,
         "confusions": (
-            confusions(answers).head(_MOST_CONFUSIONS).to_dict("records")
-            if isinstance(answers, Answers)
+            confusions(predictions).head(_MOST_CONFUSIONS).to_dict("records")
+            if isinstance(predictions, SplitPredictions)
             else []
         ),
         "data": data,
@@ -111,27 +111,27 @@ def _content(findings: Findings, chosen: Choice) -> dict[str, Any]:
     }
 
 
-def _figures(findings: Findings, front: go.Figure) -> dict[str, go.Figure]:
+def _figures(report_data: ReportData, front: go.Figure) -> dict[str, go.Figure]:
     """By the id of the element that each is drawn in; what is not known has none."""
     drawn = {
         "front": front,
-        "history-trials": figures.history_figure(findings.history, over="trials"),
-        "parallel": figures.parallel_figure(findings.scales),
+        "history-trials": figures.hypervolume_figure(report_data.history, over="trials"),
+        "parallel": figures.parallel_figure(report_data.scales),
     }
-    if findings.history.seconds is not None:
-        drawn["history-time"] = figures.history_figure(findings.history, over="time")
-    if findings.curves:
-        drawn["curves-accuracy"] = figures.curves_figure(findings.curves, what="accuracy")
-        drawn["curves-loss"] = figures.curves_figure(findings.curves, what="loss")
-    if findings.confirmation:
-        drawn["confirmed"] = confirmation_figure(findings.confirmation)
-    if findings.importances:
-        drawn["importances"] = figures.importances_figure(findings.importances)
-    if isinstance(findings.answers, Answers):
-        drawn["classes"] = figures.classes_figure(findings.answers)
-    if isinstance(findings.data, Labels):
+    if report_data.history.seconds is not None:
+        drawn["history-time"] = figures.hypervolume_figure(report_data.history, over="time")
+    if report_data.curves:
+        drawn["curves-accuracy"] = figures.curves_figure(report_data.curves, what="accuracy")
+        drawn["curves-loss"] = figures.curves_figure(report_data.curves, what="loss")
+    if report_data.confirmation:
+        drawn["confirmed"] = confirmation_figure(report_data.confirmation)
+    if report_data.importances:
+        drawn["importances"] = figures.importances_figure(report_data.importances)
+    if isinstance(report_data.predictions, SplitPredictions):
+        drawn["classes"] = figures.classes_figure(report_data.predictions)
+    if isinstance(report_data.data, Labels):
         drawn["distribution"] = figures.distribution_figure(
-            findings.data.labels, findings.data.classes
+            report_data.data.labels, report_data.data.classes
         )
     return drawn
 
@@ -145,8 +145,8 @@ def _confirmed(confirmation: Confirmation) -> dict[str, Any]:
         "num_images": confirmation.num_images,
         "columns": list(columns),
         "rows": [
-            (one.trial, [cells[place] for cells in columns.values()], describe_candidate(one))
-            for place, one in enumerate(confirmation.candidates)
+            (one.trial, [cells[index] for cells in columns.values()], describe_candidate(one))
+            for index, one in enumerate(confirmation.candidates)
         ],
         "note": confirmation_note(confirmation),
         "sentences": confirmation_sentences(confirmation),
@@ -156,7 +156,7 @@ def _confirmed(confirmation: Confirmation) -> dict[str, Any]:
 def _ablated(ablation: Ablation) -> dict[str, Any]:
     return {
         "title": ablation_title(ablation),
-        "differences": [ablation.label(place) for place in range(len(ablation.differences))],
+        "differences": [ablation.label(index) for index in range(len(ablation.differences))],
         "rows": [ablation_cells(ablation, row) for row in ablation.rows],
         "note": ablation_note(ablation),
     }

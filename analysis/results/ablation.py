@@ -16,7 +16,7 @@ Role = Literal["start", "step", "without"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trained:
+class AblationRun:
     """A recipe between the starting point and the whole, trained with several seeds."""
 
     role: Role
@@ -53,38 +53,38 @@ class Ablation:
     num_seeds: int
     num_images: int
     """Of the validation split."""
-    climb: tuple[Trained, ...]
+    cumulative: tuple[AblationRun, ...]
     """The starting point first, the whole last."""
-    without_one: tuple[Trained, ...]
+    leave_one_out: tuple[AblationRun, ...]
     """By difference."""
 
-    def change(self, row: Trained) -> Interval | None:
+    def change(self, row: AblationRun) -> Interval | None:
         """By how much a row lies above the step before it, or above the whole where one is off.
 
         None of the starting point, and where fewer than two seeds of either were trained.
         """
         if row.difference is None:
             return None
-        other = self.climb[-1] if row.role == "without" else self.climb[row.difference]
+        other = self.cumulative[-1] if row.role == "without" else self.cumulative[row.difference]
         if row.spread is None or other.spread is None:
             return None
         return difference(row.accuracies, other.accuracies)
 
-    def names(self, place: int) -> str:
+    def names(self, index: int) -> str:
         """What a difference is called: its fields."""
-        return ", ".join(heading(field) for field in self.differences[place])
+        return ", ".join(heading(field) for field in self.differences[index])
 
-    def label(self, place: int) -> str:
+    def label(self, index: int) -> str:
         """A difference in words: batch size 16 → 64."""
         before, after = (
             ", ".join(
-                write_setting(field, getattr(recipe, field)) for field in self.differences[place]
+                write_setting(field, getattr(recipe, field)) for field in self.differences[index]
             )
             for recipe in (self.start, self.full)
         )
-        return f"{self.names(place)} {before} → {after}"
+        return f"{self.names(index)} {before} → {after}"
 
-    def row_label(self, row: Trained) -> str:
+    def row_label(self, row: AblationRun) -> str:
         """A row in words: its starting point, + batch size, without batch size."""
         if row.difference is None:
             return f"starting point ({self.against})"
@@ -93,9 +93,9 @@ class Ablation:
         return f"{sign} {self.names(row.difference)}{whole}"
 
     @property
-    def rows(self) -> tuple[Trained, ...]:
+    def rows(self) -> tuple[AblationRun, ...]:
         """All of them, in the table's order; with one difference, without it is the start again."""
-        return self.climb + (self.without_one if len(self.differences) > 1 else ())
+        return self.cumulative + (self.leave_one_out if len(self.differences) > 1 else ())
 
 
 def ablation_records(ablation: Ablation) -> dict[str, Any]:
@@ -110,8 +110,8 @@ def ablation_records(ablation: Ablation) -> dict[str, Any]:
         "differences": [list(fields) for fields in ablation.differences],
         "start": ablation.start.to_dict(),
         "full": ablation.full.to_dict(),
-        "climb": [_record(ablation, row) for row in ablation.climb],
-        "without_one": [_record(ablation, row) for row in ablation.without_one],
+        "climb": [_record(ablation, row) for row in ablation.cumulative],
+        "without_one": [_record(ablation, row) for row in ablation.leave_one_out],
     }
 
 
@@ -127,18 +127,18 @@ def ablation_from(records: Mapping[str, Any]) -> Ablation:
         differences=tuple(tuple(fields) for fields in records["differences"]),
         num_seeds=records["seeds"],
         num_images=records["validation_images"],
-        climb=(
+        cumulative=(
             _trained(starting, "start", None),
-            *(_trained(record, "step", place) for place, record in enumerate(steps)),
+            *(_trained(record, "step", index) for index, record in enumerate(steps)),
         ),
-        without_one=tuple(
-            _trained(record, "without", place)
-            for place, record in enumerate(records["without_one"])
+        leave_one_out=tuple(
+            _trained(record, "without", index)
+            for index, record in enumerate(records["without_one"])
         ),
     )
 
 
-def _record(ablation: Ablation, row: Trained) -> dict[str, Any]:
+def _record(ablation: Ablation, row: AblationRun) -> dict[str, Any]:
     change = ablation.change(row)
     return {
         "label": ablation.row_label(row),
@@ -151,8 +151,8 @@ def _record(ablation: Ablation, row: Trained) -> dict[str, Any]:
     }
 
 
-def _trained(record: Mapping[str, Any], role: Role, difference: int | None) -> Trained:
-    return Trained(
+def _trained(record: Mapping[str, Any], role: Role, difference: int | None) -> AblationRun:
+    return AblationRun(
         role=role,
         difference=difference,
         on=tuple(record["on"]),

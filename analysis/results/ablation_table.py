@@ -7,7 +7,7 @@ from rich.table import Table
 
 from analysis.columns import write_percent
 from analysis.pareto.intervals import Interval
-from analysis.results.ablation import Ablation, Trained
+from analysis.results.ablation import Ablation, AblationRun
 
 WITHIN = "within the spread"
 ACCURACY, CHANGE = "accuracy (%)", "change (points)"
@@ -22,7 +22,7 @@ def ablation_table(ablation: Ablation, width: int = 120) -> Table:
     Where width columns have no room for the differences' names, they are numbered, in one column.
     """
     rows = [ablation_cells(ablation, row) for row in ablation.rows]
-    names = [ablation.names(place) for place in range(len(ablation.differences))]
+    names = [ablation.names(index) for index in range(len(ablation.differences))]
     names += [ACCURACY, CHANGE]
     columns = list(zip(*rows, strict=True))[1:-1]
     # Headings break at spaces.
@@ -30,10 +30,10 @@ def ablation_table(ablation: Ablation, width: int = 120) -> Table:
         max(map(len, [*name.split(), *cells])) for name, cells in zip(names, columns, strict=True)
     ]
     if sum(widths) + _BETWEEN * (len(widths) + 2) + _WORDS > width:
-        places = [str(place + 1) for place in range(len(names) - 2)]
-        names[:-2] = [_joined(places, places)]
+        indices = [str(index + 1) for index in range(len(names) - 2)]
+        names[:-2] = [_joined(indices, indices)]
         widths[:-2] = [len(names[0])]
-        rows = [[row[0], _joined(row[1:-3], places), *row[-3:]] for row in rows]
+        rows = [[row[0], _joined(row[1:-3], indices), *row[-3:]] for row in rows]
     table = Table(
         title=ablation_title(ablation), title_style="bold", title_justify="left", box=SIMPLE_HEAD,
         caption=f"{ablation_differences(ablation)}. {ablation_note(ablation)}",
@@ -49,7 +49,7 @@ def ablation_table(ablation: Ablation, width: int = 120) -> Table:
     return table
 
 
-def ablation_cells(ablation: Ablation, row: Trained) -> list[str]:
+def ablation_cells(ablation: Ablation, row: AblationRun) -> list[str]:
     """A row: its recipe, Y or N for each difference, its accuracy, the change, what to think of it.
 
     See `ablation_note`.
@@ -72,8 +72,8 @@ def ablation_title(ablation: Ablation) -> str:
 
 def ablation_differences(ablation: Ablation) -> str:
     """The differences in words, numbered: 1 batch size 16 → 64; 2 batch norm no → yes."""
-    places = range(len(ablation.differences))
-    return "; ".join(f"{place + 1} {ablation.label(place)}" for place in places)
+    indices = range(len(ablation.differences))
+    return "; ".join(f"{index + 1} {ablation.label(index)}" for index in indices)
 
 
 def ablation_note(ablation: Ablation) -> str:
@@ -85,7 +85,7 @@ def ablation_note(ablation: Ablation) -> str:
     )
 
 
-def write_mean(row: Trained) -> str:
+def write_mean(row: AblationRun) -> str:
     """Mean and standard deviation in %: 41.5 ± 0.8."""
     if row.spread is None:
         return write_percent(row.mean)

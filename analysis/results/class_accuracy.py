@@ -19,7 +19,7 @@ class Labels:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answers:
+class SplitPredictions:
     """What one trial's model said of the images of a split."""
 
     trial: int
@@ -34,16 +34,17 @@ class Answers:
         return float((self.labels == self.predicted).mean())
 
 
-def class_accuracies(answers: Answers) -> pd.DataFrame:
+def class_accuracies(predictions: SplitPredictions) -> pd.DataFrame:
     """A row a class that has images: class, images, accuracy (0 to 1); the worst first."""
-    images = np.bincount(answers.labels, minlength=len(answers.classes))
+    images = np.bincount(predictions.labels, minlength=len(predictions.classes))
     right = np.bincount(
-        answers.labels[answers.labels == answers.predicted], minlength=len(answers.classes)
+        predictions.labels[predictions.labels == predictions.predicted],
+        minlength=len(predictions.classes),
     )
     there = np.flatnonzero(images)
     table = pd.DataFrame(
         {
-            "class": [answers.classes[place] for place in there],
+            "class": [predictions.classes[index] for index in there],
             "images": images[there],
             "accuracy": right[there] / images[there],
         }
@@ -51,17 +52,19 @@ def class_accuracies(answers: Answers) -> pd.DataFrame:
     return table.sort_values(["accuracy", "class"], kind="stable", ignore_index=True)
 
 
-def confusions(answers: Answers) -> pd.DataFrame:
+def confusions(predictions: SplitPredictions) -> pd.DataFrame:
     """A row for each pair of classes that were confused; the most frequent first.
 
     Columns: class, taken_for, images (how many), share (of the class's images, 0 to 1).
     """
-    wrong = answers.labels != answers.predicted
-    table = pd.DataFrame({"class": answers.labels[wrong], "taken_for": answers.predicted[wrong]})
+    wrong = predictions.labels != predictions.predicted
+    table = pd.DataFrame(
+        {"class": predictions.labels[wrong], "taken_for": predictions.predicted[wrong]}
+    )
     counted = table.value_counts(sort=False).rename("images").reset_index()
-    images = np.bincount(answers.labels, minlength=len(answers.classes))
+    images = np.bincount(predictions.labels, minlength=len(predictions.classes))
     counted["share"] = counted["images"] / images[counted["class"].to_numpy(dtype=int)]
     for column in ("class", "taken_for"):
-        counted[column] = [answers.classes[place] for place in counted[column]]
+        counted[column] = [predictions.classes[index] for index in counted[column]]
     by = ["images", "share", "class", "taken_for"]
     return counted.sort_values(by, ascending=[False, False, True, True], ignore_index=True)

@@ -65,17 +65,17 @@ def compare_runs(runs: Sequence[Run]) -> list[Compared]:
     box = Box.around(np.vstack(losses), first.log_columns)
     names = _names(runs)
     compared = []
-    for place, run in enumerate(runs):
-        others = np.vstack([rows for other, rows in enumerate(losses) if other != place])
-        equal = (losses[place][:, None] == others).all(axis=2).any(axis=1)
-        free = pareto_front(np.vstack([losses[place], others]))[: len(losses[place])]
+    for index, run in enumerate(runs):
+        others = np.vstack([rows for other, rows in enumerate(losses) if other != index])
+        equal = (losses[index][:, None] == others).all(axis=2).any(axis=1)
+        free = pareto_front(np.vstack([losses[index], others]))[: len(losses[index])]
         compared.append(
             Compared(
                 run=run,
-                name=names[place],
-                front=fronts[place],
-                share=box.share(losses[place]),
-                own=fronts[place].loc[free & ~equal].reset_index(drop=True),
+                name=names[index],
+                front=fronts[index],
+                share=box.normalized_hypervolume(losses[index]),
+                own=fronts[index].loc[free & ~equal].reset_index(drop=True),
             )
         )
     return compared
@@ -132,8 +132,8 @@ def comparison_picture(compared: Sequence[Compared], path: Path) -> Path:
     figure = new_figure(9, 5.6)
     axes = figure.add_subplot()
     set_cost_scale(axes, np.concatenate([one.front[cost].to_numpy() for one in compared]))
-    for place, one in enumerate(compared):
-        colour, marker = OKABE_ITO[place % len(OKABE_ITO)], MARKERS[place % len(MARKERS)]
+    for index, one in enumerate(compared):
+        colour, marker = OKABE_ITO[index % len(OKABE_ITO)], MARKERS[index % len(MARKERS)]
         steps = one.front.sort_values([cost, ACCURACY])
         axes.step(steps[cost], 100 * steps[ACCURACY], where="post", c=colour, lw=1.2)
         mine = steps["trial"].isin(one.own["trial"])
@@ -141,8 +141,8 @@ def comparison_picture(compared: Sequence[Compared], path: Path) -> Path:
             steps[cost], 100 * steps[ACCURACY], marker=marker, s=60, edgecolors=colour,
             facecolors=[colour if own else "white" for own in mine], zorder=3,
         )  # fmt: skip
-        told = f"{one.name}: {100 * one.share:.1f} %"
-        axes.plot([], [], c=colour, marker=marker, label=told)
+        message = f"{one.name}: {100 * one.share:.1f} %"
+        axes.plot([], [], c=colour, marker=marker, label=message)
     axes.set_xlabel(axis_title(cost))
     axes.set_ylabel("validation accuracy (%)")
     axes.set_title("Fronts; filled marks are on no other run's", loc="left", fontsize=11)

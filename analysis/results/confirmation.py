@@ -27,7 +27,7 @@ _BAND = (2.5, 50.0, 97.5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
+class ConfirmedTrial:
     """A trial of the front, trained again with fresh seeds."""
 
     row: dict[str, Any]
@@ -51,7 +51,7 @@ class Candidate:
         return self.row[ACCURACY]
 
     @property
-    def promised_too_much(self) -> float:
+    def optimism(self) -> float:
         """How far that lies above the accuracy on the test split."""
         return self.promised - float(self.correct.mean())
 
@@ -61,9 +61,9 @@ class Confirmation:
     """Candidates that were confirmed, and what follows for the front."""
 
     run: Run
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[ConfirmedTrial, ...]
     """Those with two seeds or more that were trained to their end, from the cheapest on."""
-    failed: tuple[Candidate, ...]
+    failed: tuple[ConfirmedTrial, ...]
     """Those without: nothing is said of them but why."""
     num_seeds: int
     """That were asked for."""
@@ -112,7 +112,7 @@ class Confirmation:
         return front_shares(drawn)
 
     @cached_property
-    def luck(self) -> Interval:
+    def seed_bias(self) -> Interval:
         """How much the search's validation accuracy owes to its seed: over that of fresh ones.
 
         The mean over these candidates; the interval is that of their seeds.
@@ -120,7 +120,7 @@ class Confirmation:
         return mean_over_groups([c.promised - c.validation for c in self.candidates])
 
     @cached_property
-    def promised_too_much(self) -> Interval:
+    def optimism(self) -> Interval:
         """How far the search's validation accuracy lies above that on the test split.
 
         The mean over these candidates; the interval is that of their seeds and of the test images.
@@ -180,13 +180,13 @@ def confirmation_records(confirmation: Confirmation) -> dict[str, Any]:
         "candidates": candidates,
         "failed": [_record(candidate) for candidate in confirmation.failed],
         "bias": {
-            "luck_of_the_seed": confirmation.luck.to_dict(),
-            "promised_too_much": confirmation.promised_too_much.to_dict(),
+            "luck_of_the_seed": confirmation.seed_bias.to_dict(),
+            "promised_too_much": confirmation.optimism.to_dict(),
         },
     }
 
 
-def _record(candidate: Candidate) -> dict[str, Any]:
+def _record(candidate: ConfirmedTrial) -> dict[str, Any]:
     cells = candidate.row
     return {
         **{name: cells[name] for name in ("trial", *RECIPE_FIELDS, *NUMBERS) if name != ACCURACY},

@@ -5,7 +5,7 @@ from rich.table import Table
 
 from analysis.columns import describe_recipe, heading, write_number, write_percent
 from analysis.pareto.intervals import Interval
-from analysis.results.confirmation import Candidate, Confirmation, verdict
+from analysis.results.confirmation import Confirmation, ConfirmedTrial, verdict
 from spaces.recipe import RECIPE_FIELDS
 
 TEST = "test (95 % interval)"
@@ -48,12 +48,12 @@ def confirmation_columns(confirmation: Confirmation) -> dict[str, list[str]]:
         "search's validation": [write_percent(candidate.promised) for candidate in candidates],
         "fresh seeds' validation": [write_percent(one.validation.mean()) for one in candidates],
         TEST: [_write_accuracy(accuracy) for accuracy in confirmation.accuracies],
-        TOO_MUCH: [f"{100 * candidate.promised_too_much:+.1f}" for candidate in candidates],
+        TOO_MUCH: [f"{100 * candidate.optimism:+.1f}" for candidate in candidates],
         NON_DOMINATED: [f"{verdict(share)} ({share:.0%})" for share in confirmation.front_shares],
     }
 
 
-def describe_candidate(candidate: Candidate) -> str:
+def describe_candidate(candidate: ConfirmedTrial) -> str:
     """Its recipe in few words."""
     return describe_recipe(candidate.row, _TOLD)
 
@@ -72,12 +72,14 @@ def confirmation_sentences(confirmation: Confirmation) -> list[str]:
     by_verdict: dict[str, list[str]] = {word: [] for word in _SAID}
     for candidate, share in zip(confirmation.candidates, confirmation.front_shares, strict=True):
         by_verdict[verdict(share)].append(str(candidate.trial))
-    told = [f"{_SAID[word]}: {', '.join(trials)}" for word, trials in by_verdict.items() if trials]
+    message = [
+        f"{_SAID[word]}: {', '.join(trials)}" for word, trials in by_verdict.items() if trials
+    ]
     return [
-        f"truly non-dominated: {'; '.join(told)}",
-        "selection bias, the search's validation accuracy minus that of fresh seeds, which is luck"
-        f" of the seed: {_write_bias(confirmation.luck)}; minus that on the test split, which is"
-        f" all that it promised too much: {_write_bias(confirmation.promised_too_much)}",
+        f"truly non-dominated: {'; '.join(message)}",
+        "selection bias, the search's validation accuracy minus that of fresh seeds, the seed"
+        f" bias: {_write_bias(confirmation.seed_bias)}; minus the accuracy on the test split, the"
+        f" optimism: {_write_bias(confirmation.optimism)}",
         *(_missing(candidate) for candidate in confirmation.candidates if candidate.failures),
         *(_missing(candidate) for candidate in confirmation.failed),
     ]
@@ -98,7 +100,7 @@ def _write_bias(bias: Interval) -> str:
     return f"{100 * bias.mean:+.1f} points (95 %: {low} to {high})"
 
 
-def _missing(candidate: Candidate) -> str:
+def _missing(candidate: ConfirmedTrial) -> str:
     failures = candidate.failures
     rest = "" if len(candidate.seeds) > 1 else "; too few for an interval, so it is left out"
     return f"trial {candidate.trial}: {len(failures)} seeds failed: {failures[0]}{rest}"

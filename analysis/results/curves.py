@@ -33,11 +33,11 @@ def front_curves(run: Run, most: int = 6) -> list[Curve]:
     front = run.front()
     front = front.loc[front["trial"].isin(run.epochs["trial"])].reset_index(drop=True)
     if len(front) > most:
-        places = [round(step * (len(front) - 1) / (most - 1)) for step in range(most)]
-        front = front.iloc[sorted(set(places))]
+        indices = [round(step * (len(front) - 1) / (most - 1)) for step in range(most)]
+        front = front.iloc[sorted(set(indices))]
     return [
-        _curve(run, row, OKABE_ITO[place % len(OKABE_ITO)])
-        for place, row in enumerate(front.to_dict("records"))
+        _curve(run, row, OKABE_ITO[index % len(OKABE_ITO)])
+        for index, row in enumerate(front.to_dict("records"))
     ]
 
 

@@ -11,14 +11,14 @@ from rich.table import Table
 
 from analysis.plot_style import new_figure, save_picture
 
-IntArray = npt.NDArray[np.integer]
+LabelArray = npt.NDArray[np.integer]
 
 # More names than these can't be read beside each other in one picture, or below in a terminal.
 _NAMED_IN_PICTURE = 60
 _NAMED_IN_TEXT = 30
 
 
-def images_per_class(labels: IntArray, classes: Sequence[str]) -> npt.NDArray[np.int64]:
+def images_per_class(labels: LabelArray, classes: Sequence[str]) -> npt.NDArray[np.int64]:
     """Count the images of each class.
 
     labels: (images,), each the place of its class in classes. Returns (classes,); a class
@@ -29,7 +29,7 @@ def images_per_class(labels: IntArray, classes: Sequence[str]) -> npt.NDArray[np
     return counts.astype(np.int64)
 
 
-def distribution_numbers(labels: IntArray, classes: Sequence[str]) -> dict[str, int | float]:
+def distribution_numbers(labels: LabelArray, classes: Sequence[str]) -> dict[str, int | float]:
     """Images, classes, and the per-class minimum, maximum, mean, std and median.
 
     std is that of the classes at hand (divided by their number, not one less).
@@ -46,7 +46,7 @@ def distribution_numbers(labels: IntArray, classes: Sequence[str]) -> dict[str, 
     }
 
 
-def distribution_table(labels: IntArray, classes: Sequence[str]) -> Table:
+def distribution_table(labels: LabelArray, classes: Sequence[str]) -> Table:
     """Show `distribution_numbers` as a table, with the classes that are smallest and largest."""
     numbers = distribution_numbers(labels, classes)
     counts = images_per_class(labels, classes)
@@ -66,7 +66,7 @@ def distribution_table(labels: IntArray, classes: Sequence[str]) -> Table:
     return table
 
 
-def distribution_text(labels: IntArray, classes: Sequence[str], *, width: int = 80) -> str:
+def distribution_text(labels: LabelArray, classes: Sequence[str], *, width: int = 80) -> str:
     """Draw the distribution in characters, at most width to a line.
 
     Few classes get a bar each, the largest first; many are counted by their number of images.
@@ -74,7 +74,7 @@ def distribution_text(labels: IntArray, classes: Sequence[str], *, width: int = 
     counts = images_per_class(labels, classes)
     if len(classes) <= _NAMED_IN_TEXT:
         order: list[int] = np.argsort(-counts, kind="stable").tolist()
-        bars = [(classes[place], int(counts[place])) for place in order]
+        bars = [(classes[index], int(counts[index])) for index in order]
         return "\n".join(["images per class", *_bars(bars, width)])
     # Whole numbers of images to a bar, at most 16 bars.
     step = max(1, -(-int(counts.max() - counts.min() + 1) // 16))
@@ -90,7 +90,7 @@ def distribution_text(labels: IntArray, classes: Sequence[str], *, width: int = 
 
 
 def distribution_picture(
-    labels: IntArray, classes: Sequence[str], path: Path, *, title: str = ""
+    labels: LabelArray, classes: Sequence[str], path: Path, *, title: str = ""
 ) -> Path:
     """Draw the images of each class as bars, the largest first, as a PNG at path; return path.
 
@@ -102,9 +102,9 @@ def distribution_picture(
     named = len(classes) <= _NAMED_IN_PICTURE
     figure = new_figure(9, 4.8)
     axes = figure.add_subplot()
-    places = np.arange(len(classes))
+    indices = np.arange(len(classes))
     # Above some hundred bars a gap is thinner than a pixel and would only flicker.
-    axes.bar(places, counts[order], width=0.8 if len(classes) <= 200 else 1.0, color="#56B4E9")
+    axes.bar(indices, counts[order], width=0.8 if len(classes) <= 200 else 1.0, color="#56B4E9")
     axes.axhline(
         float(numbers["mean"]), color="#D55E00", lw=1.5, label=f"mean {numbers['mean']:.1f}"
     )
@@ -120,8 +120,8 @@ def distribution_picture(
     axes.set_xlim(-edge, len(classes) - 1 + edge)
     if named:
         size = 9 if len(classes) <= 25 else 6.5
-        names = [shortened(classes[place], 28) for place in order]
-        axes.set_xticks(places, names, fontsize=size, rotation=90 if len(classes) > 6 else 0)
+        names = [shortened(classes[index], 28) for index in order]
+        axes.set_xticks(indices, names, fontsize=size, rotation=90 if len(classes) > 6 else 0)
     else:
         axes.set_xlabel("classes, from the largest to the smallest")
     axes.spines[["top", "right"]].set_visible(False)
@@ -145,7 +145,7 @@ def _bars(bars: list[tuple[str, int]], width: int) -> list[str]:
 
 
 def _named(chosen: npt.NDArray[np.bool_], classes: Sequence[str]) -> str:
-    names = [classes[place] for place in np.flatnonzero(chosen).tolist()]
+    names = [classes[index] for index in np.flatnonzero(chosen).tolist()]
     more = f" and {len(names) - 2} more" if len(names) > 3 else ""
     return ", ".join(names[: 2 if more else 3]) + more
 

@@ -11,7 +11,6 @@ from optuna.trial import create_trial
 
 from analysis.columns import Direction
 from analysis.runs import Run, run_recipe
-from spaces.drawing import params_and_distributions
 from spaces.space import SearchSpace
 from spaces.space_file import parse_space
 
@@ -32,7 +31,7 @@ def parameter_importances(run: Run) -> dict[str, dict[str, float]]:
     space, rows = _space(run), _with_results(run)
     if space is None or len(rows) < FEWEST_TRIALS:
         return {}
-    drawn = [params_and_distributions(space, run_recipe(row)) for row in rows.to_dict("records")]
+    drawn = [space.params_and_distributions(run_recipe(row)) for row in rows.to_dict("records")]
     return {
         objective: _importances(drawn, rows[objective].tolist(), direction)
         for objective, direction in run.objectives.items()

@@ -30,10 +30,10 @@ class Scale:
 
     column: str
     title: str
-    places: FloatArray
+    positions: FloatArray
     """(trials,), where each trial crosses it; magnitudes where numbers lie far apart."""
     ends: tuple[float, float]
-    tick_places: list[float]
+    tick_positions: list[float]
     tick_labels: list[str]
 
 
@@ -58,13 +58,13 @@ def _setting(name: str, values: Iterable[Any]) -> Scale:
     # Numbers in their order, words in alphabetical; a missing value (all blocks, no epochs) last.
     order = sorted(known, key=lambda cell: cell if numbers else str(cell))
     order += [None] if None in cells else []
-    places = {cell: float(place) for place, cell in enumerate(order)}
+    positions = {cell: float(index) for index, cell in enumerate(order)}
     return Scale(
         column=name,
         title=heading(name),
-        places=np.array([places[cell] for cell in cells]),
+        positions=np.array([positions[cell] for cell in cells]),
         ends=(0.0, max(1.0, len(order) - 1.0)),
-        tick_places=list(places.values()),
+        tick_positions=list(positions.values()),
         tick_labels=[write_setting(name, cell) for cell in order],
     )
 
@@ -72,8 +72,8 @@ def _setting(name: str, values: Iterable[Any]) -> Scale:
 def _number(name: str, values: Iterable[Any]) -> Scale:
     numbers = np.array(list(values), dtype=float)
     log = name != ACCURACY and spans_magnitudes(numbers)
-    places = np.log10(numbers) if log else numbers
-    low, high = float(places.min()), float(places.max())
+    positions = np.log10(numbers) if log else numbers
+    low, high = float(positions.min()), float(positions.max())
     if low == high:
         low, high = low - 0.5, high + 0.5
     ticks = np.linspace(low, high, _NUM_TICKS)
@@ -84,8 +84,8 @@ def _number(name: str, values: Iterable[Any]) -> Scale:
     return Scale(
         column=name,
         title=heading(name),
-        places=places,
+        positions=positions,
         ends=(low, high),
-        tick_places=ticks.tolist(),
+        tick_positions=ticks.tolist(),
         tick_labels=labels,
     )

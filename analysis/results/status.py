@@ -30,7 +30,7 @@ from analysis.runs import Run
 _MAX_FAILURES = 3
 
 
-def run_status(run: Run, *, searched: bool, place: str | None = None) -> dict[str, Any]:
+def run_status(run: Run, *, searched: bool, location: str | None = None) -> dict[str, Any]:
     """Counts, times and failures of a run, as plain data.
 
     searched: whether a driver is at work in it; else trials that are RUNNING were interrupted.
@@ -38,16 +38,18 @@ def run_status(run: Run, *, searched: bool, place: str | None = None) -> dict[st
     money: at the study's prices, None where it names none. failures: the first reasons of each
     kind, with the number of trials that they ended.
     """
-    return _status(run, run_spending(run), searched=searched, place=place)
+    return _status(run, run_spending(run), searched=searched, location=location)
 
 
-def _status(run: Run, spending: Spending, *, searched: bool, place: str | None) -> dict[str, Any]:
+def _status(
+    run: Run, spending: Spending, *, searched: bool, location: str | None
+) -> dict[str, Any]:
     counts = run.counts()
     failed = run.trials.loc[run.trials["state"] == FAIL, "error"].fillna("no reason recorded")
     running = run.trials.loc[run.trials["state"] == RUNNING]
     return {
         "name": run.name,
-        "folder": place or str(run.path),
+        "folder": location or str(run.path),
         "searched": searched,
         "budget": run.study.get("budget"),
         "trials": len(run.trials),
@@ -64,21 +66,21 @@ def _status(run: Run, spending: Spending, *, searched: bool, place: str | None) 
     }
 
 
-def status_table(run: Run, *, searched: bool, place: str | None = None) -> Table:
+def status_table(run: Run, *, searched: bool, location: str | None = None) -> Table:
     """`run_status` as a table that a person can read."""
     spending = run_spending(run)
-    status = _status(run, spending, searched=searched, place=place)
+    status = _status(run, spending, searched=searched, location=location)
     table = Table(box=None, show_header=False, title=status["folder"], title_justify="left")
     table.add_column(style="bold")
     table.add_column()
     budget = (status["budget"] or {}).get("trials")
     of = f" of {budget}" if budget else ""
-    told = ", ".join(
+    message = ", ".join(
         f"{status[state]} {_said(state, searched)}"
         for state in ("complete", "pruned", "failed", "running")
         if status[state]
     )
-    table.add_row("trials", f"{status['trials']}{of}" + (f" ({told})" if told else ""))
+    table.add_row("trials", f"{status['trials']}{of}" + (f" ({message})" if message else ""))
     if status["best_accuracy"] is not None:
         table.add_row("front", f"{status['on_front']} trials")
         table.add_row("best accuracy", f"{write_percent(status['best_accuracy'])} %")
@@ -90,10 +92,10 @@ def status_table(run: Run, *, searched: bool, place: str | None = None) -> Table
     for note in spending_notes(spending):
         table.add_row("", note)
     for trial in status["running_trials"]:
-        told = f"{trial['model']}, {trial['epochs_trained']} of {trial['epochs']} epochs"
+        message = f"{trial['model']}, {trial['epochs_trained']} of {trial['epochs']} epochs"
         if trial["accuracy"] is not None:
-            told += f", {write_percent(trial['accuracy'])} % so far"
-        table.add_row(f"{'running' if searched else 'interrupted'} {trial['trial']}", told)
+            message += f", {write_percent(trial['accuracy'])} % so far"
+        table.add_row(f"{'running' if searched else 'interrupted'} {trial['trial']}", message)
     if status["running"] and not searched:
         table.add_row("to go on", "flopwise search STUDY --resume")
     for reason, number in list(status["failures"].items())[:_MAX_FAILURES]:
@@ -101,9 +103,9 @@ def status_table(run: Run, *, searched: bool, place: str | None = None) -> Table
     return table
 
 
-def watch_view(run: Run, *, searched: bool, place: str | None = None) -> Group:
+def watch_view(run: Run, *, searched: bool, location: str | None = None) -> Group:
     """How far a run has come, and its front so far, for a terminal that is drawn anew."""
-    parts: list[RenderableType] = [status_table(run, searched=searched, place=place)]
+    parts: list[RenderableType] = [status_table(run, searched=searched, location=location)]
     if not run.finished.empty:
         parts.append(front_table(run))
     return Group(*parts)

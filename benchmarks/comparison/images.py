@@ -42,12 +42,12 @@ def write_generated(folder: Path, *, classes: int, size: int) -> Path:
 def link_split(source: Path, data: ImageData, folder: Path) -> Path:
     """Make a folder for ImageFolder, train/ and validation/ of prepared data; return it."""
     shutil.rmtree(folder, ignore_errors=True)
-    for place, split in zip(read_sources(data.path), data.splits, strict=True):
+    for index, split in zip(read_sources(data.path), data.splits, strict=True):
         if SPLITS[split] == "test":
             continue
-        link = folder / SPLITS[split] / place
+        link = folder / SPLITS[split] / index
         link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(source / place)
+        link.symlink_to(source / index)
     return folder
 
 

@@ -18,7 +18,7 @@ _log = logging.getLogger("flopwise")
 _ASK_PERIOD_SECONDS = 1.0
 
 
-class Room:
+class Capacity:
     """Counts the trials that fit. Left-out nodes count for nothing."""
 
     def __init__(
@@ -74,15 +74,15 @@ class Room:
         return workers + min(max(workers, 1), max(0, self._planned - workers))
 
 
-def open_room(
+def open_capacity(
     resources: Resources,
     *,
     keep_a_core: bool = False,
     is_left_out: Callable[[str], bool] = lambda _: False,
     nodes: Callable[[], Sequence[Node]] = alive_nodes,
-) -> Room:
+) -> Capacity:
     """The room for trials on this process's Ray. Raises UserError where none will ever fit."""
-    room = Room(
+    capacity = Capacity(
         resources,
         keep_a_core=keep_a_core,
         planned=planned_trials(resources),
@@ -90,12 +90,12 @@ def open_room(
         nodes=nodes,
     )
     found = nodes()
-    if not room.most:
+    if not capacity.most:
         raise UserError(_what_is_lacking(resources, found))
     _warn_of_idle_gpus(resources, sum(node.resources.get("GPU", 0) for node in found))
     if keep_a_core:
         _warn_of_disturbed_latency(resources, found)
-    return room
+    return capacity
 
 
 def workers_at_most(resources: Resources, available: Mapping[str, float]) -> int:

@@ -45,34 +45,34 @@ class NodeReport:
 
 def tell_search(study: str, running: Mapping[str, Sequence[int]], left_out: Sequence[str]) -> None:
     """Leave with Ray what a driver knows: trials by node, and nodes that are left out."""
-    told = {
+    message = {
         "study": study,
         "running": {node: list(trials) for node, trials in running.items()},
         "left_out": list(left_out),
         "time": time.time(),
     }
     internal_kv._internal_kv_put(
-        _TOLD, json.dumps(told).encode(), overwrite=True, namespace=_NAMESPACE
+        _TOLD, json.dumps(message).encode(), overwrite=True, namespace=_NAMESPACE
     )
 
 
 def report_nodes() -> list[NodeReport]:
     """Every node of the Ray that this process is connected to, the head first."""
     nodes = sorted(alive_nodes(), key=lambda node: (not node.is_head, node.address, node.key))
-    told, measured = _told(), _measure(nodes)
-    return [_report(node, told, measured[node.key]) for node in nodes]
+    message, measured = _message(), _measure(nodes)
+    return [_report(node, message, measured[node.key]) for node in nodes]
 
 
-def _report(node: Node, told: Mapping[str, Any], measured: Mapping[str, Any]) -> NodeReport:
+def _report(node: Node, message: Mapping[str, Any], measured: Mapping[str, Any]) -> NodeReport:
     return NodeReport(
         address=node.address,
         is_head=node.is_head,
         cpus=node.resources.get("CPU", 0.0),
         gpus=node.resources.get("GPU", 0.0),
         gpu_kind=node.gpu_kind,
-        study=told.get("study"),
-        trials=tuple(told.get("running", {}).get(node.key, ())),
-        left_out=node.key in told.get("left_out", ()),
+        study=message.get("study"),
+        trials=tuple(message.get("running", {}).get(node.key, ())),
+        left_out=node.key in message.get("left_out", ()),
         **{name: measured.get(name) for name in _MEASURED},
     )
 
@@ -83,10 +83,10 @@ _MEASURED = (
 )
 
 
-def _told() -> dict[str, Any]:
+def _message() -> dict[str, Any]:
     written = internal_kv._internal_kv_get(_TOLD, namespace=_NAMESPACE)
-    told = json.loads(written) if written else {}
-    return told if time.time() - told.get("time", 0) < _STALE_SECONDS else {}
+    message = json.loads(written) if written else {}
+    return message if time.time() - message.get("time", 0) < _STALE_SECONDS else {}
 
 
 def _measure(nodes: Sequence[Node]) -> dict[str, dict[str, Any]]:
@@ -119,8 +119,10 @@ def _measure(nodes: Sequence[Node]) -> dict[str, dict[str, Any]]:
         if shutil.which("nvidia-smi"):
             asked = "--query-gpu=utilization.gpu,memory.used,memory.total"
             command = ["nvidia-smi", asked, "--format=csv,noheader,nounits"]
-            told = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
-            gpus = [[float(part) for part in row.split(",")] for row in told.stdout.splitlines()]
+            message = subprocess.run(
+                command, capture_output=True, text=True, timeout=20, check=False
+            )
+            gpus = [[float(part) for part in row.split(",")] for row in message.stdout.splitlines()]
             if gpus:
                 used["gpu_used"] = sum(gpu[0] for gpu in gpus) / len(gpus) / 100
                 used["gpu_memory_used_gb"] = sum(gpu[1] for gpu in gpus) / 1e3

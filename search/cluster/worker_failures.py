@@ -21,12 +21,12 @@ def error_text(trial: RayTrial) -> str:
     return Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else ""
 
 
-def is_loss(text: str) -> bool:
+def is_lost_machine(text: str) -> bool:
     """Whether the machine went, with whatever ran on it."""
     return any(words in text for words in _LOST)
 
 
-def is_death(text: str) -> bool:
+def is_worker_death(text: str) -> bool:
     """Whether the process was ended from outside, and not by an error in it or at its start."""
     died = "ActorDiedError" in text or "actor died" in text
     return "low on memory" in text or (died and "creation task" not in text)
@@ -61,8 +61,8 @@ def reason(text: str) -> str:
         return "Ray gave no reason"
     if "low on memory" in text:
         return "out of memory: Ray ended the trial's process before the machine ran out"
-    if is_loss(text):
+    if is_lost_machine(text):
         return "the machine that it ran on was lost, over and over"
-    if is_death(text):
+    if is_worker_death(text):
         return "the trial's process died: killed from outside, or by the system for its memory"
     return lines[-1]

@@ -6,12 +6,12 @@ import typer
 from rich.console import Console
 
 from search.commands.printing import AsJson, console, near, print_json
-from search.commands.results import RunFolder
+from search.commands.results import RunArgument
 from search.commands.training import Retry, training_screen
 
 
 def ablate(
-    run: RunFolder,
+    run: RunArgument,
     trial: Annotated[
         str, typer.Option(help="Its number; or knee, most-accurate, ... as for export.")
     ],

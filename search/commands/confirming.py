@@ -6,12 +6,12 @@ import typer
 from rich.console import Console
 
 from search.commands.printing import AsJson, console, near, print_json
-from search.commands.results import RunFolder
+from search.commands.results import RunArgument
 from search.commands.training import Retry, training_screen
 
 
 def confirm(
-    run: RunFolder,
+    run: RunArgument,
     top: Annotated[
         int | None,
         typer.Option(help="Only so many, those that add most hypervolume; all by default."),

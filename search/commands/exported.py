@@ -23,20 +23,22 @@ def predict(
     """Say what is on images: the most probable classes of each."""
     from trainables.inference.onnx_model import open_exported
     from trainables.inference.predictions import find_images
-    from trainables.inference.predictions import predict as predictions
+    from trainables.inference.predictions import predict as predict_images
 
     model = open_exported(export)
     files = find_images(images)
-    answers = []
+    predictions = []
     with progress_bar("predicting") as progress:
-        for answer in predictions(model, files, top):
-            answers.append(answer)
-            progress(len(answers), len(files))
+        for answer in predict_images(model, files, top):
+            predictions.append(answer)
+            progress(len(predictions), len(files))
     if as_json:
-        print_json([_as_json(answer) for answer in answers])
-    elif any(answer.classes for answer in answers):
-        console().print(_prediction_table(answers))
-    problems = [f"{near(answer.path)}: {answer.problem}" for answer in answers if answer.problem]
+        print_json([_as_json(answer) for answer in predictions])
+    elif any(answer.classes for answer in predictions):
+        console().print(_prediction_table(predictions))
+    problems = [
+        f"{near(answer.path)}: {answer.problem}" for answer in predictions if answer.problem
+    ]
     if problems:
         raise _user_error(problems)
 
@@ -87,9 +89,9 @@ def evaluate(
         raise _user_error(list(found.skipped))
 
 
-def _prediction_table(answers: "list[Prediction]") -> Table:
+def _prediction_table(predictions: "list[Prediction]") -> Table:
     table = Table("image", "class", "probability", box=None)
-    for answer in answers:
+    for answer in predictions:
         for rank, (name, probability) in enumerate(
             zip(answer.classes, answer.probabilities, strict=True)
         ):

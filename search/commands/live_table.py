@@ -24,7 +24,7 @@ class LiveTable:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._told: dict[int, TrialRecord] | None = None
+        self._reported: dict[int, TrialRecord] | None = None
         self._stopping = False
         self._live: Live | None = None
         if console.is_terminal:
@@ -57,21 +57,21 @@ class LiveTable:
         The first call is before the search: what is finished by then is not news.
         """
         finished = [r for r in progress.ledger.records.values() if r.state.is_finished()]
-        if self._told is None:
-            self._told = {record.number: record for record in finished}
-            if progress.study.packing:
-                told = f"resources: {progress.study.packing['told']}"
-                self._console.print(told, soft_wrap=True, markup=False, highlight=False)
+        if self._reported is None:
+            self._reported = {record.number: record for record in finished}
+            if progress.study.resource_choice:
+                message = f"resources: {progress.study.resource_choice['told']}"
+                self._console.print(message, soft_wrap=True, markup=False, highlight=False)
         for record in finished:
-            if record.number not in self._told:
-                self._told[record.number] = record
+            if record.number not in self._reported:
+                self._reported[record.number] = record
                 if self._live is None:
                     self._console.print(_line(record), soft_wrap=True, markup=False)
         if progress.stopping and not self._stopping and self._live is None:
             self._console.print("stopping: what runs will be resumed; Ctrl-C again ends at once")
         self._stopping = progress.stopping
         if self._live is not None:
-            latest = list(self._told.values())[-_MAX_FINISHED_ROWS:]
+            latest = list(self._reported.values())[-_MAX_FINISHED_ROWS:]
             self._live.update(render(progress, latest), refresh=True)
 
 
@@ -86,8 +86,8 @@ def render(progress: Progress, latest: Sequence[TrialRecord]) -> Group:
         running.add_row(str(record.number), describe(record), epoch, accuracy)
     finished = _table("finished last", "seconds", "accuracy")
     for record in reversed(latest):
-        told = record.error or describe(record)
-        finished.add_row(str(record.number), told, f"{record.seconds:.0f}", _came_to(record))
+        message = record.error or describe(record)
+        finished.add_row(str(record.number), message, f"{record.seconds:.0f}", _came_to(record))
     front = _table("front", *(heading(name) for name in objectives))
     points: dict[tuple[str, ...], TrialRecord] = {}
     for record in on_front:
@@ -152,19 +152,21 @@ def clock(seconds: float) -> str:
 
 def _headline(progress: Progress) -> Text:
     records = progress.ledger.records.values()
-    standing = progress.ledger.standing
+    pareto_tracker = progress.ledger.pareto_tracker
     counts = {
-        "complete": standing.counts[TrialState.COMPLETE],
-        "stopped early": standing.counts[TrialState.PRUNED] - standing.num_refused,
-        "not begun": standing.num_refused,
-        "failed": standing.counts[TrialState.FAIL],
+        "complete": pareto_tracker.counts[TrialState.COMPLETE],
+        "stopped early": pareto_tracker.counts[TrialState.PRUNED] - pareto_tracker.num_refused,
+        "not begun": pareto_tracker.num_refused,
+        "failed": pareto_tracker.counts[TrialState.FAIL],
         "running": sum(record.state == TrialState.RUNNING for record in records),
     }
     budget = progress.study.budget.trials
-    told = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+    message = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
     of = f" of {budget}" if budget else ""
     left = time_left(progress)
-    line = f"{progress.study.name}: {len(records)}{of} trials ({told}), {clock(progress.seconds)}"
+    line = (
+        f"{progress.study.name}: {len(records)}{of} trials ({message}), {clock(progress.seconds)}"
+    )
     if progress.stopping:
         line += ", stopping: what runs will be resumed; Ctrl-C again ends at once"
     elif left is not None:
@@ -184,13 +186,13 @@ def _line(record: TrialRecord) -> str:
             return f"{head}: stopped early, as trial {record.reused}, which had the same recipe"
         trained = f"{len(record.epochs)} of {record.recipe.epochs if record.recipe else 0} epochs"
         return f"{head}: stopped early after {trained}, {record.seconds:.0f} s"
-    told = f"{head}: {record.accuracy:.1%}" if record.accuracy is not None else head
+    message = f"{head}: {record.accuracy:.1%}" if record.accuracy is not None else head
     if record.cost is not None:
-        told += f" at {record.cost.gflops:.3g} GFLOPs"
+        message += f" at {record.cost.gflops:.3g} GFLOPs"
     if record.reused is not None:
         whose = f"trial {record.reused}" if record.reused >= 0 else "an earlier run"
-        return f"{told}, the result of {whose}, which had the same recipe"
-    return f"{told}, {record.seconds:.0f} s"
+        return f"{message}, the result of {whose}, which had the same recipe"
+    return f"{message}, {record.seconds:.0f} s"
 
 
 def _value(record: TrialRecord, objective: str) -> str:

@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 
 from search.commands.printing import AsJson, console, near, print_json
-from search.commands.results import RunFolder
+from search.commands.results import RunArgument
 
 _WATCH_SECONDS = 2.0
 
 
 def report(
-    run: RunFolder,
+    run: RunArgument,
     pick: Annotated[
         str, typer.Option(help="The trial that it speaks for: a rule as of export --pick.")
     ] = "knee",
@@ -22,11 +22,11 @@ def report(
 ) -> None:
     """Write a run's report: one HTML file that needs no network, and PNG pictures."""
     from search.followups.report import make_report
-    from search.storage.fetched_run import near_run
+    from search.storage.fetched_run import fetch_run
 
     screen = console()
     with screen.status("writing the report"):
-        made = make_report(near_run(run), pick, out)
+        made = make_report(fetch_run(run), pick, out)
     lines = [made.chosen.reason, *made.notes]
     lines.append(f"report: {near(made.page)}")
     lines.append(f"pictures: {near(made.pictures[0].parent)} ({len(made.pictures)} PNG files)")
@@ -51,9 +51,9 @@ def compare(
         comparison_table,
     )
     from analysis.runs import read_run
-    from search.storage.fetched_run import near_run
+    from search.storage.fetched_run import fetch_run
 
-    compared = compare_runs([read_run(near_run(run)) for run in runs])
+    compared = compare_runs([read_run(fetch_run(run)) for run in runs])
     if as_json:
         print_json(comparison_records(compared))
         return
@@ -63,40 +63,40 @@ def compare(
     screen.print(f"picture: {near(path)}", markup=False, soft_wrap=True)
 
 
-def watch(run: RunFolder) -> None:
+def watch(run: RunArgument) -> None:
     """Show a search's table as it goes, from any terminal; ends with the search, or by Ctrl-C."""
     from rich.live import Live
 
     from analysis.results.status import watch_view
     from analysis.runs import read_run
-    from search.storage.fetched_run import near_run
+    from search.storage.fetched_run import fetch_run
     from search.storage.run_lock import is_searched
 
     screen = console()
-    path = near_run(run)
+    path = fetch_run(run)
     searched = is_searched(path)
-    view = watch_view(read_run(path), searched=searched, place=run)
+    view = watch_view(read_run(path), searched=searched, location=run)
     if not screen.is_terminal or not searched:
         screen.print(view)
         return
     with Live(view, console=screen, auto_refresh=False) as live:
         while searched:
             time.sleep(_WATCH_SECONDS)
-            path = near_run(run)
+            path = fetch_run(run)
             searched = is_searched(path)
-            live.update(watch_view(read_run(path), searched=searched, place=run), refresh=True)
+            live.update(watch_view(read_run(path), searched=searched, location=run), refresh=True)
 
 
 def dashboard(
-    run: RunFolder,
+    run: RunArgument,
     port: Annotated[int, typer.Option(min=1, max=65535, help="On this machine.")] = 8080,
 ) -> None:
     """Open optuna-dashboard on a run, also while it is searched; on this machine only."""
     from search.commands.dashboard import serve_dashboard
-    from search.storage.fetched_run import near_run
+    from search.storage.fetched_run import fetch_run
 
     screen = console()
-    folder = near_run(run)
+    folder = fetch_run(run)
     serve_dashboard(
         folder,
         port,

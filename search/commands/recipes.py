@@ -29,12 +29,12 @@ def train(
 
     screen = console()
     heading = "epoch  train loss  train acc  val loss  accuracy  learning rate  seconds"
-    told: list[int] = []
+    shown: list[int] = []
 
     def report(epoch) -> None:
-        if not told:
+        if not shown:
             screen.print(heading)
-        told.append(epoch.epoch)
+        shown.append(epoch.epoch)
         screen.print(
             f"{epoch.epoch:5}  {epoch.train_loss:10.4f}  {epoch.train_accuracy:9.1%}"
             f"  {epoch.val_loss:8.4f}  {epoch.accuracy:8.2%}  {epoch.learning_rate:13.2e}"

@@ -40,11 +40,10 @@ def replay(
 
     Time is simulated: an epoch takes as long as when it was recorded, a replay takes seconds.
     """
-    from analysis.results.growth import growth_picture, growth_table
-    from search.simulation.simulator import ReplaySettings, growth_of
-    from search.simulation.simulator import replay as replay_once
-    from search.simulation.tabular_benchmark import read_recorded
-    from search.storage.fetched_run import near_run
+    from analysis.results.hypervolume_trace import traces_picture, traces_table
+    from search.simulation.simulator import SimulationSettings, simulate, traces_of
+    from search.simulation.tabular_benchmark import read_benchmark
+    from search.storage.fetched_run import fetch_run
     from search.study.study import Budget, EarlyStoppingSettings, SamplerSettings
     from spaces.errors import UserError
 
@@ -54,10 +53,10 @@ def replay(
     )
     if reduction <= 1:
         raise UserError(f"--reduction: {reduction:g} is not above 1")
-    recorded = read_recorded(near_run(table))
+    recorded = read_benchmark(fetch_run(table))
     budget = Budget(trials=trials or 2 * len(recorded.trials))
     ways = [
-        ReplaySettings(
+        SimulationSettings(
             sampler=name,
             early_stopping=EarlyStoppingSettings(name=stopping, reduction=reduction),
             workers=workers,
@@ -70,20 +69,20 @@ def replay(
     with Progress(console=screen, transient=True) as progress:
         task = progress.add_task("replaying", total=len(ways) * seeds)
         for way, seed in itertools.product(ways, range(seeds)):
-            replays[way.name].append(replay_once(recorded, replace(way, seed=seed)))
+            replays[way.name].append(simulate(recorded, replace(way, seed=seed)))
             progress.advance(task)
     if as_json:
         typer.echo(
             json.dumps({name: [asdict(one) for one in done] for name, done in replays.items()})
         )
         return
-    growths = [growth_of(name, done) for name, done in replays.items()]
+    traces = [traces_of(name, done) for name, done in replays.items()]
     of = f"{recorded.name}: {len(recorded.trials)} recorded trials, {workers} workers"
-    shown = growth_table(growths, _SHARES)
+    shown = traces_table(traces, _SHARES)
     shown.title = f"{of}: simulated seconds to a share of the front's hypervolume"
     screen.print(shown)
     screen.print(f"median (quartiles) over {seeds} seeds; budget {budget.trials} trials each")
-    path = growth_picture(growths, picture or Path(f"{recorded.name}-replay.png"), title=of)
+    path = traces_picture(traces, picture or Path(f"{recorded.name}-replay.png"), title=of)
     screen.print(f"picture: {near(path)}", markup=False, soft_wrap=True)
 
 

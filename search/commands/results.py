@@ -13,32 +13,32 @@ from search.commands.printing import AsJson, console, near, print_json, program
 if TYPE_CHECKING:
     from analysis.runs import Run
 
-RunFolder = Annotated[
+RunArgument = Annotated[
     str, typer.Argument(help="A run folder, or its address: <storage>/<study name>.")
 ]
 
 
-def status(run: RunFolder, cluster: Cluster = None, as_json: AsJson = False) -> None:
+def status(run: RunArgument, cluster: Cluster = None, as_json: AsJson = False) -> None:
     """Say how far a search has come."""
     if cluster is not None:
         on_head(cluster, ["status", run, *(["--json"] if as_json else [])])
         return
     from analysis.results.status import run_status, status_table
     from analysis.runs import read_run
-    from search.storage.fetched_run import near_run
+    from search.storage.fetched_run import fetch_run
     from search.storage.run_lock import is_searched
 
-    path = near_run(run)
+    path = fetch_run(run)
     read = read_run(path)
     searched = is_searched(path)
     if as_json:
-        print_json(run_status(read, searched=searched, place=run))
+        print_json(run_status(read, searched=searched, location=run))
     else:
-        console().print(status_table(read, searched=searched, place=run))
+        console().print(status_table(read, searched=searched, location=run))
 
 
 def front(
-    run: RunFolder,
+    run: RunArgument,
     picture: Annotated[
         Path | None, typer.Option(help="Where to put the PNG; RUN/export/front.png by default.")
     ] = None,
@@ -47,9 +47,9 @@ def front(
     """Show the front of a run: every recipe that no other beats in both accuracy and cost."""
     from analysis.results.front_table import front_records
     from analysis.runs import read_run
-    from search.storage.fetched_run import near_run
+    from search.storage.fetched_run import fetch_run
 
-    read = read_run(near_run(run))
+    read = read_run(fetch_run(run))
     if as_json:
         print_json(front_records(read))
     else:
@@ -57,7 +57,7 @@ def front(
 
 
 def export(
-    run: RunFolder,
+    run: RunArgument,
     pick: Annotated[
         str,
         typer.Option(
@@ -77,10 +77,10 @@ def export(
     onnx runs in ONNX Runtime (flopwise predict, evaluate), pt2 in torch, pte in ExecuTorch.
     """
     from search.followups.export import export_model, export_recipe
-    from search.storage.fetched_run import near_run
+    from search.storage.fetched_run import fetch_run
 
     screen = console()
-    folder = near_run(run)
+    folder = fetch_run(run)
     if form == "recipe":
         path, reason = export_recipe(folder, pick, out)
         lines = [reason, f"recipe: {near(path)}"]

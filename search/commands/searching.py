@@ -86,7 +86,7 @@ def search(
             raise typer.Exit(130) from None
         _tell_resume(screen, study, "ended at once")
     else:
-        _tell_end(screen, study, loaded.place, result)
+        _tell_end(screen, study, loaded.location, result)
 
 
 def _options(*, fix: list[str] | None, resume: bool, **values: float | None) -> list[str]:
@@ -107,7 +107,7 @@ def _search_on(cluster: Path, file: Path, study: "Study", words: list[str]) -> N
     console().print(
         f"{study.name}: searched on the cluster from now on, also without this machine; next:\n"
         f"  {flopwise} attach {study.name} {on}\n"
-        f"  {flopwise} status {shlex.quote(str(study.place))} {on}\n"
+        f"  {flopwise} status {shlex.quote(str(study.location))} {on}\n"
         f"  {flopwise} nodes {on}",
         markup=False,
         soft_wrap=True,
@@ -154,14 +154,14 @@ def _tell_spending(screen: Console, run: "Run") -> None:
         screen.print(line, markup=False, soft_wrap=True)
 
 
-def _tell_end(screen: Console, study: Path, place: Path | str, result) -> None:
+def _tell_end(screen: Console, study: Path, location: Path | str, result) -> None:
     from analysis.runs import read_run
     from search.commands.live_table import clock
     from search.commands.results import print_front
 
     read = read_run(result.folder)
     errors = [record.error for record in result.ledger.records.values() if record.error]
-    flopwise, run = program(), shlex.quote(near(place))
+    flopwise, run = program(), shlex.quote(near(location))
     if result.ledger.front():
         print_front(screen, read)
     _tell_spending(screen, read)
@@ -177,7 +177,7 @@ def _tell_end(screen: Console, study: Path, place: Path | str, result) -> None:
     if ended_by:
         screen.print(ended_by)
     screen.print(
-        f"searched for {clock(result.seconds)}; results: {near(place)}; next:\n"
+        f"searched for {clock(result.seconds)}; results: {near(location)}; next:\n"
         f"  {flopwise} front {run}\n"
         f"  {flopwise} export {run} --pick knee",
         markup=False,

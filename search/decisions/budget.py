@@ -40,7 +40,7 @@ class BudgetMeter:
     def spent(self) -> Spent | None:
         """The first limit that is reached; None: there is budget left."""
         budget, ledger = self._budget, self._ledger
-        if ledger.gives_up():
+        if ledger.should_abort():
             return "failures"
         if budget.trials is not None and ledger.num_begun >= budget.trials:
             return "trials"
@@ -53,13 +53,15 @@ class BudgetMeter:
         return None
 
     def _stands_still(self, plateau: PlateauSettings) -> bool:
-        num_complete = self._ledger.standing.counts[TrialState.COMPLETE]
+        num_complete = self._ledger.pareto_tracker.counts[TrialState.COMPLETE]
         if num_complete != self._checked_at:
             self._checked_at = num_complete
-            losses = self._ledger.standing.complete_losses
+            losses = self._ledger.pareto_tracker.complete_losses
             before = losses[: -plateau.trials]
             if len(before):
                 box = Box.around(losses, self._log_columns)
-                now = box.share(losses)
-                self._on_plateau = now <= box.share(before) * (1 + plateau.percent / 100)
+                now = box.normalized_hypervolume(losses)
+                self._on_plateau = now <= box.normalized_hypervolume(before) * (
+                    1 + plateau.percent / 100
+                )
         return self._on_plateau

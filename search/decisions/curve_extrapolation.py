@@ -14,7 +14,7 @@ from search.storage.trial_record import TrialRecord
 _FEWEST_CURVES = 3
 
 
-class Outlook:
+class CurveExtrapolation:
     """The curves of complete trials, as shares of their schedules."""
 
     def __init__(self) -> None:

@@ -62,7 +62,7 @@ class EarlyStopping:
         if len(reached) > _MAX_COMPARED:
             del reached[next(iter(reached))]
 
-    def goes_on(
+    def should_continue(
         self,
         rung: int,
         schedule: str,
@@ -93,7 +93,7 @@ def build_early_stopping(
 
     objectives: the columns, in the study's order.
     """
-    log_columns = [place for place, name in enumerate(objectives) if name in COSTS]
+    log_columns = [index for index, name in enumerate(objectives) if name in COSTS]
     num_ahead: Callable[[FloatArray], int]
     if settings.name == "none" or ACCURACY not in objectives:
         return None

@@ -17,10 +17,10 @@ from optuna.samplers import BaseGASampler, BaseSampler
 from optuna.trial import TrialState
 
 from analysis.constraints import Constraint
-from search.decisions.curve_extrapolation import Outlook
+from search.decisions.curve_extrapolation import CurveExtrapolation
 from search.decisions.early_stopping import EarlyStopping
-from search.decisions.pareto_tracker import Standing
-from search.decisions.sampler_view import SamplerStudy
+from search.decisions.pareto_tracker import ParetoTracker
+from search.decisions.sampler_view import SamplerView
 from search.decisions.warm_start import as_optuna_trial
 from search.storage.trial_record import (
     COST,
@@ -79,14 +79,14 @@ class Ledger:
         loses its checkpoint. clock: seconds from any moment on.
         """
         self.records: dict[int, TrialRecord] = {}
-        self.standing = Standing(objectives, keep_dominated=keep_dominated)
+        self.pareto_tracker = ParetoTracker(objectives, keep_dominated=keep_dominated)
         self._keep_dominated = keep_dominated
         self._space = space
         self._sampler_of = sampler_of
         self._measure = measure
         self._constraints = tuple(constraints)
         self._stopping = stopping
-        self._outlook = Outlook()
+        self._extrapolation = CurveExtrapolation()
         self._trials: dict[int, optuna.Trial] = {}
         self._interrupted: list[TrialRecord] = []
         # By recipe: the complete or stopped trial whose result another one would take over.
@@ -96,7 +96,7 @@ class Ledger:
         for record in earlier:
             self._results.setdefault(record.key, record)
             self._enter_rungs(record)
-        self._study = SamplerStudy(
+        self._study = SamplerView(
             study,
             sampler=sampler,
             objectives=list(objectives),
@@ -108,7 +108,7 @@ class Ledger:
         for frozen in sorted(trials, key=_when_told):
             self._take_up(frozen)
         self.records = dict(sorted(self.records.items()))
-        self._num_failed_before = self.standing.counts[TrialState.FAIL]
+        self._num_failed_before = self.pareto_tracker.counts[TrialState.FAIL]
 
     def enqueue(self, recipes: Iterable[Recipe]) -> None:
         """Have these recipes proposed before any that the sampler draws, each of them once."""
@@ -169,9 +169,11 @@ class Ledger:
             accuracy = record.epochs[rung - 1].accuracy
             assert self._stopping is not None
             schedule = record.schedule
-            self._stopping.enter(rung, schedule, number, self.standing.losses(record, accuracy))
-            beyond_front = partial(self.standing.could_reach_front, record, accuracy)
-            if not ended and not self._stopping.goes_on(
+            self._stopping.enter(
+                rung, schedule, number, self.pareto_tracker.losses(record, accuracy)
+            )
+            beyond_front = partial(self.pareto_tracker.could_reach_front, record, accuracy)
+            if not ended and not self._stopping.should_continue(
                 rung, schedule, number, beyond_front=beyond_front
             ):
                 self._tell(record, TrialState.PRUNED)
@@ -203,12 +205,12 @@ class Ledger:
 
     def front(self) -> list[TrialRecord]:
         """Complete trials that none other dominates; see `Standing.front`."""
-        return self.standing.front()
+        return self.pareto_tracker.front()
 
-    def gives_up(self) -> bool:
+    def should_abort(self) -> bool:
         """Whether enough has failed since this ledger was opened, and nothing has come of any."""
-        num_failed = self.standing.counts[TrialState.FAIL] - self._num_failed_before
-        if num_failed < MAX_FAILURES_FROM_START or self.standing.counts[TrialState.COMPLETE]:
+        num_failed = self.pareto_tracker.counts[TrialState.FAIL] - self._num_failed_before
+        if num_failed < MAX_FAILURES_FROM_START or self.pareto_tracker.counts[TrialState.COMPLETE]:
             return False
         return not any(
             record.epochs and record.state != TrialState.FAIL for record in self.records.values()
@@ -221,13 +223,13 @@ class Ledger:
     @property
     def num_begun(self) -> int:
         """Trials that count in the budget: all but those that were never allowed to begin."""
-        return len(self.records) - self.standing.num_refused
+        return len(self.records) - self.pareto_tracker.num_refused
 
     @property
     def worker_seconds(self) -> float:
         """Time in epochs, over all trials and sessions."""
         running = (self.records[number] for number in self._running.values())
-        return self.standing.seconds + sum(record.seconds for record in running)
+        return self.pareto_tracker.seconds + sum(record.seconds for record in running)
 
     @property
     def seconds_searched(self) -> float:
@@ -296,7 +298,7 @@ class Ledger:
             constraint.column: constraint.violation(getattr(record.cost, constraint.column))
             for constraint in self._constraints
         }
-        values = self.standing.values(record)
+        values = self.pareto_tracker.values(record)
         return as_optuna_trial(record, self._space, values=values, constraints=constraints)
 
     def _is_refused(self, record: TrialRecord) -> bool:
@@ -311,7 +313,7 @@ class Ledger:
                 trial.set_constraint(constraint.column, violation)
             if violation > 0:
                 broken.append(f"{constraint.column} is {value:.4g}, which breaks {constraint}")
-        in_vain = not self._keep_dominated and not self.standing.could_reach_front(record)
+        in_vain = not self._keep_dominated and not self.pareto_tracker.could_reach_front(record)
         if not broken and in_vain:
             broken.append("others have an accuracy of 1 at a lower cost")
         if not broken:
@@ -325,8 +327,8 @@ class Ledger:
         assert self._stopping is not None
         if not self._stopping.outlook:
             return True
-        accuracy = self._outlook.best_accuracy(record)
-        return self.standing.could_reach_front(record, accuracy)
+        accuracy = self._extrapolation.best_accuracy(record)
+        return self.pareto_tracker.could_reach_front(record, accuracy)
 
     def _new_rungs(self, record: TrialRecord) -> list[int]:
         """Rungs that a trial has come to and was not compared at, the last epoch left out."""
@@ -370,16 +372,16 @@ class Ledger:
     def _close(self, record: TrialRecord, state: TrialState) -> None:
         """Set the trial's last state, in Optuna and here."""
         record.state = state
-        values = self.standing.values(record) if state == TrialState.COMPLETE else None
+        values = self.pareto_tracker.values(record) if state == TrialState.COMPLETE else None
         self._study.tell(record.number, values, state=state)
         if record.recipe is not None and self._running.get(record.key) == record.number:
             del self._running[record.key]
         self._take_in(record)
 
     def _take_in(self, record: TrialRecord) -> None:
-        self.standing.take_in(record)
+        self.pareto_tracker.take_in(record)
         if record.state == TrialState.COMPLETE:
-            self._outlook.learn(record)
+            self._extrapolation.learn(record)
         if record.state != TrialState.FAIL and not record.refused:
             self._results.setdefault(record.key, record)
 
@@ -390,7 +392,7 @@ class Ledger:
         reached = {metrics.epoch: metrics.accuracy for metrics in record.epochs} | record.rungs
         for rung in self._stopping.rungs(record.recipe.epochs):
             if rung in reached:
-                losses = self.standing.losses(record, reached[rung])
+                losses = self.pareto_tracker.losses(record, reached[rung])
                 self._stopping.enter(rung, record.schedule, record.number, losses)
 
     def _take_up(self, frozen: optuna.trial.FrozenTrial) -> None:
@@ -418,5 +420,5 @@ class Ledger:
 
 def _when_told(frozen: optuna.trial.FrozenTrial) -> tuple[float, int]:
     """Trials that were told come in the order in which they were, those that were not last."""
-    told = frozen.datetime_complete
-    return (told.timestamp() if told else math.inf, frozen.number)
+    message = frozen.datetime_complete
+    return (message.timestamp() if message else math.inf, frozen.number)

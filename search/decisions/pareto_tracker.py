@@ -11,7 +11,7 @@ from analysis.pareto.front import FloatArray
 from search.storage.trial_record import TrialRecord
 
 
-class Standing:
+class ParetoTracker:
     """Taken in one by one as they end, so that nothing has to go through all of them again."""
 
     def __init__(self, objectives: Mapping[str, str], *, keep_dominated: bool = False) -> None:

@@ -53,7 +53,7 @@ _BOUNDS = {
 
 
 def warm_trial(
-    place: int,
+    index: int,
     *,
     params: Mapping[str, Any],
     distributions: Mapping[str, BaseDistribution],
@@ -69,8 +69,8 @@ def warm_trial(
     """
     long_ago = datetime.datetime.min
     trial = FrozenTrial(
-        number=-1 - place,  # before the study's own trials, and never one of theirs
-        trial_id=-1 - place,
+        number=-1 - index,  # before the study's own trials, and never one of theirs
+        trial_id=-1 - index,
         state=TrialState.COMPLETE,
         value=None,
         values=values,
@@ -88,7 +88,7 @@ def warm_trial(
     return trial
 
 
-class SamplerStudy(optuna.Study):
+class SamplerView(optuna.Study):
     """A study whose sampler sees a view of the trials; everyone else sees what is stored.
 
     Samplers read trials through `Study._get_trials`, which is private and the only way to show

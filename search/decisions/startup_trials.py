@@ -23,7 +23,7 @@ from spaces.space import SearchSpace
 _NUM_FIRST = 10
 
 
-class FirstDraws:
+class StartupTrials:
     """Has the first trials of a study that a sampler draws change places, by the effort."""
 
     def __init__(

@@ -15,11 +15,10 @@ from optuna.trial import FrozenTrial, TrialState
 from analysis.runs import STUDY
 from search.decisions.sampler_view import warm_trial
 from search.storage import optuna_storage
-from search.storage.fetched_run import near_run
+from search.storage.fetched_run import fetch_run
 from search.storage.run_folder import check_machine
 from search.storage.trial_record import TrialRecord, read_record
 from search.study.study import Study
-from spaces.drawing import params_and_distributions
 from spaces.errors import UserError
 from spaces.recipe import recipe_from
 from spaces.space import SearchSpace
@@ -37,15 +36,15 @@ def read_earlier_trials(study: Study, data_digest: str) -> list[TrialRecord]:
     space.
     """
     found: dict[str, TrialRecord] = {}
-    for run in map(near_run, study.warm_start):
+    for run in map(fetch_run, study.warm_start):
         _check_same(study, run, data_digest)
         for frozen in optuna_storage.read_trials(run):
             record, _ = read_record(frozen)
             if record.state == TrialState.COMPLETE and record.reused is None:
                 _check_costs(study, run, record)
                 found.setdefault(record.key, record)
-    for place, record in enumerate(found.values()):
-        record.number, record.checkpoint = -1 - place, None
+    for index, record in enumerate(found.values()):
+        record.number, record.checkpoint = -1 - index, None
     return list(found.values())
 
 
@@ -69,11 +68,11 @@ def store_earlier_trials(optuna_study: optuna.Study, records: Sequence[TrialReco
 def stored_earlier_trials(optuna_study: optuna.Study) -> list[TrialRecord]:
     """What `store_earlier_trials` kept."""
     records = []
-    for place, row in enumerate(optuna_study.user_attrs.get(_WARM, [])):
+    for index, row in enumerate(optuna_study.user_attrs.get(_WARM, [])):
         epochs = [EpochMetrics(**metrics) for metrics in row["epochs"]]
         records.append(
             TrialRecord(
-                number=-1 - place,
+                number=-1 - index,
                 recipe=recipe_from(row["recipe"]),
                 cost=Cost.from_dict(row["cost"]),
                 state=TrialState.COMPLETE,
@@ -94,7 +93,7 @@ def as_optuna_trial(
     """An earlier trial as samplers are shown it; values: its objectives."""
     assert record.recipe is not None
     assert record.cost is not None
-    params, distributions = params_and_distributions(space, record.recipe)
+    params, distributions = space.params_and_distributions(record.recipe)
     attributes: dict[str, Any] = {"recipe": record.recipe.to_dict(), "cost": asdict(record.cost)}
     return warm_trial(
         -1 - record.number,

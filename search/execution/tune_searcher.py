@@ -20,9 +20,9 @@ from search.cluster.nodes import alive_nodes
 from search.cluster.worker_failures import (
     error_text,
     is_broken_device,
-    is_death,
-    is_loss,
+    is_lost_machine,
     is_unsaved,
+    is_worker_death,
     node_of,
     reason,
 )
@@ -34,10 +34,12 @@ from trainables.training import EpochMetrics
 from trainables.trial import EPOCHS, FAILURE, NODE, RAN_ON
 
 _log = logging.getLogger("flopwise")
-# So many deaths of a trial's process without an epoch in between: it is the recipe that kills it.
-MAX_DEATHS = 3
-# So many machines lost under a trial: spot machines go as they like, but not as often as this.
-MAX_LOSSES = 10
+# Fail a trial when its process has died this often without finishing another epoch: then its
+# recipe is the likely cause.
+MAX_WORKER_DEATHS = 3
+# Give up on a trial after it has lost this many machines. Spot machines disappear often, so the
+# limit is high.
+MAX_LOST_MACHINES = 10
 _NUMBER = "number"
 
 
@@ -125,8 +127,8 @@ class Recorder(Callback):
         self._stopper = stopper
         self._failures: dict[int, str] = {}
         # Of each trial's process, since its last new epoch.
-        self._deaths: dict[int, int] = {}
-        self._losses: dict[int, int] = {}
+        self._worker_deaths: dict[int, int] = {}
+        self._lost_machines: dict[int, int] = {}
         self._num_epochs: dict[int, int] = {}
         self._checkpoints: dict[int, str] = {}
 
@@ -146,7 +148,7 @@ class Recorder(Callback):
         num_epochs = len(self._ledger.records[number].epochs)
         if num_epochs > self._num_epochs.get(number, 0):
             self._num_epochs[number] = num_epochs
-            self._deaths[number] = self._losses[number] = 0
+            self._worker_deaths[number] = self._lost_machines[number] = 0
             _tell_left_out(self._health.worked(result[NODE]))
             self.node_of[number] = result[NODE]
         if result[FAILURE] is not None:
@@ -196,37 +198,37 @@ class Recorder(Callback):
         self._stopper.check_ray()
         if os.strerror(errno.ENOSPC) in text:
             self._stopper.break_off(f"can't write {self._folder.path}: {os.strerror(errno.ENOSPC)}")
-        elif self._folder.mirror is not None and is_unsaved(text):
-            where = self._folder.mirror.remote.address
+        elif self._folder.sync is not None and is_unsaved(text):
+            where = self._folder.sync.remote.address
             self._stopper.break_off(
                 f"can't write {where}: {reason(text).removeprefix('OSError: ')}"
             )
         if self._stopper.error is not None:
             return
         # Not by Ray's own recovery: that fails a trial whose warm process died between two.
-        goes_on = self._goes_on(number, text)
+        should_continue = self._should_continue(number, text)
         if record.state == TrialState.PRUNED:
             pass  # told when the scheduler stopped it
-        elif goes_on:
+        elif should_continue:
             self._ledger.put_back(number)
             return
         else:
             self._ledger.fail(number, reason(text))
         self._folder.checkpoints.keep(record)
 
-    def _goes_on(self, number: int, text: str) -> bool:
+    def _should_continue(self, number: int, text: str) -> bool:
         """Whether a trial whose process ended so begins again, on another node if there is one."""
-        if is_loss(text):
-            self._losses[number] = self._losses.get(number, 0) + 1
-            return self._losses[number] < MAX_LOSSES
+        if is_lost_machine(text):
+            self._lost_machines[number] = self._lost_machines.get(number, 0) + 1
+            return self._lost_machines[number] < MAX_LOST_MACHINES
         elsewhere = is_broken_device(text) and len(alive_nodes()) > 1
-        if not is_death(text) and not elsewhere:
+        if not is_worker_death(text) and not elsewhere:
             return False
-        self._deaths[number] = self._deaths.get(number, 0) + 1
+        self._worker_deaths[number] = self._worker_deaths.get(number, 0) + 1
         node = node_of(text)
         if node is not None:
             _tell_left_out(self._health.died(node, number))
-        return self._deaths[number] < MAX_DEATHS
+        return self._worker_deaths[number] < MAX_WORKER_DEATHS
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing, as in LedgerSearcher."""

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from analysis.choose import choose
-from analysis.results.ablation import Ablation, Role, Trained, ablation_from, ablation_records
+from analysis.results.ablation import Ablation, AblationRun, Role, ablation_from, ablation_records
 from analysis.runs import Run, read_run
-from search.followups.recipe_runs import ListedTrial, Show, alone_in, train_recipes
+from search.followups.recipe_runs import RecipeRun, Show, alone_in, train_recipes
 from search.followups.source_run import open_searched
 from search.storage.run_folder import replace_file
 from spaces.errors import UserError
@@ -63,7 +63,7 @@ def ablate(
     except UserError as error:
         raise UserError(f"trial {choice.trial} against {against}: {error}") from None
     fresh = fresh_seeds(full, seeds, used=searched.seeds_of(full))
-    variants = [*differences.climb(), *differences.without_one()]
+    variants = [*differences.cumulative(), *differences.leave_one_out()]
     below = run.path / ABLATE_FOLDER
     name = ablation_name(choice.trial, against)
     with alone_in(below):
@@ -84,8 +84,8 @@ def ablate(
             differences=differences.fields,
             num_seeds=seeds,
             num_images=len(data.rows("validation")),
-            climb=_rows("step", differences.climb(), fresh, trained),
-            without_one=_rows("without", differences.without_one(), fresh, trained),
+            cumulative=_rows("step", differences.cumulative(), fresh, trained),
+            leave_one_out=_rows("without", differences.leave_one_out(), fresh, trained),
         )
         written = json.dumps(ablation_records(ablation), indent=1)
         replace_file(below / f"{name}.json", written.encode())
@@ -112,18 +112,18 @@ def _rows(
     role: Role,
     variants: Sequence[Variant],
     seeds: Sequence[int],
-    trained: Mapping[str, ListedTrial],
-) -> tuple[Trained, ...]:
+    trained: Mapping[str, RecipeRun],
+) -> tuple[AblationRun, ...]:
     """Results of variants: of steps the first is the starting point."""
     rows = []
-    for place, variant in enumerate(variants):
+    for index, variant in enumerate(variants):
         trials = [trained.get(variant.recipe.replace(seed=seed).key) for seed in seeds]
         accuracies = [trial and trial.accuracy for trial in trials]
-        starts = role == "step" and place == 0
+        starts = role == "step" and index == 0
         rows.append(
-            Trained(
+            AblationRun(
                 role="start" if starts else role,
-                difference=None if starts else place - (role == "step"),
+                difference=None if starts else index - (role == "step"),
                 on=variant.on,
                 accuracies=np.array([value for value in accuracies if value is not None]),
                 failures=tuple(

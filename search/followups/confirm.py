@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from analysis.results.confirmation import Candidate, Confirmation, choose_candidates
+from analysis.results.confirmation import Confirmation, ConfirmedTrial, choose_candidates
 from analysis.runs import Run, read_run, run_recipe
-from search.followups.recipe_runs import ListedTrial, Show, alone_in, finished_below, train_recipes
+from search.followups.recipe_runs import RecipeRun, Show, alone_in, finished_below, train_recipes
 from search.followups.source_run import open_searched
 from search.followups.test_predictions import AnswerTable
 from spaces.errors import UserError
@@ -64,8 +64,8 @@ def confirm(
             retry=retry,
             show=show,
         )
-        answers = _judge(trained, searched.data, below, progress)
-    candidates = [_candidate(row, recipes[row["trial"]], trained, answers) for row in chosen]
+        predictions = _judge(trained, searched.data, below, progress)
+    candidates = [_candidate(row, recipes[row["trial"]], trained, predictions) for row in chosen]
     found = _confirmation(run, candidates, seeds)
     if not found.candidates:
         raise UserError(f"{below}: nothing to go by: {_first_failure(found.failed)}")
@@ -78,15 +78,15 @@ def recall_confirmation(run: Run) -> Confirmation | None:
     Nothing is trained or judged. Raises UserError where a table of them is damaged.
     """
     below = run.path / CONFIRM_FOLDER
-    answers, trained = AnswerTable(below), finished_below(below)
+    predictions, trained = AnswerTable(below), finished_below(below)
     tried: dict[Recipe, list[Recipe]] = defaultdict(list)
     for key, trial in trained.items():
-        if trial.accuracy is None or key in answers:
+        if trial.accuracy is None or key in predictions:
             tried[trial.recipe.replace(seed=0)].append(trial.recipe)
     candidates = []
     for row in choose_candidates(run):
         recipes = sorted(tried[run_recipe(row).replace(seed=0)], key=lambda recipe: recipe.seed)
-        candidate = _candidate(row, recipes, trained, answers)
+        candidate = _candidate(row, recipes, trained, predictions)
         # Without enough seeds and a failure, it waits for an interrupted call to go on.
         if len(candidate.seeds) >= FEWEST_SEEDS or candidate.failures:
             candidates.append(candidate)
@@ -95,7 +95,7 @@ def recall_confirmation(run: Run) -> Confirmation | None:
     return found if found.candidates else None
 
 
-def _confirmation(run: Run, candidates: Sequence[Candidate], num_seeds: int) -> Confirmation:
+def _confirmation(run: Run, candidates: Sequence[ConfirmedTrial], num_seeds: int) -> Confirmation:
     return Confirmation(
         run=run,
         candidates=tuple(one for one in candidates if len(one.seeds) >= FEWEST_SEEDS),
@@ -105,46 +105,46 @@ def _confirmation(run: Run, candidates: Sequence[Candidate], num_seeds: int) -> 
 
 
 def _judge(
-    trained: Mapping[str, ListedTrial],
+    trained: Mapping[str, RecipeRun],
     data: ImageData,
     below: Path,
     progress: Callable[[int, int | None], None],
 ) -> AnswerTable:
     """Have every model that was trained answer the test split, unless it has."""
-    answers = AnswerTable(below)
+    predictions = AnswerTable(below)
     models = [trial for trial in trained.values() if trial.accuracy is not None]
     images = data.rows("test")
     for done, trial in enumerate(models):
         progress(done, len(models))
-        if trial.recipe.key in answers:
+        if trial.recipe.key in predictions:
             continue
         if trial.checkpoint is None:
             raise UserError(
                 f"{trial.folder}: trial {trial.trial} has lost its checkpoint, and was not judged"
                 " by the test split yet; delete the folder to train it again"
             )
-        from trainables.export.predictions_on_split import split_answers
+        from trainables.export.predictions_on_split import predictions_on_split
 
-        answers.add(
+        predictions.add(
             trial,
             images=images,
             labels=data.labels[images],
-            answers=split_answers(trial.recipe, data, trial.checkpoint, "test"),
+            predictions=predictions_on_split(trial.recipe, data, trial.checkpoint, "test"),
         )
     progress(len(models), len(models))
-    return answers
+    return predictions
 
 
 def _candidate(
     row: Mapping[str, Any],
     recipes: list[Recipe],
-    trained: Mapping[str, ListedTrial],
-    answers: AnswerTable,
-) -> Candidate:
+    trained: Mapping[str, RecipeRun],
+    predictions: AnswerTable,
+) -> ConfirmedTrial:
     done = [r for r in recipes if r.key in trained and trained[r.key].accuracy is not None]
     lost = [trained.get(recipe.key) for recipe in recipes if recipe not in done]
-    correct = [answers.correct(recipe.key) for recipe in done]
-    return Candidate(
+    correct = [predictions.correct(recipe.key) for recipe in done]
+    return ConfirmedTrial(
         row=dict(row),
         seeds=tuple(recipe.seed for recipe in done),
         validation=np.array([trained[recipe.key].accuracy for recipe in done], dtype=float),
@@ -153,6 +153,6 @@ def _candidate(
     )
 
 
-def _first_failure(candidates: tuple[Candidate, ...]) -> str:
+def _first_failure(candidates: tuple[ConfirmedTrial, ...]) -> str:
     candidate = candidates[0]
     return f"trial {candidate.trial}: {candidate.failures[0]}"

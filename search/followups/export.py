@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.choose import Choice, choose
+from analysis.choose import Selection, choose
 from analysis.runs import Run, read_run
 from search.followups.source_run import data_of
 from search.storage.fetched_run import near_checkpoint, place_of
@@ -108,7 +108,7 @@ def export_model(run: Path, rule: str, form: "ModelForm", out: Path | None = Non
     )
 
 
-def checkpoint_of(read: Run, choice: Choice) -> Path:
+def checkpoint_of(read: Run, choice: Selection) -> Path:
     """The checkpoint of a trial. Raises UserError where it is gone."""
     kept = choice.row.get("checkpoint")
     if not kept or not (path := near_checkpoint(read.path, str(kept))).is_dir():
@@ -119,7 +119,7 @@ def checkpoint_of(read: Run, choice: Choice) -> Path:
     return path
 
 
-def _numbers(read: Run, choice: Choice, rule: str) -> dict[str, Any]:
+def _numbers(read: Run, choice: Selection, rule: str) -> dict[str, Any]:
     """What is told of a trial beside its recipe."""
     provenance = read.study.get("provenance", {})
     resources = Resources(**read.study["resources"])

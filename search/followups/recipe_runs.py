@@ -28,7 +28,7 @@ Show = Callable[["Progress"], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ListedTrial:
+class RecipeRun:
     """What became of one recipe of a list."""
 
     recipe: Recipe
@@ -51,7 +51,7 @@ def train_recipes(
     name: str,
     retry: bool = False,
     show: Show = lambda _: None,
-) -> dict[str, ListedTrial]:
+) -> dict[str, RecipeRun]:
     """Train every recipe to its end; what became of each, by its key.
 
     like: the study whose data, objectives and resources they are trained with. below: the folder
@@ -77,12 +77,12 @@ def train_recipes(
     missing = [recipe for key, recipe in wanted.items() if key not in known or key in again]
     if missing:
         free = next(free for free in _names(name) if not (below / free).exists())
-        _run(listed_study(missing, like=like, below=below, name=free), resume=False, show=show)
+        _run(recipes_study(missing, like=like, below=below, name=free), resume=False, show=show)
         known = finished_below(below)
     return {key: known[key] for key in wanted if key in known}
 
 
-def listed_study(recipes: Sequence[Recipe], *, like: Study, below: Path, name: str) -> Study:
+def recipes_study(recipes: Sequence[Recipe], *, like: Study, below: Path, name: str) -> Study:
     """The study that trains these recipes, each once and in this order, and no other."""
     # A space of one recipe, and the others to be tried first: there is nothing to draw.
     content = {**recipes[0].to_dict(), ENQUEUE: [recipe.to_dict() for recipe in recipes]}
@@ -101,9 +101,9 @@ def listed_study(recipes: Sequence[Recipe], *, like: Study, below: Path, name: s
     )
 
 
-def finished_below(below: Path) -> dict[str, ListedTrial]:
+def finished_below(below: Path) -> dict[str, RecipeRun]:
     """What the lists in a folder have finished, by recipe key; successes go before failures."""
-    found: dict[str, ListedTrial] = {}
+    found: dict[str, RecipeRun] = {}
     for path in sorted(below.glob(f"*/{STUDY}")):
         for key, trial in _finished(path.parent).items():
             if key not in found or found[key].accuracy is None:
@@ -136,15 +136,15 @@ def _run(study: Study, *, resume: bool, show: Show) -> None:
         raise KeyboardInterrupt
 
 
-def _finished(folder: Path) -> dict[str, ListedTrial]:
+def _finished(folder: Path) -> dict[str, RecipeRun]:
     """The trials of a run folder that are over, by recipe key."""
-    found: dict[str, ListedTrial] = {}
+    found: dict[str, RecipeRun] = {}
     trials = read_run(folder).trials
     for _, row in trials.loc[trials["state"] != RUNNING].iterrows():
         cells = plain_row(row)
         recipe = run_recipe(cells)
         kept = folder / cells["checkpoint"] if cells["checkpoint"] else None
-        found[recipe.key] = ListedTrial(
+        found[recipe.key] = RecipeRun(
             recipe=recipe,
             folder=folder,
             trial=cells["trial"],

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.choose import Choice, choose
-from analysis.results.class_accuracy import Answers, Labels
+from analysis.choose import Selection, choose
+from analysis.results.class_accuracy import Labels, SplitPredictions
 from analysis.runs import Run, read_run
 from search.followups.ablate import recall_ablations
 from search.followups.confirm import recall_confirmation
@@ -20,7 +20,7 @@ class Report:
 
     page: Path
     pictures: tuple[Path, ...]
-    chosen: Choice
+    chosen: Selection
     notes: tuple[str, ...]
     """What is not in it, and why."""
 
@@ -40,41 +40,43 @@ def make_report(run: Path, rule: str = "knee", out: Path | None = None) -> Repor
         data: ImageData | str = data_of(read)
     except UserError as error:
         data = f"Nothing is told of classes: {error}."
-    answers = data if isinstance(data, str) else _answers(read, chosen, data)
+    predictions = data if isinstance(data, str) else _predictions(read, chosen, data)
     from analysis.plots.png_figures import write_pictures
     from analysis.report.html_report import write_report
     from analysis.results.report_data import find
 
     labels = data if isinstance(data, str) else Labels(classes=data.classes, labels=data.labels)
-    findings = find(
+    report_data = find(
         read,
-        answers=answers,
+        predictions=predictions,
         data=labels,
         confirmation=recall_confirmation(read),
         ablations=recall_ablations(read),
     )
-    page = write_report(findings, out or read.path / "report.html", chosen=chosen)
-    pictures = write_pictures(findings, read.path / "export" / "pictures")
+    page = write_report(report_data, out or read.path / "report.html", chosen=chosen)
+    pictures = write_pictures(report_data, read.path / "export" / "pictures")
     return Report(
         page=page,
         pictures=tuple(pictures),
         chosen=chosen,
-        notes=tuple(dict.fromkeys(part for part in (answers, labels) if isinstance(part, str))),
+        notes=tuple(dict.fromkeys(part for part in (predictions, labels) if isinstance(part, str))),
     )
 
 
-def _answers(read: Run, chosen: Choice, data: ImageData) -> Answers | str:
+def _predictions(read: Run, chosen: Selection, data: ImageData) -> SplitPredictions | str:
     try:
         checkpoint = checkpoint_of(read, chosen)
     except UserError as error:
         return f"No answers of the chosen model: {error}."
     # After what can be told without torch.
-    from trainables.export.predictions_on_split import split_answers
+    from trainables.export.predictions_on_split import predictions_on_split
 
     threads = read.study["resources"]["cpus"]
-    return Answers(
+    return SplitPredictions(
         trial=chosen.trial,
         classes=data.classes,
         labels=data.labels[data.rows("validation")],
-        predicted=split_answers(chosen.recipe, data, checkpoint, "validation", threads=threads),
+        predicted=predictions_on_split(
+            chosen.recipe, data, checkpoint, "validation", threads=threads
+        ),
     )

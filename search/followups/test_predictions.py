@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from search.followups.recipe_runs import ListedTrial
+from search.followups.recipe_runs import RecipeRun
 from search.storage.run_folder import replace_file
 from spaces.errors import UserError
 
@@ -46,11 +46,11 @@ class AnswerTable:
 
     def add(
         self,
-        trial: ListedTrial,
+        trial: RecipeRun,
         *,
         images: NDArray[np.int64],
         labels: NDArray[np.int64],
-        answers: NDArray[np.int64],
+        predictions: NDArray[np.int64],
     ) -> None:
         """Record what a model answered, before anything else is done with it.
 
@@ -65,7 +65,7 @@ class AnswerTable:
             "seed": [trial.recipe.seed] * count,
             "image": images,
             "label": labels,
-            "answer": answers,
+            "answer": predictions,
         }
         self._table = pa.concat_tables([self._table, pa.table(columns, schema=_SCHEMA)])
         self._recipes.add(key)

@@ -8,9 +8,9 @@ from typing import Any
 
 from analysis.columns import LATENCY
 from search.study.study import Study
-from spaces.draws import RandomTrial
 from spaces.errors import UserError
 from spaces.recipe import Recipe
+from spaces.suggesters import RandomTrial
 from trainables.cost import Cost, recipe_cost
 from trainables.costing.training_cost import trained_share
 
@@ -77,8 +77,8 @@ def choose_probes(candidates: Sequence[Candidate]) -> list[Candidate]:
     """Up to three: a cheap, a middle and a dear one, of different models where there are."""
     ranked = sorted(candidates, key=lambda candidate: candidate.gflop(1, 0))
     chosen: dict[tuple[Any, ...], Candidate] = {}
-    for place in _PLACES:
-        centre, reach = place * (len(ranked) - 1), _REACH * len(ranked)
+    for index in _PLACES:
+        centre, reach = index * (len(ranked) - 1), _REACH * len(ranked)
         ranks = sorted(range(len(ranked)), key=lambda rank: abs(rank - centre))
         near = [ranked[rank] for rank in ranks if abs(rank - centre) <= reach] or [ranked[ranks[0]]]
         models = {candidate.recipe.model for candidate in chosen.values()}

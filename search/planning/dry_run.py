@@ -126,7 +126,7 @@ def project(
     return Estimate(
         study=study.name,
         workers=workers,
-        resources=study.packing["told"] if study.packing else None,
+        resources=study.resource_choice["told"] if study.resource_choice else None,
         trials=trials,
         trial_seconds=range_of(seconds),
         hours=range_of([(start_seconds + course.seconds) / 3600 for course in courses]),
@@ -227,21 +227,23 @@ def _doubts(
     if unlike.any():
         share = float(seconds[unlike].sum() / seconds.sum())
         models = {candidate.recipe.model for candidate in candidates}
-        told = (
+        message = (
             f"{len(models - times.models)} of {len(models)} models are unlike any probe, and take"
             f" about {100 * share:.0f} % of the time"
         )
-        doubts.append((share * _BETWEEN_MODELS, told))
+        doubts.append((share * _BETWEEN_MODELS, message))
     if probed.processes < workers:
-        told = (
+        message = (
             f"probed with {probed.processes} of {workers} workers at once: more slow each other"
             " down"
         )
-        doubts.append((_NEIGHBOURS, told))
+        doubts.append((_NEIGHBOURS, message))
     share = float(epochs.sum() / sum(candidate.recipe.epochs for candidate in candidates))
     if share < 1:
-        told = f"early stopping is taken to leave {100 * share:.0f} % of the epochs, as by chance"
-        doubts.append((_STOPPING, told))
+        message = (
+            f"early stopping is taken to leave {100 * share:.0f} % of the epochs, as by chance"
+        )
+        doubts.append((_STOPPING, message))
     return doubts
 
 
@@ -286,12 +288,12 @@ def _in_random_order(
     """
     drawn = Counter(keys)
     tried: set[str] = set()
-    first = [place for place, candidate in enumerate(candidates) if candidate.tried_first]
-    others = [place for place, candidate in enumerate(candidates) if not candidate.tried_first]
-    places = first
+    first = [index for index, candidate in enumerate(candidates) if candidate.tried_first]
+    others = [index for index, candidate in enumerate(candidates) if not candidate.tried_first]
+    indices = first
     while True:
-        for place in places:
-            again = drawn[keys[place]] > 1 and keys[place] in tried
-            tried.add(keys[place])
-            yield _SECONDS_BETWEEN_TRIALS if again else float(seconds[place])
-        places = rng.choice(others or first, len(candidates)).tolist()
+        for index in indices:
+            again = drawn[keys[index]] > 1 and keys[index] in tried
+            tried.add(keys[index])
+            yield _SECONDS_BETWEEN_TRIALS if again else float(seconds[index])
+        indices = rng.choice(others or first, len(candidates)).tolist()

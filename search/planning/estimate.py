@@ -60,10 +60,10 @@ def estimate_table(estimate: Estimate) -> Table:
     num_workers = f"{estimate.workers} worker{'' if estimate.workers == 1 else 's'}"
     if estimate.resources:
         table.add_row("resources", estimate.resources)
-    table.add_row("trials", _told(estimate.trials, lambda number: f"{number:.0f}"))
-    table.add_row("a trial", _told(estimate.trial_seconds, _duration))
-    table.add_row("time", f"{_told(estimate.hours, _hours)} on {num_workers}")
-    table.add_row("worker time", _told(estimate.worker_hours, _hours))
+    table.add_row("trials", _write_range(estimate.trials, lambda number: f"{number:.0f}"))
+    table.add_row("a trial", _write_range(estimate.trial_seconds, _duration))
+    table.add_row("time", f"{_write_range(estimate.hours, _hours)} on {num_workers}")
+    table.add_row("worker time", _write_range(estimate.worker_hours, _hours))
     table.add_row("disk", "up to " + _of(estimate.disk_gb, estimate.free_disk_gb, "free"))
     memory = _of(estimate.memory_gb, estimate.machine_memory_gb, "in this machine")
     table.add_row("memory", f"up to {memory}")
@@ -76,7 +76,7 @@ def estimate_table(estimate: Estimate) -> Table:
     return table
 
 
-def _told(numbers: Range, write: Callable[[float], str]) -> str:
+def _write_range(numbers: Range, write: Callable[[float], str]) -> str:
     low, middle, high = (write(number) for number in (numbers.low, numbers.middle, numbers.high))
     return middle if low == high else f"{middle} ({low} to {high})"
 

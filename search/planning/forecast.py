@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-FloatArray = NDArray[np.float64]
+from analysis.pareto.front import FloatArray
+
 _MANY = 10_000  # as good as endlessly many
 
 

@@ -41,7 +41,7 @@ _FIRST_IMAGES = 8
 _RAYS_NICENESS = "15"  # of its workers, unless the environment says otherwise
 # A probe's time does not depend on these, and so none diverges or runs out of scheduled steps;
 # augmentation is timed on its own.
-CALM = {
+PROBE_OVERRIDES = {
     **{"learning_rate": 1e-6, "weight_decay": 0.0, "epochs": 10_000, "augment": "none"},
     **{"qat": False, "float_epochs": None},
 }
@@ -110,14 +110,16 @@ def run_probes(
             augment_seconds = {}
             if augmented:
                 tell("timing augmentation")
-                answers = group.ask(_time_augmentations, [list(augmented)], "augmentation")
-                augment_seconds = {key: _median([a[key] for a in answers]) for key in answers[0]}
+                predictions = group.ask(_time_augmentations, [list(augmented)], "augmentation")
+                augment_seconds = {
+                    key: _median([a[key] for a in predictions]) for key in predictions[0]
+                }
             probes = []
             for number, recipe in enumerate(recipes, start=1):
                 described = describe_recipe(recipe.to_dict())
                 tell(f"probe {number} of {len(recipes)}: {described}")
-                answers = group.ask(_run_probe, [recipe, seconds], described)
-                probes.append(_typical(answers))
+                predictions = group.ask(_run_probe, [recipe, seconds], described)
+                probes.append(_typical(predictions))
         finally:
             group.end()
     return Probed(
@@ -179,7 +181,7 @@ class ProbeProcesses:
         return self._receive(asked, what)
 
     def _receive(self, pipes: list[Any], what: str) -> list[Any]:
-        answers = []
+        predictions = []
         for pipe in pipes:
             try:
                 answer = pipe.recv()
@@ -189,8 +191,8 @@ class ProbeProcesses:
                 ) from None
             if isinstance(answer, str):
                 raise UserError(f"a probe failed: {what}: {answer}")
-            answers.append(answer)
-        return answers
+            predictions.append(answer)
+        return predictions
 
     def end(self) -> None:
         for pipe in self._pipes:
@@ -213,8 +215,8 @@ def _serve(
     os.environ["FLOPWISE_CACHE"] = str(folder)
     torch.set_num_threads(threads)
     keep_freed_memory()
-    place = as_device(device)
-    torch.zeros(1, device=place)  # what a GPU takes once is no probe's
+    index = as_device(device)
+    torch.zeros(1, device=index)  # what a GPU takes once is no probe's
     sample: ImageData | None = None
     peak, shared = peak_bytes(), _shared_bytes()
     pipe.send((time.time() - begun, peak - shared, shared))
@@ -223,7 +225,7 @@ def _serve(
             function, arguments = pipe.recv()
             try:
                 sample = _sample(data) if sample is None else sample
-                answer = function(sample, folder, place, *arguments)
+                answer = function(sample, folder, index, *arguments)
             except Exception as error:
                 answer = describe_failure(error)
             pipe.send(answer)
@@ -232,7 +234,7 @@ def _serve(
 def _run_probe(
     sample: ImageData, folder: Path, device: torch.device, recipe: Recipe, limit: float
 ) -> Probe:
-    calm = recipe_from({**recipe.to_dict(), **CALM})
+    calm = recipe_from({**recipe.to_dict(), **PROBE_OVERRIDES})
     before = forget_peak()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)

@@ -1,6 +1,6 @@
 """How many trials run at once: what may be compared, what fits, and which is chosen.
 
-A packing shares a machine out to trials that run side by side. What they train a second is measured
+An option shares a machine out to trials that run side by side. What they train a second is measured
 elsewhere: see `search.planning.resource_tuning`.
 """
 
@@ -23,7 +23,7 @@ _WORTHWHILE = 1.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Packing:
+class ResourceOption:
     """So many trials at once on a machine, and what each of them takes."""
 
     trials: int
@@ -60,7 +60,7 @@ class Needs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Room:
+class MachineMemory:
     """Memory of the machine, and of one of its GPUs."""
 
     memory_bytes: int
@@ -69,9 +69,9 @@ class Room:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rated:
-    """What the trials of a packing trained a second, all of them together."""
+    """What the trials of an option trained a second, all of them together."""
 
-    packing: Packing
+    option: ResourceOption
     images_per_second: tuple[float, ...]
     """Of each recipe that was probed; above 0."""
 
@@ -85,25 +85,25 @@ class Rated:
 class Decision:
     """What `resources: auto` came to, and from what."""
 
-    chosen: Packing
+    chosen: ResourceOption
     rated: tuple[Rated, ...]
     """Fewest trials at once first."""
-    left_out: tuple[Packing, ...] = ()
+    left_out: tuple[ResourceOption, ...] = ()
     """They did not fit into memory."""
 
     def __str__(self) -> str:
         """One line: what was chosen, and why."""
         first, others = self.rated[:1], self.rated[1:]
-        own = [each for each in self.rated if each.packing == self.chosen]
+        own = [each for each in self.rated if each.option == self.chosen]
         if not own or not others:
             why = "nothing else to compare on this machine" if not self.left_out else ""
-        elif self.chosen != first[0].packing:
-            why = f"{_times(own[0], first[0])} the images a second of {first[0].packing}"
+        elif self.chosen != first[0].option:
+            why = f"{_times(own[0], first[0])} the images a second of {first[0].option}"
         else:
             best = max(others, key=lambda each: each.overall)
-            why = f"{best.packing}: {_times(best, own[0])} its images a second"
+            why = f"{best.option}: {_times(best, own[0])} its images a second"
         if self.left_out:
-            fewest = min(packing.trials for packing in self.left_out)
+            fewest = min(option.trials for option in self.left_out)
             why += f"{'; ' if why else ''}memory is too small for {fewest} at once"
         return f"{self.chosen} ({why})"
 
@@ -112,51 +112,51 @@ class Decision:
         return {
             "told": str(self),
             "rated": [
-                {**_plain(each.packing), "images_per_second": list(each.images_per_second)}
+                {**_plain(each.option), "images_per_second": list(each.images_per_second)}
                 for each in self.rated
             ],
-            "too_large_for_memory": [_plain(packing) for packing in self.left_out],
+            "too_large_for_memory": [_plain(option) for option in self.left_out],
         }
 
 
-def list_packings(cores: int, gpus: int) -> list[Packing]:
+def list_options(cores: int, gpus: int) -> list[ResourceOption]:
     """What is worth comparing, fewest trials at once first. With GPUs, every trial has some of one.
 
     On 2 CPU cores: 1 trial on 2, 2 on 1 each; on 16: 1, 4, 8 and 16 trials.
     """
     if gpus:
         counts = {gpus * number: number for number in _TRIALS_ON_A_GPU if gpus * number <= cores}
-        packings = [_pack(cores, trials, 1 / number) for trials, number in counts.items()]
+        options = [_pack(cores, trials, 1 / number) for trials, number in counts.items()]
         # Fewer cores than GPUs: a core and a GPU for each of as many trials as there are cores.
-        return packings or [_pack(cores, cores, 1.0)]
+        return options or [_pack(cores, cores, 1.0)]
     counts = {1, *(cores // each for each in _CORES if each <= cores)}
     return [_pack(cores, trials) for trials in sorted(counts) if trials <= _MAX_TRIALS]
 
 
-def fits(packing: Packing, needs: Needs, room: Room) -> bool:
-    """Whether all trials of a packing fit into memory at once, a fifth of which stays free."""
-    taken = packing.trials * needs.trial_bytes + needs.shared_bytes
-    if taken > (1 - _MARGIN) * room.memory_bytes:
+def fits(option: ResourceOption, needs: Needs, memory: MachineMemory) -> bool:
+    """Whether all trials of an option fit into memory at once, a fifth of which stays free."""
+    taken = option.trials * needs.trial_bytes + needs.shared_bytes
+    if taken > (1 - _MARGIN) * memory.memory_bytes:
         return False
-    return needs.gpu_bytes <= (1 - _MARGIN) * room.gpu_bytes * packing.resources.gpus
+    return needs.gpu_bytes <= (1 - _MARGIN) * memory.gpu_bytes * option.resources.gpus
 
 
-def choose_packing(rated: Sequence[Rated]) -> Packing:
-    """The packing that trains the most images a second; fewer trials where more gain below 5 %.
+def choose_option(rated: Sequence[Rated]) -> ResourceOption:
+    """The option that trains the most images a second; fewer trials where more gain below 5 %.
 
     rated: at least one.
     """
     best = max(each.overall for each in rated)
-    good = [each.packing for each in rated if each.overall * _WORTHWHILE >= best]
-    return min(good, key=lambda packing: packing.trials)
+    good = [each.option for each in rated if each.overall * _WORTHWHILE >= best]
+    return min(good, key=lambda option: option.trials)
 
 
-def _pack(cores: int, trials: int, gpus: float = 0.0) -> Packing:
-    return Packing(trials=trials, resources=Resources(cpus=cores // trials, gpus=gpus))
+def _pack(cores: int, trials: int, gpus: float = 0.0) -> ResourceOption:
+    return ResourceOption(trials=trials, resources=Resources(cpus=cores // trials, gpus=gpus))
 
 
-def _plain(packing: Packing) -> dict[str, Any]:
-    return {"trials": packing.trials, **asdict(packing.resources)}
+def _plain(option: ResourceOption) -> dict[str, Any]:
+    return {"trials": option.trials, **asdict(option.resources)}
 
 
 def _times(one: Rated, other: Rated) -> str:

@@ -1,4 +1,4 @@
-"""Decides `resources: auto`: each packing's trials are trained side by side for a moment.
+"""Decides `resources: auto`: each option's trials are trained side by side for a moment.
 
 Every process trains the same recipe, of those that the search may try: one in the middle and one
 that is dear. All that is left out: early stopping, augmentation, what lies between trials. On GPUs,
@@ -19,7 +19,7 @@ from analysis.columns import LATENCY, describe_recipe
 from search.planning.candidates import Candidate, choose_probes, draw_candidates
 from search.planning.memory_estimate import RAY_BYTES, largest_bytes, machine_bytes
 from search.planning.probe_processes import (
-    CALM,
+    PROBE_OVERRIDES,
     ProbeProcesses,
     fewer_images,
     forget_peak,
@@ -28,13 +28,13 @@ from search.planning.probe_processes import (
 )
 from search.planning.resource_options import (
     Decision,
+    MachineMemory,
     Needs,
-    Packing,
     Rated,
-    Room,
-    choose_packing,
+    ResourceOption,
+    choose_option,
     fits,
-    list_packings,
+    list_options,
 )
 from search.study.study import AUTO, Study
 from spaces.errors import UserError
@@ -44,7 +44,7 @@ from trainables.system.cores import num_cores
 from trainables.system.gpus import CONTEXT_BYTES
 from trainables.training import Training
 
-# Of all packings and recipes together; building models and first steps come on top.
+# Of all options and recipes together; building models and first steps come on top.
 _MEASURING_SECONDS = 8.0
 _COSTING_SECONDS = 3.0
 _MAX_RECIPES = 2
@@ -78,17 +78,17 @@ def decide_resources(
     measures = LATENCY in study.cost_columns  # the driver, on a core of its own
     cores = max(1, min(num_cores(), int(available["CPU"])) - measures)
     gpus = min(torch.cuda.device_count(), int(available["GPU"]))
-    packings = list_packings(cores, gpus)
+    options = list_options(cores, gpus)
     recipes = [each.recipe for each in choose_probes(candidates)][-_MAX_RECIPES:]
-    if len(packings) == 1:
-        decision = Decision(chosen=packings[0], rated=())
+    if len(options) == 1:
+        decision = Decision(chosen=options[0], rated=())
     else:
-        with TemporaryDirectory(prefix="flopwise-packing-") as folder:
+        with TemporaryDirectory(prefix="flopwise-resources-") as folder:
             processes = ProbeProcesses(
-                data, Path(folder), num_gpus=min(gpus, 1), threads=packings[0].resources.cpus
+                data, Path(folder), num_gpus=min(gpus, 1), threads=options[0].resources.cpus
             )
             try:
-                probe = _Probe(processes, recipes, candidates, packings, tell)
+                probe = _Probe(processes, recipes, candidates, options, tell)
                 rated, left_out = probe.measure()
             except UserError as error:
                 raise UserError(
@@ -97,10 +97,10 @@ def decide_resources(
             finally:
                 processes.end()
         decision = Decision(
-            chosen=choose_packing(rated), rated=tuple(rated), left_out=tuple(left_out)
+            chosen=choose_option(rated), rated=tuple(rated), left_out=tuple(left_out)
         )
-    packing = {**decision.to_dict(), "recipes": [recipe.to_dict() for recipe in recipes]}
-    return replace(study, resources=decision.chosen.resources, packing=packing)
+    option = {**decision.to_dict(), "recipes": [recipe.to_dict() for recipe in recipes]}
+    return replace(study, resources=decision.chosen.resources, resource_choice=option)
 
 
 def available_resources() -> dict[str, float]:
@@ -111,69 +111,70 @@ def available_resources() -> dict[str, float]:
 
 
 class _Probe:
-    """Measures packings, fewest trials first: what one takes tells how many fit into memory."""
+    """Measures options, fewest trials first: what one takes tells how many fit into memory."""
 
     def __init__(
         self,
         processes: ProbeProcesses,
         recipes: Sequence[Recipe],
         candidates: Sequence[Candidate],
-        packings: Sequence[Packing],
+        options: Sequence[ResourceOption],
         tell: Callable[[str], None],
     ) -> None:
         self._processes = processes
         self._recipes = recipes
         self._candidates = candidates
-        self._packings = packings
+        self._options = options
         self._tell = tell
-        self._seconds = _MEASURING_SECONDS / len(packings) / len(recipes)
-        # By recipe: images of an epoch, the same in all packings.
+        self._seconds = _MEASURING_SECONDS / len(options) / len(recipes)
+        # By recipe: images of an epoch, the same in all options.
         self._images: list[int] = []
 
-    def measure(self) -> tuple[list[Rated], list[Packing]]:
-        """What the packings came to that fit, and those that don't."""
-        first, *others = self._packings
-        room = Room(memory_bytes=machine_bytes(), gpu_bytes=_gpu_bytes(first))
+    def measure(self) -> tuple[list[Rated], list[ResourceOption]]:
+        """What the options came to that fit, and those that don't."""
+        first, *others = self._options
+        memory = MachineMemory(memory_bytes=machine_bytes(), gpu_bytes=_gpu_bytes(first))
         started = min(
-            max(packing.neighbours for packing in others), max(1, room.memory_bytes // _IDLE_BYTES)
+            max(option.neighbours for option in others),
+            max(1, memory.memory_bytes // _IDLE_BYTES),
         )
         self._tell(f"resources: auto: starting {started} processes")
-        _, idle, shared = max(self._processes.start(started), key=lambda told: told[1])
+        _, idle, shared = max(self._processes.start(started), key=lambda message: message[1])
         rated, took = self._rate(first)
         images = list(zip(self._recipes, self._images, strict=True))
-        own = [max(each.memory_bytes for each in answers) for answers in took]
-        on_gpu = [max(each.gpu_bytes for each in answers) for answers in took]
+        own = [max(each.memory_bytes for each in predictions) for predictions in took]
+        on_gpu = [max(each.gpu_bytes for each in predictions) for predictions in took]
         gpu_bytes = largest_bytes(self._candidates, images, on_gpu)
         needs = Needs(
             trial_bytes=int(idle + largest_bytes(self._candidates, images, own)),
             shared_bytes=int(shared + RAY_BYTES),
             gpu_bytes=int(gpu_bytes + CONTEXT_BYTES) if gpu_bytes else 0,
         )
-        fitting = [packing for packing in others if fits(packing, needs, room)]
+        fitting = [option for option in others if fits(option, needs, memory)]
         results = [rated]
-        for packing in fitting:
-            if packing.neighbours > started:
-                self._processes.start(packing.neighbours - started)
-                started = packing.neighbours
-            results.append(self._rate(packing)[0])
-        return results, [packing for packing in others if packing not in fitting]
+        for option in fitting:
+            if option.neighbours > started:
+                self._processes.start(option.neighbours - started)
+                started = option.neighbours
+            results.append(self._rate(option)[0])
+        return results, [option for option in others if option not in fitting]
 
-    def _rate(self, packing: Packing) -> tuple[Rated, list[list["_Took"]]]:
-        """Train each recipe in all trials of a packing at once."""
-        threads, count = packing.resources.cpus, packing.neighbours
+    def _rate(self, option: ResourceOption) -> tuple[Rated, list[list["_Took"]]]:
+        """Train each recipe in all trials of an option at once."""
+        threads, count = option.resources.cpus, option.neighbours
         rates, took = [], []
-        for place, recipe in enumerate(self._recipes):
+        for index, recipe in enumerate(self._recipes):
             described = describe_recipe(recipe.to_dict())
-            self._tell(f"resources: auto: {packing}: {described}")
-            if len(self._images) == place:
+            self._tell(f"resources: auto: {option}: {described}")
+            if len(self._images) == index:
                 asked: list[Any] = [recipe, threads, self._seconds]
                 self._images += self._processes.ask(_images_an_epoch, asked, described, count=1)
-            asked = [recipe, threads, self._images[place]]
+            asked = [recipe, threads, self._images[index]]
             self._processes.ask(_prepare, asked, described, count=count)
-            answers = self._processes.ask(_train, [self._seconds], described, count=count)
-            rates.append(sum(each.images / each.seconds for each in answers))
-            took.append(answers)
-        return Rated(packing=packing, images_per_second=tuple(rates)), took
+            predictions = self._processes.ask(_train, [self._seconds], described, count=count)
+            rates.append(sum(each.images / each.seconds for each in predictions))
+            took.append(predictions)
+        return Rated(option=option, images_per_second=tuple(rates)), took
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,9 +187,9 @@ class _Took:
     gpu_bytes: int
 
 
-def _gpu_bytes(packing: Packing) -> int:
+def _gpu_bytes(option: ResourceOption) -> int:
     """Memory of a GPU, where trials have one."""
-    return torch.cuda.mem_get_info(0)[1] if packing.resources.gpus else 0
+    return torch.cuda.mem_get_info(0)[1] if option.resources.gpus else 0
 
 
 # What follows runs in the probe's processes.
@@ -211,8 +212,8 @@ def _images_an_epoch(
     # The first one finds its kernels, and computes what frozen blocks make of the images.
     first = training.run_epoch().seconds
     second = training.run_epoch().seconds if first < seconds else first
-    room = _FIRST_IMAGES * seconds / max(first, 2 * threads * second)
-    return max(_FIRST_IMAGES, whole_batches(min(_MOST_IMAGES, int(room)), recipe.batch_size))
+    memory = _FIRST_IMAGES * seconds / max(first, 2 * threads * second)
+    return max(_FIRST_IMAGES, whole_batches(min(_MOST_IMAGES, int(memory)), recipe.batch_size))
 
 
 def _prepare(
@@ -253,4 +254,4 @@ def _train(_sample: ImageData, _folder: Path, device: torch.device, seconds: flo
 
 
 def _calm(recipe: Recipe) -> Recipe:
-    return recipe_from({**recipe.to_dict(), **CALM})
+    return recipe_from({**recipe.to_dict(), **PROBE_OVERRIDES})

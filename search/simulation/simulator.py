@@ -17,13 +17,13 @@ import optuna
 from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
-from analysis.results.growth import Growth
+from analysis.results.hypervolume_trace import SeededTraces
 from search.decisions.budget import BudgetMeter, Spent
 from search.decisions.early_stopping import build_early_stopping
 from search.decisions.ledger import Ledger, SpaceExhaustedError
 from search.decisions.samplers import build_sampler
-from search.decisions.startup_trials import FirstDraws
-from search.simulation.tabular_benchmark import Pool, PoolSampler, PoolSpace, RecordedTable
+from search.decisions.startup_trials import StartupTrials
+from search.simulation.tabular_benchmark import Pool, PoolSampler, PoolSpace, TabularBenchmark
 from search.storage.trial_record import TrialRecord
 from search.study.study import Budget, EarlyStoppingSettings, directions_of
 from spaces.recipe import Recipe
@@ -37,7 +37,7 @@ TRIAL_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReplaySettings:
+class SimulationSettings:
     """What is tried on a recorded table."""
 
     sampler: str = "tpe"
@@ -53,7 +53,7 @@ class ReplaySettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FrontGrowth:
+class HypervolumeStep:
     """The front of a replay after one more finished trial."""
 
     seconds: float
@@ -63,11 +63,11 @@ class FrontGrowth:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Replay:
+class SimulatedSearch:
     """How one replay went."""
 
-    settings: ReplaySettings
-    growth: tuple[FrontGrowth, ...]
+    settings: SimulationSettings
+    growth: tuple[HypervolumeStep, ...]
     """Where the hypervolume grew, in order of time."""
     seconds: float
     """Simulated, until the last trial was over."""
@@ -82,9 +82,9 @@ class Replay:
     ended_by: Spent | str
 
 
-def replay(
-    table: RecordedTable, settings: ReplaySettings, *, study: optuna.Study | None = None
-) -> Replay:
+def simulate(
+    table: TabularBenchmark, settings: SimulationSettings, *, study: optuna.Study | None = None
+) -> SimulatedSearch:
     """Search a recorded table again.
 
     study: an Optuna study to keep the trials in, with the table's objectives; None: in memory.
@@ -92,10 +92,10 @@ def replay(
     return _Simulation(table, settings, study or _study_in_memory(table)).run()
 
 
-def growth_of(name: str, replays: Sequence[Replay]) -> Growth:
+def traces_of(name: str, replays: Sequence[SimulatedSearch]) -> SeededTraces:
     """Replays of one way to search, one for each seed, to be drawn and compared."""
-    steps = [replay.growth for replay in replays]
-    return Growth(
+    steps = [simulate.growth for simulate in replays]
+    return SeededTraces(
         name=name,
         seconds=tuple(np.array([step.seconds for step in of_seed]) for of_seed in steps),
         hypervolumes=tuple(np.array([step.hypervolume for step in of_seed]) for of_seed in steps),
@@ -103,7 +103,9 @@ def growth_of(name: str, replays: Sequence[Replay]) -> Growth:
 
 
 class _Simulation:
-    def __init__(self, table: RecordedTable, settings: ReplaySettings, study: optuna.Study) -> None:
+    def __init__(
+        self, table: TabularBenchmark, settings: SimulationSettings, study: optuna.Study
+    ) -> None:
         self._table = table
         self._settings = settings
         self._pool = Pool(table)
@@ -113,14 +115,14 @@ class _Simulation:
         self._decisions = 0
         self._driver_seconds = 0.0
         self._ended_by: Spent | str | None = None
-        self._whole = table.box.share(table.losses)
+        self._whole = table.box.normalized_hypervolume(table.losses)
         space = PoolSpace(
             name=table.name,
             rules=table.space.rules,
             written=table.space.written,
             pool=self._pool,
         )
-        first = FirstDraws(
+        first = StartupTrials(
             table.space,
             directions_of(table.objectives),
             sampler_of=self._sampler_of,
@@ -143,8 +145,8 @@ class _Simulation:
             log_columns=table.log_columns,
         )
 
-    def run(self) -> Replay:
-        growth: list[FrontGrowth] = []
+    def run(self) -> SimulatedSearch:
+        growth: list[HypervolumeStep] = []
         idle = self._settings.workers
         while True:
             while idle and self._ended_by is None and self._begin():
@@ -156,16 +158,19 @@ class _Simulation:
                 continue
             idle += 1
             if self._ledger.records[number].state == TrialState.COMPLETE:
-                share = self._table.box.share(self._ledger.standing.front_losses) / self._whole
+                share = (
+                    self._table.box.normalized_hypervolume(self._ledger.pareto_tracker.front_losses)
+                    / self._whole
+                )
                 if not growth or share > growth[-1].hypervolume:
-                    growth.append(FrontGrowth(seconds=self._now, hypervolume=share))
+                    growth.append(HypervolumeStep(seconds=self._now, hypervolume=share))
         states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-        return Replay(
+        return SimulatedSearch(
             settings=self._settings,
             growth=tuple(growth),
             seconds=self._now,
             worker_seconds=self._ledger.worker_seconds,
-            counts={state.name: self._ledger.standing.counts[state] for state in states},
+            counts={state.name: self._ledger.pareto_tracker.counts[state] for state in states},
             decisions=self._decisions,
             driver_seconds=self._driver_seconds,
             ended_by=self._ended_by or "exhausted",
@@ -193,13 +198,13 @@ class _Simulation:
         metrics = self._pool.find(record.recipe).epochs[epoch - 1]
         self._decisions += 1
         with self._clocked():
-            goes_on = self._ledger.report(number, [metrics])
+            should_continue = self._ledger.report(number, [metrics])
             if epoch == record.recipe.epochs:
                 self._ledger.complete(number)
                 return False
-        if goes_on:
+        if should_continue:
             self._push(record, epoch + 1, 0.0)
-        return goes_on
+        return should_continue
 
     def _push(self, record: TrialRecord, epoch: int, delay: float) -> None:
         assert record.recipe is not None
@@ -224,6 +229,6 @@ class _Simulation:
         return self._pool.find(recipe).cost
 
 
-def _study_in_memory(table: RecordedTable) -> optuna.Study:
+def _study_in_memory(table: TabularBenchmark) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna.create_study(directions=directions_of(table.objectives))

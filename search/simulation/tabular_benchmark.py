@@ -17,11 +17,11 @@ from analysis.columns import ACCURACY, COSTS, PRUNED, Direction, plain_row
 from analysis.pareto.front import Box, FloatArray
 from analysis.runs import Run, read_run, run_recipe
 from spaces.dimensions import Fixed, Suggester, Value
-from spaces.drawing import Draw
 from spaces.errors import UserError
 from spaces.recipe import Recipe
 from spaces.space import SearchSpace
 from spaces.space_file import parse_space
+from spaces.suggesters import Draw
 from trainables.cost import COST_COLUMNS, Cost
 from trainables.training import EpochMetrics
 
@@ -29,7 +29,7 @@ _FEWEST_RECIPES = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RecordedTrial:
+class BenchmarkTrial:
     """What became of one recipe when it was trained to its end."""
 
     recipe: Recipe
@@ -38,18 +38,18 @@ class RecordedTrial:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecordedTable:
+class TabularBenchmark:
     """The trials of a run that trained everything to its end. Read one with `read_recorded`."""
 
     name: str
     space: SearchSpace
     objectives: dict[str, Direction]
-    trials: tuple[RecordedTrial, ...]
+    trials: tuple[BenchmarkTrial, ...]
 
     @property
     def log_columns(self) -> tuple[int, ...]:
         """Positions of the objectives that are costs."""
-        return tuple(place for place, name in enumerate(self.objectives) if name in COSTS)
+        return tuple(index for index, name in enumerate(self.objectives) if name in COSTS)
 
     @cached_property
     def losses(self) -> FloatArray:
@@ -105,7 +105,7 @@ class Pool:
     Every recipe is proposed once; when all are used up they come again, with another seed.
     """
 
-    def __init__(self, table: RecordedTable) -> None:
+    def __init__(self, table: TabularBenchmark) -> None:
         self._table = table
         self._nearness = Nearness(table.space, [trial.recipe for trial in table.trials])
         self._places = {_without_seed(trial.recipe): i for i, trial in enumerate(table.trials)}
@@ -119,11 +119,11 @@ class Pool:
 
     def take(self, recipe: Recipe) -> Recipe:
         """Use up a recorded recipe; returned with a seed that it was not taken with before."""
-        place = self._places[_without_seed(recipe)]
-        self._used[place] += 1
-        return replace(recipe, seed=recipe.seed + int(self._used[place]) - 1)
+        index = self._places[_without_seed(recipe)]
+        self._used[index] += 1
+        return replace(recipe, seed=recipe.seed + int(self._used[index]) - 1)
 
-    def find(self, recipe: Recipe) -> RecordedTrial:
+    def find(self, recipe: Recipe) -> BenchmarkTrial:
         """What was recorded of a recipe, whatever its seed is."""
         return self._table.trials[self._places[_without_seed(recipe)]]
 
@@ -194,7 +194,7 @@ class PoolSampler(BaseSampler):
         self._sampler.after_trial(study, trial, state, values)
 
 
-def read_recorded(path: Path) -> RecordedTable:
+def read_benchmark(path: Path) -> TabularBenchmark:
     """Read the table of a run folder, or of a trials.parquet in one.
 
     Raises UserError where it is not a run's, or holds stopped trials or fewer than 10 full curves.
@@ -217,19 +217,19 @@ def read_recorded(path: Path) -> RecordedTable:
             f" {_FEWEST_RECIPES}"
         )
     space = parse_space(written, name=run.name, source=f"{folder}/study.yaml", folder=folder)
-    return RecordedTable(
+    return TabularBenchmark(
         name=run.name, space=replace(space, enqueue=()), objectives=run.objectives, trials=trials
     )
 
 
-def _full_curves(run: Run) -> tuple[RecordedTrial, ...]:
+def _full_curves(run: Run) -> tuple[BenchmarkTrial, ...]:
     curves: dict[int, list[EpochMetrics]] = {}
     rows = cast(
         "list[dict[str, Any]]", run.epochs.sort_values(["trial", "epoch"]).to_dict("records")
     )
     for row in rows:
         curves.setdefault(row.pop("trial"), []).append(EpochMetrics(**row))
-    trials: dict[str, RecordedTrial] = {}
+    trials: dict[str, BenchmarkTrial] = {}
     for _, row in run.finished.iterrows():
         values = plain_row(row)
         recipe = run_recipe(values)
@@ -237,7 +237,7 @@ def _full_curves(run: Run) -> tuple[RecordedTrial, ...]:
         if len(epochs) == recipe.epochs:  # the others took over a result
             cost = Cost(**{name: values[name] for name in COST_COLUMNS})
             trials.setdefault(
-                recipe.key, RecordedTrial(recipe=recipe, cost=cost, epochs=tuple(epochs))
+                recipe.key, BenchmarkTrial(recipe=recipe, cost=cost, epochs=tuple(epochs))
             )
     return tuple(trials.values())
 

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from analysis.runs import TUNE
-from search.storage.remote_sync import Mirror
+from search.storage.remote_sync import RemoteSync
 from search.storage.trial_record import TrialRecord
 from spaces.addresses import address_below
 
@@ -58,9 +58,9 @@ class LocalCheckpoints:
 class RemoteCheckpoints:
     """As LocalCheckpoints, of a run folder at an address: nothing is removed while anyone waits."""
 
-    def __init__(self, mirror: Mirror) -> None:
-        self._mirror = mirror
-        self._remote = mirror.remote
+    def __init__(self, sync: RemoteSync) -> None:
+        self._sync = sync
+        self._remote = sync.remote
         self.storage: dict[str, Any] = {
             "storage_path": f"{self._remote.path}/{TUNE}",
             "storage_filesystem": self._remote.files,
@@ -85,10 +85,10 @@ class RemoteCheckpoints:
 
     def keep(self, record: TrialRecord) -> None:
         if record.number in self._begun:
-            self._mirror.later(partial(self._keep, record.number, record.checkpoint))
+            self._sync.later(partial(self._keep, record.number, record.checkpoint))
 
     def remove(self, name: str) -> None:
-        self._mirror.later(partial(self._remote.remove, name))
+        self._sync.later(partial(self._remote.remove, name))
 
     def _keep(self, number: int, kept: str | None) -> None:
         for name in self._find(number):

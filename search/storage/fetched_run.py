@@ -24,7 +24,7 @@ _ALWAYS = (STUDY, TRIALS, EPOCHS, OWNER_FILE)
 _COARSE_NS = 2 * 10**9
 
 
-def near_run(run: str | Path) -> Path:
+def fetch_run(run: str | Path) -> Path:
     """A run folder to read: as it is, or of an address a copy as it is there now.
 
     Raises UserError where there is no run at the address, or it can't be read.
@@ -62,7 +62,7 @@ def adding_to(run: str, part: str) -> Iterator[Path]:
 
     Checkpoints stay here. Raises UserError where it can't be written there.
     """
-    folder = near_run(run)
+    folder = fetch_run(run)
     try:
         yield folder
     finally:
@@ -86,9 +86,9 @@ def _put_back(remote: RemoteFolder, folder: Path, part: str) -> None:
 
 def near_checkpoint(run: Path, name: str) -> Path:
     """The folder of a checkpoint in a run folder, fetched where the run was; it may be gone."""
-    path, place = run / name, place_of(run)
-    if not path.is_dir() and is_address(place):
-        remote = RemoteFolder(place)
+    path, index = run / name, place_of(run)
+    if not path.is_dir() and is_address(index):
+        remote = RemoteFolder(index)
         remote.fetch(remote.list(name), run)
     return path
 

@@ -29,7 +29,7 @@ def create_study(folder: Path, name: str, directions: list[StudyDirection]) -> o
     return optuna.create_study(study_name=name, directions=directions, storage=_open(folder))
 
 
-def load_study(folder: Path, name: str) -> optuna.Study:
+def open_study(folder: Path, name: str) -> optuna.Study:
     """Open the study of a run folder whose driver is not running any more.
 
     Raises UserError where the driver died before there was one, or the journal is damaged.

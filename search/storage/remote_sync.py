@@ -32,7 +32,7 @@ _CURVES = "tensorboard/"
 
 
 @contextmanager
-def mirrored(study: Study, *, resume: bool) -> Iterator["Mirror | None"]:
+def synced_run(study: Study, *, resume: bool) -> Iterator["RemoteSync | None"]:
     """Have a study's address to oneself, and its run folder here as it is there.
 
     None where the study's storage is a folder. Raises UserError where the address can't be written,
@@ -41,15 +41,15 @@ def mirrored(study: Study, *, resume: bool) -> Iterator["Mirror | None"]:
     if study.address is None:
         yield None
         return
-    mirror = Mirror(study.address, study.folder)
-    mirror.begin(resume=resume)
+    sync = RemoteSync(study.address, study.folder)
+    sync.begin(resume=resume)
     try:
-        yield mirror
+        yield sync
     finally:
-        mirror.end()
+        sync.end()
 
 
-class Mirror:
+class RemoteSync:
     """Brings what changed in a run folder to an address."""
 
     def __init__(self, address: str, folder: Path) -> None:

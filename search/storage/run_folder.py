@@ -21,8 +21,8 @@ from analysis.columns import LATENCY
 from analysis.runs import EPOCHS, STUDY, TRIALS, TUNE
 from search.storage.checkpoints import LocalCheckpoints, RemoteCheckpoints
 from search.storage.code_version import ROOT, git_commit
-from search.storage.remote_sync import Mirror
-from search.storage.run_lock import driver_lock, is_searched
+from search.storage.remote_sync import RemoteSync
+from search.storage.run_lock import is_searched, run_lock
 from search.storage.trial_record import TrialRecord
 from search.study.study import AUTO, Resources, Study
 from spaces.errors import UserError
@@ -35,21 +35,21 @@ from trainables.system.machine import machine_name
 from trainables.training import EpochMetrics
 
 _PROVENANCE = "provenance"
-_PACKING = "packing"
+_RESOURCE_CHOICE = "packing"
 _ARROW_TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 
 
 class RunFolder:
     """Writes one search's results; holds a lock, so that no second driver does the same."""
 
-    def __init__(self, path: Path, mirror: Mirror | None) -> None:
+    def __init__(self, path: Path, sync: RemoteSync | None) -> None:
         self.path = path
-        self.mirror = mirror
-        self.checkpoints = RemoteCheckpoints(mirror) if mirror else LocalCheckpoints(path)
-        self._lock = driver_lock(path)
+        self.sync = sync
+        self.checkpoints = RemoteCheckpoints(sync) if sync else LocalCheckpoints(path)
+        self._lock = run_lock(path)
 
     @classmethod
-    def create(cls, study: Study, data: ImageData, mirror: Mirror | None = None) -> "RunFolder":
+    def create(cls, study: Study, data: ImageData, sync: RemoteSync | None = None) -> "RunFolder":
         """Make the folder. Raises UserError where it exists: a run is never overwritten.
 
         mirror: of a study whose storage is an address.
@@ -61,21 +61,21 @@ class RunFolder:
             (path / TUNE).mkdir()
         except OSError as error:
             raise UserError(f"storage: can't write {path}: {error.strerror}") from None
-        folder = cls(path, mirror)
+        folder = cls(path, sync)
         folder._acquire()
         content = {**study.resolved(), _PROVENANCE: _provenance(study, data)}
         replace_file(path / STUDY, write_yaml(content).encode())
         return folder
 
     @classmethod
-    def reopen(cls, study: Study, data: ImageData, mirror: Mirror | None = None) -> "RunFolder":
+    def reopen(cls, study: Study, data: ImageData, sync: RemoteSync | None = None) -> "RunFolder":
         """Open the folder of a search to go on with.
 
         Raises UserError where there is none, where another driver is at work in it, or where the
         data, the space or the objectives are not those that it began with.
         """
         check_run_folder(study, data, resume=True)
-        folder = cls(study.folder, mirror)
+        folder = cls(study.folder, sync)
         folder._acquire()
         now = _provenance(study, data)
         stored = read_yaml_mapping(folder.path / STUDY)
@@ -83,8 +83,8 @@ class RunFolder:
         resumed = {name: now[name] for name in ("versions", "git_commit", "machine")}
         provenance["resumed"] = [*provenance.get("resumed", []), resumed]
         provenance["overrides"] = study.overrides
-        if study.packing or stored["resources"] != asdict(study.trial_resources):
-            provenance[_PACKING] = study.packing
+        if study.resource_choice or stored["resources"] != asdict(study.trial_resources):
+            provenance[_RESOURCE_CHOICE] = study.resource_choice
         content = {**study.resolved(), _PROVENANCE: provenance}
         replace_file(folder.path / STUDY, write_yaml(content).encode())
         return folder
@@ -125,7 +125,7 @@ def check_run_folder(study: Study, data: ImageData, *, resume: bool) -> None:
     if begun and not resume:
         raise UserError(f"{path} exists; go on with it by --resume, or give the study another name")
     if resume and not begun:
-        raise UserError(f"{study.place}: no search was begun here; leave out --resume")
+        raise UserError(f"{study.location}: no search was begun here; leave out --resume")
     if begun:
         _check_unchanged(study, data)
         if is_searched(path):
@@ -141,8 +141,8 @@ def recorded_resources(study: Study) -> Study:
     if study.resources != AUTO or not path.exists():
         return study
     stored = read_yaml_mapping(path)
-    packing = (stored.get(_PROVENANCE) or {}).get(_PACKING)
-    return replace(study, resources=Resources(**stored["resources"]), packing=packing)
+    choice = (stored.get(_PROVENANCE) or {}).get(_RESOURCE_CHOICE)
+    return replace(study, resources=Resources(**stored["resources"]), resource_choice=choice)
 
 
 def _check_unchanged(study: Study, data: ImageData) -> None:
@@ -248,7 +248,7 @@ def _provenance(study: Study, data: ImageData) -> dict[str, Any]:
         "num_classes": len(data.classes),
         "num_images": {split: len(data.rows(split)) for split in SPLITS},
         "overrides": study.overrides,
-        _PACKING: study.packing,
+        _RESOURCE_CHOICE: study.resource_choice,
     }
 
 

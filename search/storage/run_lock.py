@@ -19,14 +19,14 @@ from analysis.runs import TUNE
 OWNER_FILE = f"{TUNE}/driver.json"
 
 
-def driver_lock(run: Path) -> FileLock:
+def run_lock(run: Path) -> FileLock:
     """The lock of a run folder, not yet acquired; the system frees it when its holder dies."""
     return FileLock(run / TUNE / "driver.lock")
 
 
 def is_searched(run: Path) -> bool:
     """Whether a driver is at work in a run folder, or at the address that it was fetched from."""
-    lock = driver_lock(run)
+    lock = run_lock(run)
     if not Path(lock.lock_file).parent.is_dir():  # which acquiring would make
         return False
     try:

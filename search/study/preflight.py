@@ -1,9 +1,9 @@
 """What can be known before the first trial: a study that can't work stops here, in one line."""
 
 from search.study.study import Study
-from spaces.draws import RandomTrial
 from spaces.errors import UserError
 from spaces.recipe import Recipe
+from spaces.suggesters import RandomTrial
 from trainables.data.dataset import ImageData
 from trainables.models.blocks import freeze
 from trainables.models.building import (

@@ -10,7 +10,7 @@ import pyarrow.fs as pafs
 
 from spaces.addresses import address_below
 from spaces.errors import UserError
-from trainables.system.addresses import NOT_REACHED, told, where_it_lies
+from trainables.system.addresses import NOT_REACHED, message, where_it_lies
 from trainables.system.shared_cache import cache_folder
 
 # Small files take a request's time each, whatever their size.
@@ -107,7 +107,7 @@ class RemoteFolder:
 
     def _failed(self, what: str, name: str, error: Exception) -> UserError:
         where = address_below(self.address, name) if name else self.address
-        return UserError(f"can't {what} {where}: {told(error)}")
+        return UserError(f"can't {what} {where}: {message(error)}")
 
 
 def cached_run(kind: str, address: str) -> Path:

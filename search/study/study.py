@@ -244,7 +244,7 @@ class Study:
     dominate are removed. Keep: every trial is wanted for itself."""
     overrides: dict[str, Any]
     """What the command line said in place of the file; a resume says it again."""
-    packing: Mapping[str, Any] | None = None
+    resource_choice: Mapping[str, Any] | None = None
     """How auto came to the resources, as plain data: a line that tells it, what was measured."""
 
     @property
@@ -260,7 +260,7 @@ class Study:
         return None if isinstance(self.storage, Path) else address_below(self.storage, self.name)
 
     @property
-    def place(self) -> Path | str:
+    def location(self) -> Path | str:
         """What the commands that read its run are given."""
         return self.address or self.folder
 
@@ -284,7 +284,7 @@ class Study:
     @property
     def log_columns(self) -> tuple[int, ...]:
         """Positions of the objectives that count in magnitudes where fronts are compared."""
-        return tuple(place for place, name in enumerate(self.objectives) if name in COSTS)
+        return tuple(location for location, name in enumerate(self.objectives) if name in COSTS)
 
     def resolved(self) -> dict[str, Any]:
         """The study as plain data: what study.yaml in the run folder begins with."""

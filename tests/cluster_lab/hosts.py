@@ -143,8 +143,8 @@ class Host:
             stdin=subprocess.DEVNULL,
         )
         if check and done.returncode:
-            told = f"{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
-            raise AssertionError(f"{shlex.join(map(str, words))}: {done.returncode}\n{told}")
+            message = f"{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
+            raise AssertionError(f"{shlex.join(map(str, words))}: {done.returncode}\n{message}")
         return done
 
     def command(self, *words: object, env: dict[str, str] | None = None) -> list[str]:
@@ -203,7 +203,7 @@ class Lab:
             subprocess.run(command, check=True)
         (self.folder / "sshd_config").write_text(_SSHD.format(folder=self.folder))
         self.laptop = Host(self, _LAPTOP, 1, server=False)
-        self.hosts = [Host(self, name, 10 + place, server=True) for place, name in enumerate(names)]
+        self.hosts = [Host(self, name, 10 + index, server=True) for index, name in enumerate(names)]
         self.laptop.make_bridge()
         for host in self.hosts:
             host.plug_in(self.laptop)

@@ -116,7 +116,7 @@ def on(host: Host, row: dict[str, Any]) -> bool:
     return host.address in (row["ran_on"] or "")
 
 
-def answers(asking: Host, address: str, port: int) -> bool:
+def predictions(asking: Host, address: str, port: int) -> bool:
     """Whether something takes connections there."""
     code = f"import socket; socket.create_connection(({address!r}, {port}), timeout=5).close()"
     return asking.run(PYTHON, "-c", code, check=False).returncode == 0
@@ -189,15 +189,15 @@ except urllib.error.HTTPError as error:
 
 def test_the_dashboard_answers_on_the_head_alone(cluster: Cluster):
     head = cluster.head.address
-    assert answers(cluster.head, "127.0.0.1", DASHBOARD_PORT)
-    assert answers(cluster.workers[0], head, GCS_PORT)
+    assert predictions(cluster.head, "127.0.0.1", DASHBOARD_PORT)
+    assert predictions(cluster.workers[0], head, GCS_PORT)
     for asking in (cluster.head, cluster.workers[0], cluster.lab.laptop):
-        assert not answers(asking, head, DASHBOARD_PORT), asking.name
+        assert not predictions(asking, head, DASHBOARD_PORT), asking.name
 
 
 def test_a_search_loses_nothing_when_a_host_is_switched_off(cluster: Cluster):
-    told = cluster.flopwise("search", cluster.study)
-    assert "flopwise attach tiny" in told or "attach tiny" in told
+    message = cluster.flopwise("search", cluster.study)
+    assert "flopwise attach tiny" in message or "attach tiny" in message
     victim = cluster.workers[1]
 
     def both_train() -> bool:

@@ -19,7 +19,7 @@ from spaces.errors import UserError
 from trainables.data.dataset import ABOUT, PIXELS, ROWS, ImageData, open_data
 from trainables.data.digest import data_digest, image_digest
 from trainables.data.image_table import BATCH_BYTES, open_pixels
-from trainables.system.addresses import NOT_REACHED, told, where_it_lies
+from trainables.system.addresses import NOT_REACHED, message, where_it_lies
 from trainables.system.shared_cache import cache_folder, make_once
 
 _CHUNK_BYTES = 8 << 20
@@ -121,4 +121,4 @@ class _Source:
             raise self._unreadable(error) from None
 
     def _unreadable(self, error: Exception) -> UserError:
-        return UserError(f"{self._where}: can't read prepared data there: {told(error)}")
+        return UserError(f"{self._where}: can't read prepared data there: {message(error)}")

@@ -162,10 +162,10 @@ def _distance(shape: str, x: FloatArray, y: FloatArray) -> FloatArray:
 
 
 def _pattern(
-    kind: str, x: FloatArray, y: FloatArray, cycles: float, phase: npt.NDArray[np.float64]
+    kind: str, x: FloatArray, y: FloatArray, cycles: float, stage: npt.NDArray[np.float64]
 ) -> FloatArray:
     """Return a wave from -1 to 1 with so many periods across the image."""
-    first, second = (2 * np.pi * phase).tolist()
+    first, second = (2 * np.pi * stage).tolist()
     x, y = x * (2 * np.pi * cycles), y * (2 * np.pi * cycles)
     if kind == "rows":
         return np.sin(y + first)

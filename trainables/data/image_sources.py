@@ -15,7 +15,7 @@ class Sample:
     """One image that has not been decoded yet."""
 
     label: int
-    place: str
+    location: str
     """Where it is, as a person would look for it."""
     read: Callable[[int], Square]
     """Decodes it to a size, in any thread. Raises BadImageError."""
@@ -67,8 +67,8 @@ def folder_source(folder: Path) -> Source:
     def samples() -> Iterator[Sample]:
         for label, name in enumerate(names):
             for file in images_in(folder / name):
-                place = file.relative_to(folder).as_posix()
-                yield Sample(label=label, place=place, read=_reader(file))
+                location = file.relative_to(folder).as_posix()
+                yield Sample(label=label, location=location, read=_reader(file))
 
     notes = []
     if others:

@@ -118,19 +118,19 @@ def _class_names(part: Any) -> tuple[str, ...] | None:
     return tuple(str(name) for name in names) if names else None
 
 
-def _sample(name: str, part: Any, row: int, place: str) -> Sample:
+def _sample(name: str, part: Any, row: int, location: str) -> Sample:
     # Read here and not in a thread: some sets use global random state or one file handle.
     try:
         image, label = part[row]
     except _BAD_IMAGE as error:
-        return Sample(label=0, place=place, read=_failing(str(error)))
+        return Sample(label=0, location=location, read=_failing(str(error)))
     try:
         label = operator.index(label)
     except TypeError:
         label = -1
     if label < 0 or not isinstance(image, Image.Image):
         raise UserError(f"torchvision:{name}: is not a set of images with one class each")
-    return Sample(label=label, place=place, read=_decoded(image))
+    return Sample(label=label, location=location, read=_decoded(image))
 
 
 def _decoded(image: Image.Image) -> Callable[[int], Square]:

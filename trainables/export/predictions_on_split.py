@@ -13,7 +13,7 @@ from trainables.export.trained_model import load_trained
 from trainables.inference.onnx_model import in_batches
 
 
-def split_answers(
+def predictions_on_split(
     recipe: Recipe,
     data: ImageData,
     checkpoint: Path,
@@ -29,10 +29,10 @@ def split_answers(
     """
     logits = load_trained(recipe, data, checkpoint, threads=threads).logits
     rows, table = data.rows(split), data.at_size(recipe.input_size)
-    answers = np.empty(len(rows), dtype=np.int64)
+    predictions = np.empty(len(rows), dtype=np.int64)
     done = 0
     for batch in in_batches(rows):
-        answers[done : done + len(batch)] = logits(table.take(batch)).argmax(axis=1)
+        predictions[done : done + len(batch)] = logits(table.take(batch)).argmax(axis=1)
         done += len(batch)
         progress(done, len(rows))
-    return answers
+    return predictions

@@ -15,7 +15,7 @@ from spaces.recipe import Recipe
 from trainables.data.dataset import ImageData
 from trainables.data.image_table import UInt8Array
 from trainables.inputs.augmentation import normalize, to_batch
-from trainables.learning.precision_stages import Int8Phase
+from trainables.learning.precision_stages import Int8Stage
 from trainables.models.blocks import freeze
 from trainables.models.building import build_model
 from trainables.training import EpochMetrics, use_threads
@@ -71,7 +71,7 @@ def load_trained(
         logits=lambda pixels_NHWC: run_session(
             session, normalize(to_batch(pixels_NHWC, _CPU)).contiguous().numpy()
         ),
-        torch_model=lambda: Int8Phase(model, recipe, data, _CPU, state["int8"]).finished_model(),
+        torch_model=lambda: Int8Stage(model, recipe, data, _CPU, state["int8"]).finished_model(),
         onnx=made,
     )
 

@@ -22,12 +22,12 @@ def measure_untrained_latency(recipe: Recipe, num_classes: int) -> Latency:
     """
     model = build_model(recipe.replace(weights="none"), num_classes).eval()
     if recipe.qat:
-        from trainables.learning.quantization import convert, prepare
+        from trainables.learning.quantization import convert, prepare_qat
 
         generator = torch.Generator().manual_seed(0)
         size = recipe.input_size
         images = torch.randn(_CALIBRATION_IMAGES, 3, size, size, generator=generator)
-        model = convert(prepare(model, [images]))
+        model = convert(prepare_qat(model, [images]))
     about = About(
         classes=tuple(str(label) for label in range(num_classes)),
         input_size=recipe.input_size,

@@ -51,10 +51,13 @@ def measure_latency(file: Path) -> Latency:
             break
     low, median, high = (1000 * float(value) for value in np.percentile(seconds, (25, 50, 75)))
     return Latency(
-        median_ms=median, quartiles_ms=(low, high), runs=len(seconds), machine=machine_name()
+        median_ms=median,
+        quartiles_ms=(low, high),
+        runs=len(seconds),
+        machine=_machine_and_runtime(),
     )
 
 
-def machine_name() -> str:
+def _machine_and_runtime() -> str:
     """The CPU as the system names it, and the runtime that is timed."""
     return f"{cpu_name()}, ONNX Runtime {onnxruntime.__version__}"

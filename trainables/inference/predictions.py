@@ -123,7 +123,7 @@ def _evaluate_folder(
             try:
                 pixels = model.fit(sample.read(model.about.prepared_size).pixels)
             except BadImageError as error:
-                skipped.append(f"{sample.place}: {error}")
+                skipped.append(f"{sample.location}: {error}")
                 continue
             tally.add(pixels[None], outputs[[sample.label]])
             progress(done, source.total)

@@ -27,7 +27,7 @@ _CALIBRATION_IMAGES = 256
 _CALIBRATION_PIXELS = 64 * 128**2
 
 
-class Phase(Protocol):
+class PrecisionStage(Protocol):
     """A stretch of epochs in which the same module trains on the same inputs."""
 
     inputs: Inputs
@@ -55,7 +55,7 @@ class Phase(Protocol):
         ...
 
 
-class FloatPhase:
+class FloatStage:
     """The model as it was built, in the device's precision."""
 
     def __init__(
@@ -115,7 +115,7 @@ class FloatPhase:
             return self._model(normalize(batch))
 
 
-class Int8Phase:
+class Int8Stage:
     """Frozen blocks in int8 as they are, the others with fake quantisation; in float32.
 
     state: of an Int8Phase of the same model, to go on from; by default its ranges are found anew.
@@ -154,7 +154,7 @@ class Int8Phase:
         self._takes_images = features is None
         if state is None:
             batches = [self._before(batch) for batch in self._some_training_batches(self.inputs)]
-            self._prepared = quantization.prepare(suffix, batches)
+            self._prepared = quantization.prepare_qat(suffix, batches)
         else:
             example = self._before(next(self.inputs.batches(torch.arange(2), 2)))
             self._prepared = quantization.capture_prepared(suffix, example)
@@ -222,7 +222,7 @@ class Int8Phase:
             images = [
                 normalize(batch) for batch in self._some_training_batches(self._open_images())
             ]
-            prepared = self._quantization.prepare(self._float_prefix, images)
+            prepared = self._quantization.prepare_qat(self._float_prefix, images)
             self._int8_prefix = self._quantization.convert(prepared)
         return self._int8_prefix
 

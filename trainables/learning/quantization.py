@@ -89,7 +89,7 @@ _WEIGHT = QuantizationSpec(
 )
 
 
-def prepare(part: nn.Module, batches: Sequence[Tensor]) -> fx.GraphModule:
+def prepare_qat(part: nn.Module, batches: Sequence[Tensor]) -> fx.GraphModule:
     """A copy of a model, or of some of its blocks, with fake quantisation, ready to train.
 
     batches: inputs, (N, ...) with N from 2 up, on which ranges and biases are found. The copy stays

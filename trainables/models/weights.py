@@ -122,8 +122,8 @@ def _load(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
     ]
     if any(mistakes):
         kind = type(model).__name__
-        told = "; ".join(filter(None, mistakes))
-        raise UserError(f"{source} does not fit {kind} (is it of another model?): {told}")
+        message = "; ".join(filter(None, mistakes))
+        raise UserError(f"{source} does not fit {kind} (is it of another model?): {message}")
     # Filled up from the model, so that torch is told of a complete state, with its versions.
     for key, value in state.items():
         own[key] = value

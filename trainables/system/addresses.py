@@ -35,6 +35,6 @@ def read_file(folder: str, name: str) -> bytes:
         return file.read()
 
 
-def told(error: Exception) -> str:
+def message(error: Exception) -> str:
     """What a file system has to say, in one line."""
     return re.sub(r" \(Request ID: \S*\)", "", " ".join(str(error).split()))

@@ -11,8 +11,8 @@ from spaces.errors import UserError
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error is for want of memory, on the CPU or a GPU."""
     # torch's CPU allocator raises a bare RuntimeError.
-    told = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    return told or isinstance(error, torch.OutOfMemoryError | MemoryError)
+    message = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return message or isinstance(error, torch.OutOfMemoryError | MemoryError)
 
 
 def describe_failure(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""How fast fronts grow: hypervolume over time of searches that were run with several seeds."""
+"""Hypervolume traces: how a run's front grew, and how fast searches of several seeds were."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,14 +8,62 @@ import numpy as np
 from matplotlib.ticker import FuncFormatter, LogLocator
 from rich.table import Table
 
-from analysis.pareto.front import FloatArray
+from analysis.pareto.front import Box, FloatArray, IntArray, pareto_front
 from analysis.plot_style import OKABE_ITO, new_figure, save_picture, write_tick
+from analysis.runs import Run
 
 _STYLES = ("-", "--", "-.", ":")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Growth:
+class HypervolumeTrace:
+    """The steps in which a front grew, one or more."""
+
+    finished: IntArray
+    """(steps,), trials finished by then, rising."""
+    seconds: FloatArray | None
+    """(steps,), wall time of the search by then; None where a run did not record it."""
+    hypervolumes: FloatArray
+    """(steps,), share of the box of all finished trials that was dominated, 0 to 1, rising."""
+    num_finished: int
+    total_seconds: float | None
+    """When the last trial finished."""
+
+
+def hypervolume_trace(run: Run) -> HypervolumeTrace:
+    """Follow the hypervolume over a run's finished trials, in the order in which they ended.
+
+    All steps are measured in one box, that of every finished trial (`analysis.pareto.front.Box`),
+    so that they compare with each other, and with no other run. Raises UserError where none is
+    finished.
+    """
+    finished = run.require_finished()
+    seconds = finished["search_seconds"].to_numpy(dtype=float)
+    timed = bool(np.isfinite(seconds).all())
+    order = np.argsort(seconds, kind="stable") if timed else np.arange(len(finished))
+    losses = run.losses()
+    box = Box.around(losses, run.log_columns)
+    front = np.empty((0, losses.shape[1]))
+    counts, shares = [], []
+    for count, row in enumerate(losses[order], start=1):
+        if (front <= row).all(axis=1).any():
+            continue
+        front = np.vstack([front, row])
+        front = front[pareto_front(front)]
+        counts.append(count)
+        shares.append(box.normalized_hypervolume(front))
+    steps = np.array(counts, dtype=np.intp)
+    return HypervolumeTrace(
+        finished=steps,
+        seconds=seconds[order][steps - 1] if timed else None,
+        hypervolumes=np.array(shares),
+        num_finished=len(losses),
+        total_seconds=float(seconds.max()) if timed else None,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeededTraces:
     """One way to search, run with several seeds."""
 
     name: str
@@ -46,12 +94,12 @@ def median_and_quartiles(seconds: FloatArray) -> tuple[float, float, float]:
     """Lower quartile, median and upper quartile of seconds, of which some may be infinite."""
     ordered = np.sort(seconds)
     # Of values that were there: between a number and infinity nothing can be interpolated.
-    places = [int(np.floor(share * (len(ordered) - 1) + 0.5)) for share in (0.25, 0.5, 0.75)]
-    low, middle, high = (float(ordered[place]) for place in places)
+    indices = [int(np.floor(share * (len(ordered) - 1) + 0.5)) for share in (0.25, 0.5, 0.75)]
+    low, middle, high = (float(ordered[index]) for index in indices)
     return low, middle, high
 
 
-def growth_table(growths: Sequence[Growth], shares: Sequence[float]) -> Table:
+def traces_table(traces: Sequence[SeededTraces], shares: Sequence[float]) -> Table:
     """Seconds to each share of the hypervolume: median (quartiles), beside the first row's."""
     table = Table(box=None, title_justify="left", pad_edge=False)
     table.add_column("search")
@@ -59,31 +107,31 @@ def growth_table(growths: Sequence[Growth], shares: Sequence[float]) -> Table:
         table.add_column(f"s to {share:.0%}", justify="right")
     table.add_column(f"times to {shares[-1]:.0%}", justify="right")
     table.add_column("never", justify="right")
-    first = median_and_quartiles(growths[0].seconds_to(shares[-1]))[1]
-    for growth in growths:
+    first = median_and_quartiles(traces[0].seconds_to(shares[-1]))[1]
+    for growth in traces:
         cells = [_write(growth.seconds_to(share)) for share in shares]
         reached = growth.seconds_to(shares[-1])
         times = median_and_quartiles(reached)[1] / first
         never = int(np.isinf(reached).sum())
-        told = f"{times:.2f}" if np.isfinite(times) else "–"
-        table.add_row(growth.name, *cells, told, f"{never} of {len(reached)}")
+        message = f"{times:.2f}" if np.isfinite(times) else "–"
+        table.add_row(growth.name, *cells, message, f"{never} of {len(reached)}")
     return table
 
 
-def growth_picture(growths: Sequence[Growth], path: Path, *, title: str) -> Path:
+def traces_picture(traces: Sequence[SeededTraces], path: Path, *, title: str) -> Path:
     """Draw hypervolume over time as a PNG at path, and return path.
 
     A line is the median over seeds, the band beside it the quartiles; seconds by magnitude.
     """
-    times = _grid(growths)
+    times = _grid(traces)
     figure = new_figure(9, 5.6)
     axes = figure.add_subplot()
     axes.set_title(title, loc="left", fontsize=11)
-    for place, growth in enumerate(growths):
-        color = OKABE_ITO[place % len(OKABE_ITO)]
+    for index, growth in enumerate(traces):
+        color = OKABE_ITO[index % len(OKABE_ITO)]
         low, middle, high = np.percentile(100 * growth.at(times), [25, 50, 75], axis=0)
         axes.fill_between(times, low, high, step="post", color=color, alpha=0.15, lw=0)
-        style = _STYLES[place // len(OKABE_ITO) % len(_STYLES)]
+        style = _STYLES[index // len(OKABE_ITO) % len(_STYLES)]
         axes.step(times, middle, where="post", color=color, lw=1.8, ls=style, label=growth.name)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -98,8 +146,8 @@ def growth_picture(growths: Sequence[Growth], path: Path, *, title: str) -> Path
     return save_picture(figure, path)
 
 
-def _grid(growths: Sequence[Growth]) -> FloatArray:
-    seconds = np.concatenate([steps for growth in growths for steps in growth.seconds])
+def _grid(traces: Sequence[SeededTraces]) -> FloatArray:
+    seconds = np.concatenate([steps for growth in traces for steps in growth.seconds])
     seconds = seconds[seconds > 0]
     if not len(seconds):
         return np.array([0.1, 1.0])
@@ -108,5 +156,5 @@ def _grid(growths: Sequence[Growth]) -> FloatArray:
 
 def _write(seconds: FloatArray) -> str:
     low, middle, high = median_and_quartiles(seconds)
-    told = [f"{value:.0f}" if np.isfinite(value) else "never" for value in (low, middle, high)]
-    return f"{told[1]} ({told[0]} to {told[2]})"
+    message = [f"{value:.0f}" if np.isfinite(value) else "never" for value in (low, middle, high)]
+    return f"{message[1]} ({message[0]} to {message[2]})"
