@@ -8,19 +8,19 @@ import numpy as np
 import pandas as pd
 
 from analysis.columns import (
-    ACCURACY,
-    COSTS,
     FAIL,
     PRUNED,
     RUNNING,
     amount,
+    heading,
     is_missing,
     plain_row,
     write_percent,
 )
-from analysis.constraints import Constraint, read_constraint
 from analysis.pareto.front import knee
 from analysis.runs import Run, run_recipe
+from spaces.columns import ACCURACY
+from spaces.constraints import Constraint, read_constraint
 from spaces.errors import UserError
 from spaces.recipe import Recipe
 from spaces.yaml_files import did_you_mean
@@ -76,7 +76,7 @@ def choose(run: Run, rule: str) -> Selection:
     if rule == "most-accurate":
         return _choice(run, _best(run, finished, "most-accurate"), "the highest accuracy")
     if rule == "cheapest":
-        cost = COSTS.get(run.costs[0], run.costs[0])
+        cost = heading(run.costs[0])
         return _choice(run, _best(run, finished, "cheapest"), f"the lowest cost in {cost}")
     drop = _DROP.fullmatch(rule)
     if drop:
@@ -85,7 +85,7 @@ def choose(run: Run, rule: str) -> Selection:
 
 
 def _knee_position(run: Run) -> int:
-    return knee(run.losses(), log_columns=run.log_columns)
+    return knee(run.losses(), log_columns=run.objectives.log_columns)
 
 
 def _allowed_drop(run: Run, finished: pd.DataFrame, rule: re.Match[str]) -> Selection:

@@ -3,26 +3,12 @@
 import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 
+from spaces.columns import COSTS, METRICS
 from spaces.recipe import RECIPE_FIELDS, Recipe
-
-# The cost columns of trials.parquet, with the words and the unit that axes and tables use.
-COSTS: dict[str, str] = {
-    "gmacs": "GMACs",
-    "gflops": "GFLOPs",
-    "effective_gflops": "effective GFLOPs",
-    "gbops": "GBOPs",
-    "params": "parameters",
-    "size_mb": "size (MB)",
-    "latency_ms": "latency (ms)",
-}
-ACCURACY, LATENCY = "accuracy", "latency_ms"
-Direction = Literal["max", "min"]
-DEFAULT_OBJECTIVES: dict[str, Direction] = {ACCURACY: "max", "effective_gflops": "min"}
-NUMBERS: tuple[str, ...] = (ACCURACY, *COSTS)
 
 COMPLETE, PRUNED, FAIL, RUNNING = "COMPLETE", "PRUNED", "FAIL", "RUNNING"
 STATES = (COMPLETE, PRUNED, FAIL, RUNNING)
@@ -121,17 +107,15 @@ _PHRASES: dict[str, str] = {
 
 def heading(column: str) -> str:
     """Words for a column: its unit for numbers, the field's name otherwise."""
-    if column == ACCURACY:
-        return "accuracy (%)"
-    return COSTS.get(column, column.replace("_", " "))
+    declared = {**METRICS, **COSTS}
+    return declared[column].label if column in declared else column.replace("_", " ")
 
 
 def amount(column: str, value: Any) -> str:
     """Write a value with its unit, for a sentence: 92.3 % accuracy, 0.301 GFLOPs, 1.2 MB size."""
-    if column == ACCURACY:
-        return f"{write_percent(value)} % accuracy"
-    words = {"size_mb": "MB", "latency_ms": "ms"}.get(column, COSTS.get(column, column))
-    return f"{write_number(value)} {words}"
+    if column in METRICS:
+        return f"{write_percent(value)} {METRICS[column].unit}"
+    return f"{write_number(value)} {COSTS[column].unit if column in COSTS else column}"
 
 
 def _three_digits(number: float) -> str:

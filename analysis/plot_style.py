@@ -10,9 +10,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
-from analysis.columns import COSTS, write_number
+from analysis.columns import heading, write_number
 from analysis.pareto.front import FloatArray
 from analysis.runs import Run
+from spaces.columns import COSTS
 from spaces.errors import UserError
 
 # Okabe and Ito, https://jfly.uni-koeln.de/color/: told apart with every kind of colour vision.
@@ -20,7 +21,6 @@ from spaces.errors import UserError
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vP*Xph<>8d"
 GREY = "#8a8a8a"
-_PER_IMAGE = ("effective_gflops", "gflops", "gmacs", "gbops")
 # Costs beyond this factor are shown by magnitude.
 LOG_FROM = 5.0
 
@@ -63,7 +63,8 @@ def picture_title(run: Run) -> str:
 
 def axis_title(cost: str) -> str:
     """Words for an axis of costs, with the unit."""
-    return COSTS.get(cost, cost) + (" per image" if cost in _PER_IMAGE else "")
+    per_image = cost in COSTS and COSTS[cost].per_image
+    return heading(cost) + (" per image" if per_image else "")
 
 
 def mark_label(row: Any) -> str:

@@ -11,39 +11,23 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from analysis.columns import (
-    ACCURACY,
-    COMPLETE,
-    COSTS,
-    DEFAULT_OBJECTIVES,
-    FAIL,
-    NUMBERS,
-    PRUNED,
-    RUNNING,
-    STATES,
-    Direction,
-    is_missing,
-    plain,
-)
-from analysis.pareto.front import FloatArray, front_order
+from analysis.columns import COMPLETE, FAIL, PRUNED, RUNNING, STATES, is_missing, plain
+from analysis.pareto.front import front_order
+from spaces.columns import ACCURACY, COSTS, METRICS, FloatArray
 from spaces.errors import UserError
+from spaces.objectives import Objectives, read_objectives
 from spaces.recipe import RECIPE_FIELDS, Recipe, recipe_from
 from spaces.yaml_files import read_yaml_mapping
 
 STUDY, TRIALS, EPOCHS = "study.yaml", "trials.parquet", "epochs.parquet"
 # Where Ray Tune writes what trials save.
 TUNE = "tune"
-TRIAL_COLUMNS: tuple[str, ...] = (
-    *("trial", "state", *RECIPE_FIELDS, *NUMBERS),
-    *("epochs_trained", "seconds", "search_seconds", "error", "checkpoint", "ran_on"),
-    *("cpus", "gpus"),
-)
 EPOCH_COLUMNS: tuple[str, ...] = (
     *("trial", "epoch", "train_loss", "train_accuracy", "val_loss"),
     *("accuracy", "learning_rate", "seconds"),
 )
-# Columns that the oldest runs lack, with what stands for what they did not record.
-_YOUNGER_COLUMNS = {"search_seconds": np.nan, "ran_on": None, "cpus": np.nan, "gpus": np.nan}
+# What a table can not do without.
+_ALWAYS = ("trial", "state", "model", "accuracy", "epoch")
 # Whole numbers, or None.
 _OPTIONAL_FIELDS = ("unfrozen", "float_epochs")
 _INTEGER_FIELDS = {
@@ -51,6 +35,31 @@ _INTEGER_FIELDS = {
     for field in dataclasses.fields(Recipe)
     if isinstance(field.default, int) and not isinstance(field.default, bool)
 }.union(_OPTIONAL_FIELDS)
+
+
+def trial_columns() -> dict[str, type]:
+    """Columns of trials.parquet, with the Python type of their cells; any cell may be missing."""
+    recipe = Recipe()
+    numbers = {**METRICS, **COSTS}
+    return {
+        "trial": int,
+        "state": str,
+        # None by default: whole numbers.
+        **{
+            name: int if name in _OPTIONAL_FIELDS else type(getattr(recipe, name))
+            for name in RECIPE_FIELDS
+        },
+        **{name: int if column.whole else float for name, column in numbers.items()},
+        "epochs_trained": int,
+        "seconds": float,
+        "search_seconds": float,
+        "error": str,
+        "checkpoint": str,
+        "ran_on": str,
+        "cpus": int,
+        "gpus": float,
+        "stop_reason": str,
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,23 +70,16 @@ class Run:
     path: Path
     study: dict[str, Any]
     """study.yaml as plain data."""
-    objectives: dict[str, Direction]
-    """Column -> max or min, in the study's order."""
+    objectives: Objectives
     trials: pd.DataFrame
-    """A row a trial in any state, TRIAL_COLUMNS, ordered by trial."""
+    """A row a trial in any state, `trial_columns`, ordered by trial."""
     epochs: pd.DataFrame
     """A row an epoch, EPOCH_COLUMNS."""
 
     @property
-    def log_columns(self) -> tuple[int, ...]:
-        """Positions of the objectives that are costs: they count in magnitudes."""
-        return tuple(index for index, name in enumerate(self.objectives) if name in COSTS)
-
-    @property
     def costs(self) -> tuple[str, ...]:
         """Objectives that are minimised; effective_gflops where the study minimises none."""
-        costs = tuple(name for name, direction in self.objectives.items() if direction == "min")
-        return costs or ("effective_gflops",)
+        return self.objectives.costs
 
     @property
     def finished(self) -> pd.DataFrame:
@@ -107,12 +109,7 @@ class Run:
 
     def losses_of(self, rows: pd.DataFrame) -> FloatArray:
         """(rows, objectives), as `losses`, of rows of its trials."""
-        return rows[list(self.objectives)].to_numpy(dtype=float) * self.signs
-
-    @property
-    def signs(self) -> FloatArray:
-        """(objectives,): -1 where more is better, so that a product with it is a loss."""
-        return np.array([-1.0 if way == "max" else 1.0 for way in self.objectives.values()])
+        return rows[list(self.objectives)].to_numpy(dtype=float) * self.objectives.signs
 
     def front(self) -> pd.DataFrame:
         """Rows of the finished trials that no other dominates, from the cheapest on.
@@ -149,8 +146,11 @@ def read_run(path: Path) -> Run:
     if not (path / STUDY).is_file() or not ((path / TUNE).exists() or (path / TRIALS).exists()):
         raise UserError(_not_a_run(path))
     study = read_yaml_mapping(path / STUDY)
-    objectives = _objectives(study, path)
-    trials = _read_table(path / TRIALS, TRIAL_COLUMNS)
+    try:
+        objectives = read_objectives(study.get("objectives"))
+    except UserError as error:
+        raise UserError(f"{path / STUDY}: {error}") from None
+    trials = _read_table(path / TRIALS, trial_columns())
     trials = trials.sort_values("trial", kind="stable", ignore_index=True)
     return Run(
         name=str(study.get("name", path.name)),
@@ -158,7 +158,7 @@ def read_run(path: Path) -> Run:
         study=study,
         objectives=objectives,
         trials=trials,
-        epochs=_read_table(path / EPOCHS, EPOCH_COLUMNS),
+        epochs=_read_table(path / EPOCHS, dict.fromkeys(EPOCH_COLUMNS, float)),
     )
 
 
@@ -177,7 +177,8 @@ def run_recipe(row: pd.Series | Mapping[str, Any]) -> Recipe:
     return recipe_from(values)
 
 
-def _read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+def _read_table(path: Path, columns: Mapping[str, type]) -> pd.DataFrame:
+    """A table with these columns; those that an older run lacks are missing in every row."""
     if not path.is_file():
         # Numbers, so that the objectives of no trial are still numbers.
         return pd.DataFrame({name: pd.Series(dtype=float) for name in columns})
@@ -185,37 +186,20 @@ def _read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
         table = pd.read_parquet(path)
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path}: damaged ({_first_line(error)}); restore it or rerun") from None
-    # A run of before a recipe had this field trained by its default.
-    for field in dataclasses.fields(Recipe):
-        if field.name in columns and field.name not in table:
-            table[field.name] = field.default
-    for name, absent in _YOUNGER_COLUMNS.items():
-        if name in columns and name not in table:
-            table[name] = absent
-    missing = [name for name in columns if name not in table]
-    if missing:
-        raise UserError(f"{path}: lacks the columns {', '.join(missing)}")
+    lost = [name for name in _ALWAYS if name in columns and name not in table]
+    if lost:
+        raise UserError(f"{path}: lacks the columns {', '.join(lost)}")
+    defaults = Recipe().to_dict()
+    for name, kind in columns.items():
+        if name not in table:
+            # Before a recipe had a field, it was trained as by the field's default.
+            table[name] = defaults.get(name, None if kind is str else np.nan)
     for name in _OPTIONAL_FIELDS:
         if name in columns:
             table[name] = table[name].astype("Int64")
-    for name in set(NUMBERS).intersection(columns):
+    for name in {*METRICS, *COSTS}.intersection(columns):
         table[name] = table[name].astype(float)
     return table
-
-
-def _objectives(study: dict[str, Any], path: Path) -> dict[str, Direction]:
-    written = study.get("objectives") or DEFAULT_OBJECTIVES
-    if not isinstance(written, Mapping):
-        raise UserError(f"{path / STUDY}: objectives: expected `column: max` or `column: min`")
-    objectives: dict[str, Direction] = {}
-    for name, direction in written.items():
-        if name not in NUMBERS or direction not in ("max", "min"):
-            raise UserError(
-                f"{path / STUDY}: objectives.{name}: {direction}: expected one of"
-                f" {', '.join(NUMBERS)} with max or min"
-            )
-        objectives[name] = direction
-    return objectives
 
 
 def _not_a_run(path: Path) -> str:

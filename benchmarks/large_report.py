@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.columns import PRUNED
-from analysis.runs import EPOCH_COLUMNS, TRIAL_COLUMNS
+from analysis.runs import EPOCH_COLUMNS, trial_columns
 from search.followups.report import make_report
 from spaces.recipe import Recipe
 from spaces.yaml_files import write_yaml
@@ -69,7 +69,7 @@ def draw_run(folder: Path, num_trials: int, num_epochs: int) -> None:
         "seed": 0,
     }
     (folder / "study.yaml").write_text(write_yaml(study))
-    table = pd.DataFrame(trials, columns=list(TRIAL_COLUMNS))
+    table = pd.DataFrame(trials, columns=list(trial_columns()))
     table = table.astype({"unfrozen": "Int64", "float_epochs": "Int64", "latency_ms": float})
     table.to_parquet(folder / "trials.parquet")
     pd.DataFrame(epochs, columns=list(EPOCH_COLUMNS)).to_parquet(folder / "epochs.parquet")

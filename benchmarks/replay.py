@@ -25,10 +25,11 @@ from pathlib import Path
 from rich.console import Console
 
 from analysis.results.hypervolume_trace import SeededTraces, traces_picture, traces_table
+from search.decisions.budget import Budget
+from search.decisions.stopping_rules import EarlyStoppingSettings
 from search.simulation.simulator import SimulatedSearch, SimulationSettings, simulate, traces_of
 from search.simulation.tabular_benchmark import read_benchmark
 from search.storage.optuna_storage import create_study
-from search.study.study import Budget, EarlyStoppingSettings, directions_of
 
 CURVES = Path(__file__).with_name("curves")
 BUDGET = Budget(trials=480)
@@ -89,7 +90,7 @@ def measure_scale(trials: int) -> None:
     table = read_benchmark(CURVES)
     way = SimulationSettings(workers=1000, budget=Budget(trials=trials))
     with tempfile.TemporaryDirectory() as folder:
-        study = create_study(Path(folder), "scale", directions_of(table.objectives))
+        study = create_study(Path(folder), "scale", table.objectives.optuna_directions)
         done = simulate(table, way, study=study)
     megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
     print(

@@ -12,42 +12,43 @@ from pathlib import Path
 from typing import Any, Literal
 
 import optuna
-from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 from ray import tune
 from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial as RayTrial
 
-from analysis.columns import LATENCY
 from search.cluster.capacity import Capacity, open_capacity
 from search.cluster.node_health import NodeHealth
 from search.cluster.node_report import tell_search
 from search.cluster.ray_session import joins_a_cluster, ray_session
 from search.decisions.budget import BudgetMeter, Spent
-from search.decisions.early_stopping import build_early_stopping
-from search.decisions.ledger import Ledger
-from search.decisions.samplers import build_sampler
-from search.decisions.startup_trials import StartupTrials
-from search.decisions.warm_start import (
-    read_earlier_trials,
-    store_earlier_trials,
-    stored_earlier_trials,
-)
+from search.decisions.ledger import Ledger, open_ledger
+from search.decisions.proposals import Proposals
+from search.decisions.stopping_rules import build_stopping_rule
+from search.decisions.trial_record import TrialRecord, read_record
 from search.execution.search_stopper import SearchStopper
+from search.execution.tune_callback import LedgerCallback
+from search.execution.tune_reports import TuneReports, trial_number
 from search.execution.tune_scheduler import LedgerScheduler
-from search.execution.tune_searcher import LedgerSearcher, Recorder, trial_number
+from search.execution.tune_searcher import LedgerSearcher
 from search.planning.latency_meter import LatencyMeter
 from search.storage import optuna_storage
 from search.storage.checkpoints import trial_folder_name
 from search.storage.remote_sync import synced_run
 from search.storage.run_folder import RunFolder, check_run_folder, recorded_resources
 from search.storage.tensorboard import CurveLogs
-from search.storage.trial_record import TrialRecord, read_record
+from search.storage.warm_start import (
+    read_earlier_trials,
+    store_earlier_trials,
+    stored_earlier_trials,
+)
 from search.study.preflight import check_study
 from search.study.study import AUTO, Study
+from spaces.columns import LATENCY
 from spaces.errors import UserError
 from spaces.recipe import Recipe
-from trainables.cost import Cost, recipe_cost
+from trainables.cost import recipe_cost
+from trainables.costing.figures import Cost
 from trainables.costing.training_cost import share_of_training
 from trainables.data.copying import open_near_data
 from trainables.data.dataset import ImageData
@@ -120,7 +121,7 @@ def run_search(
             health = NodeHealth()
             capacity = open_capacity(
                 study.trial_resources,
-                keep_a_core=LATENCY in study.cost_columns,
+                keep_a_core=LATENCY in study.objectives.cost_columns,
                 is_left_out=lambda node: node in health.left_out,
             )
             folder = (RunFolder.reopen if resume else RunFolder.create)(study, data, sync)
@@ -156,12 +157,7 @@ class _Session:
         self._curves = CurveLogs(folder.path)
         self._stopper = SearchStopper()
         self._next_write = self._shown = time.monotonic()
-        self._meter = BudgetMeter(
-            study.budget,
-            ledger,
-            seconds=lambda: ledger.seconds_searched,
-            log_columns=study.log_columns,
-        )
+        self._meter = BudgetMeter(study.budget, ledger)
 
     def run(self, trainable: type[Trial]) -> SearchResult:
         # A driver that was killed may have left more than is kept.
@@ -171,21 +167,23 @@ class _Session:
         self._show(self._progress())
         searcher = LedgerSearcher(
             self._ledger,
-            may_begin=self._meter.allows_another,
+            self._meter,
             most=lambda: self._capacity.most,
             config_of=self._config_of,
             stopper=self._stopper,
         )
-        recorder = Recorder(
+        reports = TuneReports(self._ledger)
+        callback = LedgerCallback(
             self._ledger,
+            reports,
             self._folder,
             stopper=self._stopper,
             health=self._health,
-            after_step=lambda: self._after_step(recorder),
+            after_step=lambda: self._after_step(callback),
         )
         try:
             with _interruption(self._stopper):
-                self._tuner(trainable, searcher, recorder).fit()
+                self._tuner(trainable, searcher, reports, callback).fit()
         finally:
             if self._stopper.error is not None:
                 # Whatever Ray has to say follows from it, and nothing more is to be written.
@@ -202,7 +200,11 @@ class _Session:
         )
 
     def _tuner(
-        self, trainable: type[Trial], searcher: LedgerSearcher, recorder: Recorder
+        self,
+        trainable: type[Trial],
+        searcher: LedgerSearcher,
+        reports: TuneReports,
+        callback: LedgerCallback,
     ) -> tune.Tuner:
         # Tune sets a variable for PyTorch Lightning, which is not here; for an environment of
         # their own, trials would get new processes beside those that were begun ahead.
@@ -211,7 +213,7 @@ class _Session:
             trainable,
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
-                scheduler=LedgerScheduler(self._ledger, self._stopper),
+                scheduler=LedgerScheduler(reports, self._stopper),
                 num_samples=-1,  # the searcher says when the budget is used up
                 max_concurrent_trials=_MOST_TRIALS_AT_ONCE,  # and the searcher how many, by now
                 reuse_actors=True,
@@ -222,8 +224,8 @@ class _Session:
                 name=self._folder.checkpoints.new_session(),
                 **self._folder.checkpoints.storage,
                 stop=self._stopper,
-                callbacks=[recorder],
-                # The trial says when to save, and the recorder removes old checkpoints: with
+                callbacks=[callback],
+                # The trial says when to save, and the callback removes old checkpoints: with
                 # num_to_keep, Ray would write all of its own state anew after every one.
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 verbose=0,
@@ -252,12 +254,12 @@ class _Session:
             return []
         return sorted(self._health.avoided_by(number, [node.key for node in self._capacity.nodes]))
 
-    def _after_step(self, recorder: Recorder) -> None:
+    def _after_step(self, callback: LedgerCallback) -> None:
         now = time.monotonic()
         if now > self._next_write:
             self._write()
             if self._on_cluster:
-                self._tell_cluster(recorder)
+                self._tell_cluster(callback)
             ended = time.monotonic()
             # With many trials a write takes long: at most a tenth of the time goes into it.
             self._next_write = ended + max(_WRITE_PERIOD_SECONDS, 9 * (ended - now))
@@ -265,12 +267,12 @@ class _Session:
             self._shown = now
             self._show(self._progress())
 
-    def _tell_cluster(self, recorder: Recorder) -> None:
+    def _tell_cluster(self, callback: LedgerCallback) -> None:
         """Leave what `flopwise nodes` shows of this search."""
         running: dict[str, list[int]] = defaultdict(list)
         for record in self._ledger.in_state(TrialState.RUNNING):
-            if record.number in recorder.node_of:
-                running[recorder.node_of[record.number]].append(record.number)
+            if record.number in callback.node_of:
+                running[callback.node_of[record.number]].append(record.number)
         tell_search(self._study.name, running, sorted(self._health.left_out))
 
     def _write(self) -> None:
@@ -309,39 +311,34 @@ def _open_ledger(
         optuna_study = optuna_storage.open_study(folder.path, study.name)
         earlier = stored_earlier_trials(optuna_study)
     else:
-        optuna_study = optuna_storage.create_study(folder.path, study.name, study.directions)
+        optuna_study = optuna_storage.create_study(
+            folder.path, study.name, study.objectives.optuna_directions
+        )
         store_earlier_trials(optuna_study, earlier)
 
-    def sampler_of(number: int) -> BaseSampler:
-        return build_sampler(study.sampler.name, seed=study.seed, trial_number=number)
-
-    first = StartupTrials(
-        study.space,
-        study.directions,
-        sampler_of=sampler_of,
-        effort=partial(share_of_training, num_classes=len(data.classes)),
-        num_trials=study.budget.trials,
-    )
-    ledger = Ledger(
-        optuna_study,
+    proposals = Proposals(
         space=study.space,
         objectives=study.objectives,
         sampler=study.sampler.name,
-        sampler_of=sampler_of if earlier else first.sampler_of,
+        seed=study.seed,
+        # Those who know of earlier trials need no startup trials.
+        effort=None if earlier else partial(share_of_training, num_classes=len(data.classes)),
+        num_trials=study.budget.trials,
+    )
+    return open_ledger(
+        optuna_study,
+        proposals,
+        rule=build_stopping_rule(study.early_stopping, study.objectives),
         measure=_cost_meter(study, len(data.classes), earlier, optuna_study),
-        constraints=study.constraints,
-        stopping=build_early_stopping(study.early_stopping, list(study.objectives)),
         earlier=earlier,
         keep_dominated=study.dominated == "keep",
     )
-    ledger.enqueue(study.space.enqueue)
-    return ledger
 
 
 def _cost_meter(
     study: Study, num_classes: int, earlier: list[TrialRecord], optuna_study: optuna.Study
 ) -> Callable[[Recipe], Cost]:
-    if LATENCY not in study.cost_columns:
+    if LATENCY not in study.objectives.cost_columns:
         return partial(recipe_cost, num_classes=num_classes)
     own = [read_record(trial)[0] for trial in optuna_study.get_trials(deepcopy=False)]
     return LatencyMeter(num_classes, [*earlier, *own])

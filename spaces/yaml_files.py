@@ -116,5 +116,14 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
+def one_of(word: str, known: Iterable[str]) -> str:
+    """Return the word if it is known. Raises ValueError with what is."""
+    names = list(known)
+    if word in names:
+        return word
+    listed = f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else names[0]
+    raise ValueError(f"{word} is not one of {listed}{did_you_mean(word, names)}")
+
+
 def _kind(content: object) -> str:
     return "nothing" if content is None else f"a {type(content).__name__}"

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.runs import EPOCH_COLUMNS, TRIAL_COLUMNS
+from analysis.runs import EPOCH_COLUMNS, trial_columns
 from spaces.recipe import Recipe
 from spaces.yaml_files import write_yaml
 
 
 def trial_row(trial: int, accuracy: float, gflops: float, **changes: Any) -> dict[str, Any]:
     """One row of trials.parquet: a finished default recipe with these numbers, and changes."""
-    row: dict[str, Any] = dict.fromkeys(TRIAL_COLUMNS)
+    row: dict[str, Any] = dict.fromkeys(trial_columns())
     row.update(Recipe().to_dict())
     row.update(
         trial=trial,
@@ -46,7 +46,7 @@ def write_run(
         "seed": 0,
     }
     (path / "study.yaml").write_text(write_yaml(study), encoding="utf-8")
-    trials = pd.DataFrame(list(rows), columns=list(TRIAL_COLUMNS))
+    trials = pd.DataFrame(list(rows), columns=list(trial_columns()))
     for name in ("unfrozen", "float_epochs"):
         trials[name] = trials[name].astype("Int64")
     trials["error"] = trials["error"].astype("str").where(trials["error"].notna(), None)

@@ -3,21 +3,23 @@
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from optuna.study import StudyDirection
 from searches import metrics
 
-from search.decisions.early_stopping import EarlyStopping
-from search.decisions.ledger import Ledger
-from search.decisions.samplers import build_sampler
+from search.decisions.budget import next_trial
+from search.decisions.ledger import open_ledger
+from search.decisions.proposals import Proposals
+from search.decisions.stopping import RunToTheEnd, StoppingRule
+from search.decisions.trial_record import TrialRecord
 from search.storage.optuna_storage import JOURNAL, create_study, open_study
-from search.storage.trial_record import TrialRecord
+from spaces.constraints import Constraint
+from spaces.objectives import Objectives
 from spaces.recipe import Recipe
 from spaces.space_file import parse_space
-from trainables.cost import Cost
+from trainables.costing.figures import Cost
 
 CONDITIONAL = {
     "model": ["baseline_cnn", "mobilenet_v2"],
@@ -48,13 +50,19 @@ def accuracy_of(recipe: Recipe) -> float:
 def made_up_cost(recipe: Recipe) -> Cost:
     gflops = recipe.width * (recipe.input_size / 128) ** 2 + 0.1 * len(recipe.model)
     return Cost(
-        gmacs=gflops / 2,
-        gflops=gflops,
-        effective_gflops=gflops,
-        gbops=512 * gflops,
-        params=1000,
-        size_mb=0.004,
+        figures={
+            "gmacs": gflops / 2,
+            "gflops": gflops,
+            "effective_gflops": gflops,
+            "gbops": 512 * gflops,
+            "params": 1000,
+            "size_mb": 0.004,
+        }
     )
+
+
+def objectives_of(directions: dict[str, Any], constraints: Sequence[Constraint] = ()) -> Objectives:
+    return Objectives(directions=directions, constraints=tuple(constraints))
 
 
 class Run:
@@ -68,39 +76,47 @@ class Run:
         content: dict[str, Any] = CONDITIONAL,
         objectives: dict[str, str] = TWO,
         seed: int = 0,
+        constraints: Sequence[Constraint] = (),
+        rule: StoppingRule | None = None,
         measure: Callable[[Recipe], Cost] = made_up_cost,
         **settings: Any,
     ) -> None:
-        """settings: more of the ledger's."""
+        """settings: more of `open_ledger`'s."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.journal = folder / JOURNAL
         self.space = space_of(content)
+        self.objectives = objectives_of(objectives, constraints)
+        self._proposals = Proposals(
+            space=self.space, objectives=self.objectives, sampler=sampler, seed=seed
+        )
         self._settings: dict[str, Any] = {
-            "space": self.space,
-            "objectives": objectives,
-            "sampler": sampler,
-            "sampler_of": lambda number: build_sampler(sampler, seed=seed, trial_number=number),
             "measure": measure,
+            "rule": rule or RunToTheEnd(),
             **settings,
         }
-        ways = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
-        self.study = create_study(folder, "test", [ways[way] for way in objectives.values()])
-        self.ledger = Ledger(self.study, **self._settings)
+        self.study = create_study(folder, "test", self.objectives.optuna_directions)
+        self.ledger = open_ledger(self.study, self._proposals, **self._settings)
 
     def reopen(self) -> None:
         self.study = open_study(self.folder, "test")
-        self.ledger = Ledger(self.study, **self._settings)
+        self.ledger = open_ledger(self.study, self._proposals, **self._settings)
 
-    def stopping_again(self, stopping: EarlyStopping | None) -> None:
-        """Reopen with early stopping that remembers nothing."""
-        self._settings["stopping"] = stopping
+    def reopen_with(self, rule: StoppingRule) -> None:
+        """Reopen with a stopping rule that remembers nothing."""
+        self._settings["rule"] = rule
         self.reopen()
 
-    def ask(self, budget: int = 10**6) -> TrialRecord:
-        record = self.ledger.ask(may_begin=lambda: len(self.ledger.records) < budget)
+    def ask(self) -> TrialRecord:
+        record = self.ask_within(10**6)
         assert record is not None
         return record
+
+    def ask_within(self, budget: int) -> TrialRecord | None:
+        """The next trial; budget: of trials, those that never began among them."""
+        return next_trial(
+            self.ledger, spent=lambda: "trials" if len(self.ledger.records) >= budget else None
+        )
 
     def finish(self, record: TrialRecord, accuracy: float | None = None) -> None:
         """Train a trial, or have it fail where its recipe is of the unlucky fifth."""
@@ -117,7 +133,7 @@ class Run:
         running: list[TrialRecord] = []
         while True:
             while len(running) < workers:
-                record = self.ledger.ask(may_begin=lambda: len(self.ledger.records) < trials)
+                record = self.ask_within(trials)
                 if record is None:
                     break
                 running.append(record)

@@ -9,7 +9,7 @@ import yaml
 from ray import cloudpickle
 
 from trainables.data.dataset import ImageData
-from trainables.training import EpochMetrics
+from trainables.learning.metrics import EpochMetrics
 from trainables.trial import Trial
 
 # Workers don't have tests/ to import from.

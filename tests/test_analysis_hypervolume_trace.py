@@ -14,7 +14,7 @@ def test_every_step_has_the_hypervolume_of_all_trials_up_to_it(tmp_path: Path):
     run = read_run(write_run(tmp_path / "run", many_trials(60)))
     history = hypervolume_trace(run)
     losses = run.losses()
-    box = Box.around(losses, run.log_columns)
+    box = Box.around(losses, run.objectives.log_columns)
     shares = np.array(
         [box.normalized_hypervolume(losses[:count]) for count in range(1, len(losses) + 1)]
     )

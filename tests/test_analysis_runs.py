@@ -4,7 +4,7 @@ import pytest
 from analysis_runs import four_trials, trial_row, write_run
 
 from analysis.columns import write_number, write_setting
-from analysis.runs import TRIAL_COLUMNS, read_run, run_recipe
+from analysis.runs import read_run, run_recipe, trial_columns
 from spaces.errors import UserError
 from spaces.recipe import Recipe
 from spaces.yaml_files import write_yaml
@@ -117,9 +117,19 @@ def test_damaged_parquet_is_one_line_with_the_name_of_the_file(tmp_path, content
 def test_a_table_that_lacks_columns_names_them(tmp_path):
     path = write_run(tmp_path / "run", four_trials())
     table = pd.read_parquet(path / "trials.parquet")
-    table.drop(columns=["gflops", "state"]).to_parquet(path / "trials.parquet")
-    with pytest.raises(UserError, match="lacks the columns state, gflops"):
+    table.drop(columns=["model", "state"]).to_parquet(path / "trials.parquet")
+    with pytest.raises(UserError, match="lacks the columns state, model"):
         read_run(path)
+
+
+def test_columns_that_an_older_run_lacks_are_missing_in_every_row(tmp_path):
+    path = write_run(tmp_path / "run", four_trials())
+    table = pd.read_parquet(path / "trials.parquet")
+    table.drop(columns=["gbops", "stop_reason", "cpus"]).to_parquet(path / "trials.parquet")
+    trials = read_run(path).trials
+    assert trials["gbops"].isna().sum() == len(trials)
+    assert trials["cpus"].isna().sum() == len(trials)
+    assert trials["stop_reason"].tolist() == [None] * len(trials)
 
 
 def test_a_run_of_before_a_field_of_recipes_has_it_at_its_default(tmp_path):
@@ -169,10 +179,10 @@ def test_a_mapping_without_every_field_takes_defaults():
 
 
 def test_the_columns_are_those_of_the_run_folder():
-    assert TRIAL_COLUMNS[:3] == ("trial", "state", "model")
-    assert TRIAL_COLUMNS[-8:] == (
+    assert tuple(trial_columns())[:3] == ("trial", "state", "model")
+    assert tuple(trial_columns())[-9:] == (
         *("epochs_trained", "seconds", "search_seconds", "error", "checkpoint", "ran_on"),
-        *("cpus", "gpus"),
+        *("cpus", "gpus", "stop_reason"),
     )
 
 

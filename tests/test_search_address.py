@@ -20,13 +20,13 @@ from optuna.trial import TrialState
 from searches import write_study
 
 from analysis.runs import read_run
+from search.decisions.trial_record import TrialRecord
 from search.storage.checkpoints import RemoteCheckpoints
 from search.storage.fetched_run import adding_to, fetch_run
 from search.storage.optuna_storage import JOURNAL, read_trials
 from search.storage.remote_sync import RemoteSync, synced_run
 from search.storage.run_folder import RunFolder
 from search.storage.run_lock import Owner, is_searched
-from search.storage.trial_record import TrialRecord
 from search.study.remote_folder import RemoteFolder
 from search.study.study import Study, load_study
 from spaces.errors import UserError

@@ -4,18 +4,27 @@ from typing import Any
 import pytest
 from ledger_runs import Run
 
-from search.decisions.budget import BudgetMeter
-from search.study.study import Budget, PlateauSettings
+from search.decisions.budget import Budget, BudgetMeter, PlateauSettings
 
 
-def meter(run: Run, budget: Budget, *, seconds: float = 0.0) -> BudgetMeter:
-    return BudgetMeter(budget, run.ledger, seconds=lambda: seconds, log_columns=[1])
+class Clock:
+    """Seconds of a wall clock that stands."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def run(tmp_path: Path, clock: Clock) -> Run:
     """Six trials that train for a second each."""
-    run = Run(tmp_path)
+    run = Run(tmp_path, clock=clock)
     for _ in range(6):
         run.finish(run.ask(), accuracy=0.5)
     return run
@@ -34,9 +43,10 @@ def run(tmp_path: Path) -> Run:
     ],
 )
 def test_each_limit_ends_a_search_when_it_is_reached(
-    run: Run, budget: dict[str, Any], seconds: float, spent: str | None
+    run: Run, clock: Clock, budget: dict[str, Any], seconds: float, spent: str | None
 ):
-    assert meter(run, Budget(**budget), seconds=seconds).spent() == spent
+    clock.now = seconds
+    assert BudgetMeter(Budget(**budget), run.ledger).spent() == spent
 
 
 def test_worker_hours_are_those_of_all_sessions_and_of_what_runs(run: Run):
@@ -50,7 +60,7 @@ def test_worker_hours_are_those_of_all_sessions_and_of_what_runs(run: Run):
 def plateau_after(run: Run, accuracies: list[float], percent: float) -> list[int]:
     """How many trials had finished when there was a plateau of three."""
     budget = Budget(trials=1000, plateau=PlateauSettings(percent=percent, trials=3))
-    watched = meter(run, budget)
+    watched = BudgetMeter(budget, run.ledger)
     found = []
     for number, accuracy in enumerate(accuracies, 1):
         run.finish(run.ask(), accuracy=accuracy)
@@ -77,4 +87,4 @@ def test_a_search_in_which_everything_fails_is_over(tmp_path: Path):
     run = Run(tmp_path)
     for _ in range(8):
         run.ledger.fail(run.ask().number, "no memory")
-    assert meter(run, Budget(trials=100)).spent() == "failures"
+    assert BudgetMeter(Budget(trials=100), run.ledger).spent() == "failures"

@@ -14,7 +14,7 @@ from ray.tune.experiment import Trial as RayTrial
 from searches import SPACE, DyingTrial, HungryTrial, write_study
 
 from analysis.pareto.front import pareto_front
-from analysis.runs import TRIAL_COLUMNS, read_run, run_recipe
+from analysis.runs import read_run, run_recipe, trial_columns
 from search.engine import Progress, run_search
 from search.followups.export import export_recipe
 from search.storage.optuna_storage import open_study
@@ -60,7 +60,7 @@ def test_a_search_ends_with_every_trial_recorded_once(
     result = run_search(study, show=listen)
     trials = trials_of(result.folder)
     assert result.ending == "trials"
-    assert tuple(trials[0]) == TRIAL_COLUMNS
+    assert tuple(trials[0]) == tuple(trial_columns())
     assert column(trials, "trial") == list(range(6))
     assert set(column(trials, "state")) == {"COMPLETE"}
     assert seen[-1] == 6
@@ -98,7 +98,7 @@ def test_the_same_study_on_one_worker_gives_the_same_trials(
         path = write_study(tmp_path, demo_data, name=name, resources={"cpus": 2})
         tables.append(trials_of(run_search(load_study(path)).folder))
     times = ("seconds", "search_seconds", "checkpoint")
-    names = [name for name in TRIAL_COLUMNS if name not in times]
+    names = [name for name in trial_columns() if name not in times]
     one, two = ([only(row, *names) for row in table] for table in tables)
     assert one == two
 

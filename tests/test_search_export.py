@@ -10,21 +10,23 @@ from search.study.study import load_study
 from spaces.errors import UserError
 from spaces.recipe import Recipe, read_recipe
 from spaces.yaml_files import write_yaml
-from trainables.cost import Cost
+from trainables.costing.figures import Cost
 from trainables.data.dataset import ImageData
-from trainables.training import EpochMetrics
+from trainables.learning.metrics import EpochMetrics
 
 RECIPES = (Recipe(input_size=48, width=0.25), Recipe(input_size=64, unfrozen=2), Recipe(epochs=1))
 
 
 def record_of(number: int, accuracy: float, gflops: float) -> TrialRecord:
     cost = Cost(
-        gmacs=gflops / 2,
-        gflops=gflops,
-        effective_gflops=gflops,
-        gbops=512 * gflops,
-        params=1000,
-        size_mb=0.004,
+        figures={
+            "gmacs": gflops / 2,
+            "gflops": gflops,
+            "effective_gflops": gflops,
+            "gbops": 512 * gflops,
+            "params": 1000,
+            "size_mb": 0.004,
+        }
     )
     epoch = EpochMetrics(
         epoch=1,

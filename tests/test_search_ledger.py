@@ -20,14 +20,14 @@ from ledger_runs import (
 from optuna.trial import TrialState
 from searches import metrics
 
-from search.decisions.ledger import MAX_FAILURES_FROM_START, SpaceExhaustedError
+from search.decisions.budget import SpaceExhaustedError
+from search.decisions.ledger import MAX_FAILURES_FROM_START
+from search.decisions.samplers import SAMPLERS
+from search.decisions.trial_record import TrialRecord
 from search.storage.optuna_storage import JOURNAL, open_study
-from search.storage.trial_record import TrialRecord
 from spaces.errors import UserError
 from spaces.recipe import Recipe
-from trainables.cost import Cost
-
-SAMPLERS = ("tpe", "nsga2", "nsga3", "gp", "random", "qmc")
+from trainables.costing.figures import Cost
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -168,7 +168,7 @@ def test_interrupted_trials_are_handed_out_first_with_their_numbers_and_recipes(
     records = [run.ask() for _ in range(4)]
     run.finish(records[1], accuracy=0.5)
     run.reopen()
-    handed = [run.ledger.ask(may_begin=lambda: False) for _ in range(4)]
+    handed = [run.ask_within(0) for _ in range(4)]
     assert [(r.number, r.recipe) if r else None for r in handed] == [
         *((records[number].number, records[number].recipe) for number in (0, 2, 3)),
         None,
@@ -211,7 +211,7 @@ def test_a_finished_recipe_is_reused_and_not_handed_out(tmp_path: Path):
 def test_repetitions_count_against_the_budget(tmp_path: Path):
     run = Run(tmp_path, content={"epochs": 1})
     run.finish(run.ask(), accuracy=0.5)
-    assert run.ledger.ask(may_begin=lambda: len(run.ledger.records) < 7) is None
+    assert run.ask_within(7) is None
     assert len(run.ledger.records) == 7
 
 
@@ -220,12 +220,12 @@ def test_repetitions_count_against_the_budget(tmp_path: Path):
 def test_a_recipe_that_is_being_trained_is_waited_for(ending: str, reopened: bool, tmp_path: Path):
     run = Run(tmp_path, content={"epochs": 1})
     leader = run.ask()
-    assert run.ledger.ask(may_begin=lambda: len(run.ledger.records) < 3) is None
+    assert run.ask_within(3) is None
     if reopened:
         run.reopen()
         leader = run.ask()
         assert leader.number == 0
-        assert run.ledger.ask(may_begin=lambda: False) is None
+        assert run.ask_within(0) is None
     if ending == "complete":
         run.finish(leader, accuracy=0.5)
     else:

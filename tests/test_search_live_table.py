@@ -8,11 +8,12 @@ from rich.console import Console
 from searches import metrics, write_study
 
 from search.commands.live_table import LiveTable, clock, render, time_left
-from search.decisions.ledger import Ledger
-from search.decisions.samplers import build_sampler
+from search.decisions.ledger import Ledger, open_ledger
+from search.decisions.proposals import Proposals
+from search.decisions.stopping import RunToTheEnd
+from search.decisions.trial_record import TrialRecord
 from search.engine import Progress
 from search.storage.optuna_storage import create_study
-from search.storage.trial_record import TrialRecord
 from search.study.study import Study, load_study
 from trainables.cost import recipe_cost
 from trainables.data.dataset import ImageData
@@ -40,18 +41,16 @@ def ledger(study: Study, tmp_path: Path) -> Ledger:
 
 
 def empty_ledger(study: Study, folder: Path, name: str) -> Ledger:
-    return Ledger(
-        create_study(folder, name, study.directions),
-        space=study.space,
-        objectives=study.objectives,
-        sampler="random",
-        sampler_of=lambda number: build_sampler("random", seed=0, trial_number=number),
+    return open_ledger(
+        create_study(folder, name, study.objectives.optuna_directions),
+        Proposals(space=study.space, objectives=study.objectives, sampler="random", seed=0),
+        rule=RunToTheEnd(),
         measure=lambda recipe: recipe_cost(recipe, 3),
     )
 
 
 def asked(ledger: Ledger) -> TrialRecord:
-    record = ledger.ask(may_begin=lambda: True)
+    record = ledger.propose()
     assert record is not None
     return record
 

@@ -4,34 +4,46 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from ledger_runs import CONDITIONAL, TWO, Run, made_up_cost, recipe_of, told_states
+from ledger_runs import (
+    CONDITIONAL,
+    TWO,
+    Run,
+    made_up_cost,
+    objectives_of,
+    recipe_of,
+    told_states,
+)
 from optuna.trial import TrialState
 from searches import metrics
 
-from analysis.constraints import read_cost_constraint
-from search.decisions.early_stopping import EarlyStopping, build_early_stopping
-from search.decisions.ledger import SpaceExhaustedError
-from search.storage.trial_record import TrialRecord
-from search.study.study import EarlyStoppingSettings
+from search.decisions.budget import SpaceExhaustedError
+from search.decisions.stopping import Stop, StoppingRule
+from search.decisions.stopping_rules import EarlyStoppingSettings, build_stopping_rule
+from search.decisions.trial_record import TrialRecord
+from spaces.constraints import read_cost_constraint
 from spaces.recipe import Recipe
-from trainables.training import EpochMetrics
+from trainables.learning.metrics import EpochMetrics
 
 LONG = {**CONDITIONAL, "epochs": 27, "scheduler": "constant"}
 
 
-def stopping(name: Literal["pareto", "asha"] = "asha", **settings: Any) -> EarlyStopping | None:
+def stopping(name: Literal["pareto", "asha"] = "asha", **settings: Any) -> StoppingRule:
     settings = {"reduction": 3, **settings}
-    return build_early_stopping(EarlyStoppingSettings(name=name, **settings), list(TWO))
+    return build_stopping_rule(EarlyStoppingSettings(name=name, **settings), objectives_of(TWO))
 
 
 def long_run(folder: Path, **settings: Any) -> Run:
-    return Run(folder, content=LONG, stopping=stopping(), **settings)
+    return Run(folder, content=LONG, rule=stopping(), **settings)
+
+
+def goes_on(run: Run, record: TrialRecord, epochs: list[EpochMetrics]) -> bool:
+    return not isinstance(run.ledger.report(record.number, epochs), Stop)
 
 
 def train(run: Run, record: TrialRecord, accuracy: float, *, until: int = 27) -> bool:
     """Report epoch after epoch as a worker would; whether the trial still goes on."""
     for epoch in range(len(record.epochs) + 1, until + 1):
-        if not run.ledger.report(record.number, [metrics(epoch, accuracy)]):
+        if not goes_on(run, record, [metrics(epoch, accuracy)]):
             return False
     if until == recipe_of(record).epochs:
         run.ledger.complete(record.number)
@@ -45,6 +57,7 @@ def test_a_trial_that_loses_at_a_rung_is_told_as_pruned_once_and_has_no_score(tm
     assert not train(run, worse, 0.1)
     assert (best.state, worse.state) == (TrialState.COMPLETE, TrialState.PRUNED)
     assert (worse.accuracy, worse.error, len(worse.epochs)) == (None, None, 1)
+    assert worse.stop_reason == "rung of epoch 1: 1 of 1 others are ahead, 1 go on"
     stored = run.study.get_trials()[worse.number]
     assert (stored.state, stored.values) == (TrialState.PRUNED, None)
     assert not stored.intermediate_values
@@ -57,7 +70,7 @@ def test_what_a_stopped_trial_still_reports_changes_nothing(tmp_path: Path):
     best, worse = run.ask(), run.ask()
     train(run, best, 0.9)
     train(run, worse, 0.1)
-    assert not run.ledger.report(worse.number, [metrics(2, 0.99)])
+    assert not goes_on(run, worse, [metrics(2, 0.99)])
     assert len(worse.epochs) == 1
 
 
@@ -68,7 +81,7 @@ def test_a_trial_is_compared_at_each_rung_once(tmp_path: Path):
     better = run.ask()
     train(run, better, 0.9, until=5)
     # The first was ahead when it passed rungs 1 and 3; that others are better now is no matter.
-    assert run.ledger.report(first.number, first.epochs)
+    assert goes_on(run, first, first.epochs)
     assert train(run, first, 0.5, until=8)
     train(run, better, 0.9, until=9)
     assert not train(run, first, 0.5, until=9)
@@ -79,7 +92,7 @@ def test_a_trial_that_has_run_all_of_its_epochs_is_complete_however_it_compares(
     train(run, run.ask(), 0.9)
     late = run.ask()
     # All in one report, as after a resume from its last checkpoint.
-    assert run.ledger.report(late.number, [metrics(epoch, 0.1) for epoch in range(1, 28)])
+    assert goes_on(run, late, [metrics(epoch, 0.1) for epoch in range(1, 28)])
     run.ledger.complete(late.number)
     assert late.state == TrialState.COMPLETE
 
@@ -92,7 +105,7 @@ def test_rungs_survive_the_driver(tmp_path: Path, reopened: bool):
     for record, accuracy in zip(running[:3], [0.3, 0.6, 0.9], strict=True):
         assert train(run, record, accuracy, until=4)
     if reopened:
-        run.stopping_again(stopping())
+        run.reopen_with(stopping())
         again = [run.ask() for _ in range(4)]
         assert [record.number for record in again] == [0, 1, 2, 3]
         assert again[2].rungs == {1: 0.9, 3: 0.9}
@@ -105,7 +118,7 @@ def test_stopped_trials_stay_in_the_comparison_after_a_crash(tmp_path: Path):
     run = long_run(tmp_path)
     for accuracy in (0.9, 0.2, 0.2, 0.2):
         train(run, run.ask(), accuracy)
-    run.stopping_again(stopping())
+    run.reopen_with(stopping())
     # Second of five: two may go on.
     assert train(run, run.ask(), 0.5, until=2)
     # Third of six, two may go on: it would go on if those that were stopped had been forgotten.
@@ -116,7 +129,7 @@ def test_a_recipe_that_was_stopped_is_not_trained_again(tmp_path: Path):
     run = Run(
         tmp_path,
         content={"width": [0.25, 0.5], "epochs": 27},
-        stopping=stopping(),
+        rule=stopping(),
         sampler="random",
     )
     best, worse = run.ask(), run.ask()
@@ -130,9 +143,9 @@ def test_a_recipe_that_was_stopped_is_not_trained_again(tmp_path: Path):
 
 
 def test_a_trial_that_waits_for_one_that_is_stopped_is_stopped_with_it(tmp_path: Path):
-    run = Run(tmp_path, content={"width": [0.25, 0.5], "epochs": 27}, stopping=stopping())
+    run = Run(tmp_path, content={"width": [0.25, 0.5], "epochs": 27}, rule=stopping())
     best, worse = run.ask(), run.ask()
-    run.ledger.ask(may_begin=lambda: len(run.ledger.records) < 10)
+    run.ask_within(10)
     train(run, best, 0.9)
     train(run, worse, 0.1)
     states = {record.number: record.state for record in run.ledger.records.values()}
@@ -205,41 +218,41 @@ def test_a_trial_that_falls_short_of_the_front_at_the_best_rate_seen_is_stopped(
     """Complete trials halved their errors after the second epoch, at best."""
     content = {"learning_rate": {"log": [1e-4, 1e-1]}, "epochs": 4}
     rule = stopping("pareto", reduction=1.01)  # at rungs almost everyone goes on
-    run = Run(tmp_path, content=content, stopping=rule)
+    run = Run(tmp_path, content=content, rule=rule)
     for end in (0.8, 0.7, 0.6):
         record = run.ask()
-        assert run.ledger.report(record.number, curve(0.3, 0.6, 0.6, end))
+        assert goes_on(run, record, curve(0.3, 0.6, 0.6, end))
         run.ledger.complete(record.number)
     if reopened:
-        run.stopping_again(stopping("pareto", reduction=1.01))
+        run.reopen_with(stopping("pareto", reduction=1.01))
     short, hopeful = run.ask(), run.ask()
     # Of errors of 0.42 half is left: 0.79 at best, where the front has 0.8 at the same cost.
-    assert not run.ledger.report(short.number, curve(0.3, 0.58))
+    assert not goes_on(run, short, curve(0.3, 0.58))
     assert short.state == TrialState.PRUNED
-    assert run.ledger.report(hopeful.number, curve(0.3, 0.65))
+    assert goes_on(run, hopeful, curve(0.3, 0.65))
 
 
 def test_nothing_falls_short_before_three_curves_are_known(tmp_path: Path):
     content = {"learning_rate": {"log": [1e-4, 1e-1]}, "epochs": 4}
-    run = Run(tmp_path, content=content, stopping=stopping("pareto", reduction=1.01))
+    run = Run(tmp_path, content=content, rule=stopping("pareto", reduction=1.01))
     for _ in range(2):
         record = run.ask()
         run.ledger.report(record.number, curve(0.9, 0.9, 0.9, 0.9))
         run.ledger.complete(record.number)
-    assert run.ledger.report(run.ask().number, curve(0.1, 0.1))
+    assert goes_on(run, run.ask(), curve(0.1, 0.1))
 
 
 def test_a_trial_that_is_beyond_the_front_already_is_not_stopped_for_want_of_a_seat(tmp_path: Path):
     """One of three goes on by itself; costs rise with the width."""
     content = {"width": {"float": [0.1, 1.0]}, "epochs": 4}
-    run = Run(tmp_path, content=content, stopping=stopping("pareto"))
+    run = Run(tmp_path, content=content, rule=stopping("pareto"))
     widths = (0.1, 1.0, 0.5, 0.6, 0.55)
     run.ledger.enqueue([Recipe(width=width, epochs=4) for width in widths])
     cheap, expensive, between, dominated, late = (run.ask() for _ in widths)
     for record, accuracy in ((cheap, 0.2), (expensive, 0.9), (between, 0.8)):
-        assert run.ledger.report(record.number, curve(accuracy))
-    assert not run.ledger.report(dominated.number, curve(0.7))
+        assert goes_on(run, record, curve(accuracy))
+    assert not goes_on(run, dominated, curve(0.7))
     run.ledger.report(between.number, curve(0.8, 0.8, 0.8, 0.85))
     run.ledger.complete(between.number)
     # More accurate than any cheaper one was here, but not than the front.
-    assert not run.ledger.report(late.number, curve(0.82))
+    assert not goes_on(run, late, curve(0.82))

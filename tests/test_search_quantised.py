@@ -13,10 +13,10 @@ from PIL import Image
 from searches import write_study
 
 from analysis.runs import read_run, run_recipe
+from search.decisions.trial_record import TrialRecord
 from search.engine import run_search
 from search.followups.report import make_report
 from search.planning.latency_meter import LatencyMeter
-from search.storage.trial_record import TrialRecord
 from search.study.study import load_study
 from spaces.recipe import Recipe
 from trainables.cost import recipe_cost

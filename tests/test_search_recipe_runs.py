@@ -8,10 +8,10 @@ from searches import write_study
 
 from analysis.pareto.front import pareto_front
 from analysis.runs import read_run
+from search.decisions.trial_record import TrialRecord
 from search.followups.recipe_runs import alone_in, finished_below, recipes_study, train_recipes
 from search.storage.optuna_storage import create_study
 from search.storage.run_folder import RunFolder
-from search.storage.trial_record import TrialRecord
 from search.study.study import Study, load_study
 from spaces.errors import UserError
 from spaces.recipe import Recipe
@@ -38,7 +38,7 @@ def tables(below: Path) -> dict[str, list[tuple[int, float]]]:
 def _leave(study: Study, data: ImageData, records: list[TrialRecord]) -> None:
     """A run folder as a driver that died left it."""
     folder = RunFolder.create(study, data)
-    create_study(folder.path, study.name, study.directions)
+    create_study(folder.path, study.name, study.objectives.optuna_directions)
     folder.write_tables(records)
     folder.close()
 

@@ -16,12 +16,21 @@ from search.study.study import Study, load_study
 from spaces.errors import UserError
 from spaces.recipe import RECIPE_FIELDS, Recipe
 from spaces.yaml_files import read_yaml_mapping, write_yaml
-from trainables.cost import Cost
+from trainables.costing.figures import Cost
 from trainables.data.dataset import ImageData
 from trainables.data.demo_images import make_demo
-from trainables.training import EpochMetrics
+from trainables.learning.metrics import EpochMetrics
 
-COST = Cost(gmacs=0.1, gflops=0.2, effective_gflops=0.2, gbops=102.4, params=857_239, size_mb=3.4)
+COST = Cost(
+    figures={
+        "gmacs": 0.1,
+        "gflops": 0.2,
+        "effective_gflops": 0.2,
+        "gbops": 102.4,
+        "params": 857_239,
+        "size_mb": 3.4,
+    }
+)
 METRICS = EpochMetrics(
     epoch=1,
     train_loss=2.0,
@@ -50,7 +59,7 @@ TRIAL_TYPES = {
     **{"gbops": "double", "params": "int64", "size_mb": "double", "latency_ms": "double"},
     **{"epochs_trained": "int64", "seconds": "double", "search_seconds": "double"},
     **{"error": "string", "checkpoint": "string"},
-    **{"ran_on": "string", "cpus": "int64", "gpus": "double"},
+    **{"ran_on": "string", "cpus": "int64", "gpus": "double", "stop_reason": "string"},
 }
 EPOCH_TYPES = {
     **{"trial": "int64", "epoch": "int64", "train_loss": "double", "train_accuracy": "double"},

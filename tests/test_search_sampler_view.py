@@ -12,12 +12,14 @@ from optuna.samplers import BaseGASampler, NSGAIIISampler, NSGAIISampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from search.decisions.sampler_view import SamplerView, _Best, _shortfall, warm_trial
-from search.decisions.samplers import build_sampler
+from search.decisions.sampler_view import study_with_view
+from search.decisions.samplers import SAMPLERS, build_sampler
+from search.decisions.trial_views import BestTrials, earlier_trial, shortfall
 from search.storage.optuna_storage import create_study, open_study
+from spaces.objectives import Objectives
 
 LEARNING = ("tpe", "nsga2", "nsga3", "gp")
-SAMPLERS = (*LEARNING, "random", "qmc")
+OBJECTIVES = Objectives(directions={"accuracy": "max", "gflops": "min"})
 GENETIC: dict[str, type[BaseGASampler]] = {"nsga2": NSGAIISampler, "nsga3": NSGAIIISampler}
 SPACE: dict[str, Any] = {name: FloatDistribution(0.0, 1.0) for name in "wxyz"}
 WAYS = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE]
@@ -34,32 +36,32 @@ class Search:
     def __init__(
         self, sampler: str, *, warm: Sequence[FrozenTrial] = (), folder: Path | None = None
     ) -> None:
-        self._settings: dict[str, Any] = {
-            "sampler": sampler,
-            "objectives": ["accuracy", "gflops"],
-            "warm": warm,
-        }
         self.sampler = sampler
+        self._warm = warm
         self._folder = folder
-        stored = (
+        self._open(
             create_study(folder, "test", WAYS) if folder else optuna.create_study(directions=WAYS)
         )
-        self.study: optuna.Study = SamplerView(stored, **self._settings)
+
+    def _open(self, stored: optuna.Study) -> None:
+        """stored: what everyone but the sampler sees."""
+        self.stored = stored
+        self.study = study_with_view(stored, SAMPLERS[self.sampler].view(OBJECTIVES), self._warm)
 
     def reopen(self) -> None:
         assert self._folder
-        self.study = SamplerView(open_study(self._folder, "test"), **self._settings)
+        self._open(open_study(self._folder, "test"))
 
     def ask(self, params: Params | None = None) -> optuna.Trial:
         """params: enqueued; None: the sampler draws."""
         if params is not None:
             self.study.enqueue_trial(params)
-        number = len(self.study.get_trials(deepcopy=False))
+        number = len(self.stored.get_trials(deepcopy=False))
         sampler = build_sampler(self.sampler, seed=0, trial_number=number)
         self.study.sampler = sampler
         trial = self.study.ask()
         if params is not None and isinstance(sampler, BaseGASampler):
-            sampler.get_trial_generation(self.study, self.study.trials[trial.number])
+            sampler.get_trial_generation(self.study, self.stored.trials[trial.number])
         for name, distribution in SPACE.items():
             trial.suggest_float(name, distribution.low, distribution.high)
         return trial
@@ -134,9 +136,9 @@ def test_a_taken_over_result_counts_as_the_trial_that_it_is_from():
     search.tell(search.ask(), LATE)
     follower = search.ask()
     search.tell(follower, (0, -0.5))
-    trials = search.study.get_trials()
+    trials = search.stored.get_trials()
     trials[1].user_attrs["outcome"]["reused"] = 0
-    assert _shortfall(trials[1], trials) == _shortfall(trials[0], trials) == pytest.approx(1.4)
+    assert shortfall(trials[1], trials) == shortfall(trials[0], trials) == pytest.approx(1.4)
 
 
 @pytest.mark.parametrize("sampler", GENETIC)
@@ -147,10 +149,10 @@ def test_generations_go_on_when_most_trials_are_stopped_and_none_of_these_is_a_p
         trial = search.ask()
         fate = COMPLETE if generator.random() < 0.2 else EARLY
         search.tell(trial, fate, (trial.params["w"], trial.params["x"]))
-    trials = search.study.trials
+    trials = search.stored.trials
     key = GENETIC[sampler]._get_generation_key()
     assert max(trial.system_attrs[key] for trial in trials) >= 3
-    attributes = search.study._storage.get_study_system_attrs(search.study._study_id)
+    attributes = search.stored._storage.get_study_system_attrs(search.stored._study_id)
     for generation in (1, 2, 3):
         parents = attributes[f"{GENETIC[sampler]._get_parent_cache_key_prefix()}{generation}"]
         assert len(parents) == 16
@@ -160,11 +162,11 @@ def test_generations_go_on_when_most_trials_are_stopped_and_none_of_these_is_a_p
 def test_gp_proposes_when_nothing_is_complete_and_when_one_is():
     search = Search("gp")
     search.fill(12, lambda _: EARLY)
-    assert search.study._get_trials(states=[TrialState.COMPLETE]) == []
+    assert search.study.get_trials(states=[TrialState.COMPLETE]) == []
     assert len(search.propose(1)) == 1
     trial = search.ask()
     search.tell(trial, COMPLETE)
-    shown = search.study._get_trials(states=[TrialState.COMPLETE])
+    shown = search.study.get_trials(states=[TrialState.COMPLETE])
     assert len(shown) == 13
     assert {t.values[0] for t in shown} == {0.5}
     assert len(search.propose(1)) == 1
@@ -175,8 +177,8 @@ def test_everyone_but_the_sampler_sees_what_is_stored(sampler: str):
     search = Search(sampler, warm=warm_trials())
     search.fill(6, worse_right(EARLY))
     search.propose(1)
-    stored = search.study._storage.get_all_trials(search.study._study_id)
-    assert search.study.trials == search.study.get_trials() == stored
+    stored = search.stored._storage.get_all_trials(search.stored._study_id)
+    assert search.stored.trials == stored
     assert [trial.number for trial in stored] == list(range(7))
     assert {tuple(trial.constraints) for trial in stored[:6]} == {("gflops",)}
     assert [trial.values for trial in stored if trial.state == TrialState.PRUNED] == [None] * 3
@@ -190,7 +192,7 @@ def warm_trials() -> list[FrozenTrial]:
         params = {name: generator.random() for name in SPACE} | {"x": index / 48}
         distance = abs(params["x"] - 0.2)
         warm.append(
-            warm_trial(
+            earlier_trial(
                 index,
                 params=params,
                 distributions=SPACE,
@@ -229,7 +231,7 @@ def test_a_study_that_is_opened_again_proposes_the_same(sampler: str, tmp_path: 
                 trial = optuna.Trial(search.study, running.pop(-(number % 2))._trial_id)
                 values = (trial.params["w"], trial.params["x"])
                 search.tell(trial, COMPLETE if number % 3 else EARLY, values)
-        proposed.append([trial.params for trial in search.study.trials])
+        proposed.append([trial.params for trial in search.stored.trials])
     assert proposed[0] == proposed[1]
 
 
@@ -239,12 +241,13 @@ def test_a_small_study_without_stopped_trials_proposes_as_optuna_does(sampler: s
     proposed = []
     for study in (None, optuna.create_study(directions=WAYS)):
         search = Search(sampler)
-        search.study = study or search.study
+        if study is not None:
+            search.study = search.stored = study
         for number in range(num):
             trial = search.ask()
             if number % 9:
                 search.tell(trial, COMPLETE, (trial.params["w"], trial.params["x"]))
-        proposed.append([trial.params for trial in search.study.trials])
+        proposed.append([trial.params for trial in search.stored.trials])
     assert proposed[0] == proposed[1]
 
 
@@ -259,12 +262,12 @@ def test_a_proposal_is_made_from_a_bounded_number_of_trials_the_front_among_them
         if number < 300 or number % 2:
             search.tell(trial, fate, (params["w"], params["x"]))
     search.study.ask()
-    view = search.study._get_trials()
+    view = search.study.get_trials(deepcopy=False)
     numbers = [trial.number for trial in view]
     assert len(view) < 170
     assert numbers[0] == 0
     assert numbers[-1] == 398  # the latest that runs
-    front = {trial.number for trial in search.study.best_trials}
+    front = {trial.number for trial in search.stored.best_trials}
     assert front <= set(numbers)
 
 
@@ -273,7 +276,7 @@ def test_the_best_are_those_of_the_first_fronts_in_whatever_order_they_came():
     ranks = moocore.pareto_rank(losses)
     tops = []
     for seed in range(3):
-        best = _Best(20)
+        best = BestTrials(20)
         for number in np.random.default_rng(seed).permutation(300).tolist():
             best.add(number, losses[number])
         assert len(best._numbers) < 200

@@ -15,10 +15,11 @@ from typer.testing import CliRunner
 
 from analysis.pareto.front import pareto_front
 from search.cli import app
+from search.decisions.budget import Budget
+from search.decisions.stopping_rules import EarlyStoppingSettings
 from search.simulation.simulator import TRIAL_SECONDS, SimulationSettings, simulate, traces_of
 from search.simulation.tabular_benchmark import TabularBenchmark, read_benchmark
 from search.storage.optuna_storage import create_study
-from search.study.study import Budget, EarlyStoppingSettings, directions_of
 from spaces.errors import UserError
 
 CURVES = Path(__file__).resolve().parents[1] / "benchmarks" / "curves"
@@ -35,7 +36,7 @@ def settings(trials: int, **changes: Any) -> SimulationSettings:
 
 
 def study_of(table: TabularBenchmark) -> optuna.Study:
-    return optuna.create_study(directions=directions_of(table.objectives))
+    return optuna.create_study(directions=table.objectives.optuna_directions)
 
 
 def test_searching_all_of_the_table_finds_all_of_its_front(table: TabularBenchmark):
@@ -109,7 +110,7 @@ def test_growth_rises_with_time_to_what_the_front_is_worth(table: TabularBenchma
 
 
 def test_a_replay_on_a_journal_is_the_same_as_in_memory(table: TabularBenchmark, tmp_path: Path):
-    kept = create_study(tmp_path, "kept", directions_of(table.objectives))
+    kept = create_study(tmp_path, "kept", table.objectives.optuna_directions)
     one, two = (simulate(table, settings(20), study=study) for study in (kept, None))
     assert replace(one, driver_seconds=0.0) == replace(two, driver_seconds=0.0)
 

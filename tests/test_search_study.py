@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 from optuna.study import StudyDirection
 
-from analysis.columns import COSTS
 from search.storage.run_folder import RunFolder
 from search.study.study import Study, load_study
+from spaces.columns import COSTS
 from spaces.errors import UserError
 from spaces.recipe import Recipe
 from spaces.space_file import load_space
 from spaces.yaml_files import write_yaml
-from trainables.cost import COST_COLUMNS
+from trainables.cost import MEASURES
 from trainables.data.dataset import ImageData
 
 MINIMAL: dict[str, Any] = {"name": "tiny", "data": {"path": "data"}, "space": "quick"}
@@ -58,7 +58,7 @@ NAMES_A_FOLDER = (
 
 
 def test_the_costs_of_study_files_are_the_costs_that_are_measured():
-    assert tuple(COSTS) == COST_COLUMNS
+    assert {*COSTS} == {*MEASURES, "latency_ms"}
 
 
 def test_three_lines_are_a_study(tmp_path: Path):
@@ -66,7 +66,7 @@ def test_three_lines_are_a_study(tmp_path: Path):
     assert study.data == tmp_path / "data"
     assert study.folder == tmp_path / "runs" / "tiny"
     assert study.objectives == {"accuracy": "max", "effective_gflops": "min"}
-    assert study.directions == [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE]
+    assert study.objectives.optuna_directions == [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE]
     assert (study.sampler.name, study.early_stopping.name) == ("tpe", "pareto")
     assert (study.budget.trials, study.budget.hours) == (64, None)
     assert (study.trial_resources.cpus, study.trial_resources.gpus) == (1, 0.0)

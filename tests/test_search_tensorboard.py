@@ -8,8 +8,8 @@ from optuna.trial import TrialState
 from searches import metrics
 from tensorboardX.proto import event_pb2
 
+from search.decisions.trial_record import TrialRecord
 from search.storage.tensorboard import CurveLogs
-from search.storage.trial_record import TrialRecord
 from spaces.recipe import Recipe
 
 

@@ -8,9 +8,9 @@ from optuna.trial import TrialState
 from searches import SPACE, write_study
 
 from analysis.runs import read_run
-from search.decisions.warm_start import read_earlier_trials, stored_earlier_trials
 from search.engine import SearchResult, run_search
 from search.storage import optuna_storage
+from search.storage.warm_start import read_earlier_trials, stored_earlier_trials
 from search.study.study import Study, load_study
 from spaces.errors import UserError
 from trainables.data.dataset import ImageData

@@ -1,4 +1,4 @@
-import dataclasses
+import json
 import warnings
 
 import pytest
@@ -7,9 +7,10 @@ import torchvision
 from test_trainables_building import EVERY_FAMILY
 from torch import nn
 
+from spaces.columns import LATENCY
 from spaces.errors import UserError
 from spaces.recipe import Recipe
-from trainables.cost import COST_COLUMNS, Cost, measure_cost, recipe_cost
+from trainables.cost import MEASURES, Cost, measure_cost, recipe_cost
 from trainables.costing.macs import count_macs
 from trainables.models.building import build_on_meta
 
@@ -181,9 +182,10 @@ def test_counting_draws_no_random_numbers():
 def test_cost_columns_are_the_numbers_of_a_cost():
     assert (
         *("gmacs", "gflops", "effective_gflops", "gbops", "params", "size_mb", "latency_ms"),
-    ) == COST_COLUMNS
-    lists = {"uncounted", "float_layers"}
-    assert {*COST_COLUMNS} | lists == {field.name for field in dataclasses.fields(Cost)}
+    ) == (*MEASURES, LATENCY)
+    cost = recipe_cost(Recipe(), 10)
+    assert tuple(cost.to_dict()) == (*MEASURES, LATENCY, "uncounted", "float_layers")
+    assert Cost.from_dict(json.loads(json.dumps(cost.to_dict()))) == cost
 
 
 def test_a_size_that_the_model_can_not_take_is_told():

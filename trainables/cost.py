@@ -11,12 +11,12 @@ Not covered here: latency, which is measured on an exported model.
 
 import dataclasses
 import functools
-from collections.abc import Mapping
-from typing import Any, Self
+from collections.abc import Callable, Mapping
 
 from torch import nn
 
 from spaces.recipe import Recipe
+from trainables.costing.figures import Cost
 from trainables.costing.macs import count_macs
 from trainables.models.building import architecture_of, build_on_meta
 
@@ -27,38 +27,37 @@ _BYTES_AN_OUTPUT = 4 + 4 + 1
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Cost:
-    """The cost of one forward pass of one image, and of the model itself."""
+class CountedModel:
+    """What is known of a model before it is trained."""
 
-    gmacs: float
-    """Multiply-adds / 1e9."""
-    gflops: float
-    """2 x gmacs."""
-    effective_gflops: float
-    """2 x gbops / (32 x 32): gflops for a float32 model, 1/16 of it for int8."""
-    gbops: float
-    """Sum over layers of multiply-adds x weight bits x activation bits / 1e9."""
-    params: int
-    size_mb: float
-    """Parameters and buffers in megabytes (1e6 bytes); int8 weights as they are stored."""
-    latency_ms: float | None = None
-    """None: not measured."""
-    uncounted: tuple[str, ...] = ()
-    """Operators that may hold multiply-adds and can't be counted; the other figures lack them."""
-    float_layers: tuple[str, ...] = ()
-    """Of an int8 model: layers whose multiply-adds stay in float32, and are counted so."""
+    model: nn.Module
+    """The float one, on any device."""
+    macs_by_layer: Mapping[str, int]
+    """Multiply-adds of one forward pass of one image."""
+    bits_by_layer: Mapping[str, int]
+    """The width of weights and activations that they are done in."""
+    int8_layers: frozenset[str]
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The cost that dataclasses.asdict wrote, also after a way through JSON."""
-        lists = {name: tuple(values.get(name, ())) for name in _LISTS}
-        return cls(**{**values, **lists})
+    @property
+    def macs(self) -> int:
+        return sum(self.macs_by_layer.values())
+
+    @property
+    def bit_operations(self) -> int:
+        """Multiply-adds x weight bits x activation bits, summed over layers."""
+        bits = self.bits_by_layer
+        return sum(number * bits[name] ** 2 for name, number in self.macs_by_layer.items())
 
 
-_LISTS = ("uncounted", "float_layers")
-COST_COLUMNS: tuple[str, ...] = tuple(
-    field.name for field in dataclasses.fields(Cost) if field.name not in _LISTS
-)
+# Each cost in `spaces.columns.COSTS` that follows from the model alone, and how.
+MEASURES: dict[str, Callable[[CountedModel], float]] = {
+    "gmacs": lambda counted: counted.macs / 1e9,
+    "gflops": lambda counted: 2 * counted.macs / 1e9,
+    "effective_gflops": lambda counted: 2 * counted.bit_operations / 32**2 / 1e9,
+    "gbops": lambda counted: counted.bit_operations / 1e9,
+    "params": lambda counted: sum(weights.numel() for weights in counted.model.parameters()),
+    "size_mb": lambda counted: _stored_bytes(counted.model, counted.int8_layers) / 1e6,
+}
 
 
 def recipe_cost(recipe: Recipe, num_classes: int) -> Cost:
@@ -81,18 +80,14 @@ def measure_cost(model: nn.Module, input_size: int, *, int8: bool = False) -> Co
     model: always the float one. int8: of the model that quantisation makes of it.
     """
     macs = count_macs(model, input_size)
-    total = sum(macs.by_layer.values())
     # Without those that never run themselves: attention takes their weights, and they stay float.
     quantised = int8_layers(model) & macs.by_layer.keys() if int8 else frozenset()
     bits = {name: _INT8_BITS if name in quantised else _FLOAT_BITS for name in macs.by_layer}
-    bit_operations = sum(number * bits[name] ** 2 for name, number in macs.by_layer.items())
+    counted = CountedModel(
+        model=model, macs_by_layer=macs.by_layer, bits_by_layer=bits, int8_layers=quantised
+    )
     return Cost(
-        gmacs=total / 1e9,
-        gflops=2 * total / 1e9,
-        effective_gflops=2 * bit_operations / 32**2 / 1e9,
-        gbops=bit_operations / 1e9,
-        params=sum(parameter.numel() for parameter in model.parameters()),
-        size_mb=_stored_bytes(model, quantised) / 1e6,
+        figures={name: measure(counted) for name, measure in MEASURES.items()},
         uncounted=macs.uncounted,
         float_layers=tuple(name for name in bits if int8 and name not in quantised),
     )

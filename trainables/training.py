@@ -12,7 +12,7 @@ trains gets fake quantisation, and accuracies are those of the int8 model that i
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,31 +27,13 @@ from spaces.recipe import Recipe
 from trainables.data.dataset import ImageData
 from trainables.inputs.augmentation import build_augmentation
 from trainables.inputs.input_sources import rows_in_order
+from trainables.learning.metrics import EpochMetrics
 from trainables.learning.optimization import Schedule, balanced_class_weights, build_optimizer
 from trainables.learning.precision_stages import FloatStage, Int8Stage, PrecisionStage
 from trainables.models.blocks import freeze
 from trainables.models.building import build_model
 from trainables.system.cores import num_cores
 from trainables.system.gpus import as_device
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EpochMetrics:
-    """What one epoch came to, at its end. Accuracies are fractions of 1."""
-
-    epoch: int
-    """Counted from 1."""
-    train_loss: float
-    """Mean over the epoch's batches, with label smoothing and class weights where they are on."""
-    train_accuracy: float
-    val_loss: float
-    """Plain cross-entropy, so that recipes compare."""
-    accuracy: float
-    """Of the validation split."""
-    learning_rate: float
-    """At the epoch's first step."""
-    seconds: float
-    """On the wall; in the first epoch with what it takes to find or compute frozen features."""
 
 
 class TrainingFailedError(UserError):

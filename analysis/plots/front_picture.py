@@ -9,7 +9,6 @@ from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 from matplotlib.transforms import Bbox
 
-from analysis.columns import ACCURACY
 from analysis.pareto.front import FloatArray
 from analysis.plot_style import (
     GREY,
@@ -23,6 +22,7 @@ from analysis.plot_style import (
     tidy,
 )
 from analysis.runs import Run
+from spaces.columns import ACCURACY
 
 
 def front_picture(run: Run, path: Path) -> Path:

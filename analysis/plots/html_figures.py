@@ -13,15 +13,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.columns import (
-    ACCURACY,
-    COSTS,
-    amount,
-    describe_recipe,
-    heading,
-    is_missing,
-    write_percent,
-)
+from analysis.columns import amount, describe_recipe, heading, is_missing, write_percent
 from analysis.pareto.front import FloatArray, front_order
 from analysis.plot_style import (
     GREY,
@@ -38,6 +30,7 @@ from analysis.results.hypervolume_trace import HypervolumeTrace
 from analysis.results.importances import by_importance
 from analysis.results.parallel import Scale
 from analysis.runs import Run
+from spaces.columns import ACCURACY, COSTS
 
 # Shapes of Plotly in the order of `pictures.MARKERS`.
 _SYMBOLS = (
@@ -127,7 +120,7 @@ def _cost_view(
     values = finished[cost].to_numpy(dtype=float)
     log = spans_magnitudes(values)
     return {
-        "label": COSTS[cost],
+        "label": heading(cost),
         "title": axis_title(cost),
         "type": "log" if log else "linear",
         "ticks": magnitude_ticks(values) if log else None,

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from analysis.columns import ACCURACY, heading, write_percent
+from analysis.columns import heading, write_percent
 from analysis.plot_style import (
     OKABE_ITO,
     new_figure,
@@ -26,6 +26,7 @@ from analysis.results.hypervolume_trace import HypervolumeTrace
 from analysis.results.importances import by_importance
 from analysis.results.parallel import Scale
 from analysis.results.report_data import ReportData
+from spaces.columns import ACCURACY
 from spaces.errors import UserError
 
 # Beyond so many lines nothing is seen but the last ones; some are then drawn, evenly chosen.

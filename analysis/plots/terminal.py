@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import plotext
 
-from analysis.columns import ACCURACY, COSTS
+from analysis.columns import heading
 from analysis.pareto.front import FloatArray
 from analysis.plot_style import GREY, model_styles, picture_title, spans_magnitudes, write_tick
 from analysis.runs import Run
+from spaces.columns import ACCURACY
 
 _DOMINATED, _PRUNED = "·", "×"
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -37,7 +38,7 @@ def front_text(run: Run, *, width: int = 80, height: int = 20, colour: bool = Tr
         _group(front.loc[front["model"] == model], cost, letter, styles[model][0])
         for model, letter in letters.items()
     ]
-    axis = f"accuracy (%) over {COSTS.get(cost, cost)}"
+    axis = f"accuracy (%) over {heading(cost)}"
     plot = _scatter(groups, width=width, height=height - len(below) - 2)
     text = "\n".join([picture_title(run)[:width], axis[:width], plot, *below])
     return text if colour else plotext.uncolorize(text)

@@ -15,12 +15,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from analysis.choose import RULES, Selection, choose
-from analysis.columns import (
-    describe_recipe,
-    write_number,
-    write_percent,
-    write_setting,
-)
+from analysis.columns import describe_recipe, write_number, write_percent, write_setting
 from analysis.pareto.front import FloatArray
 from analysis.plot_style import mark_label
 from analysis.plots import html_figures as figures

@@ -10,7 +10,7 @@ import pandas as pd
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from analysis.columns import ACCURACY, amount, describe_recipe, plain, write_percent
+from analysis.columns import amount, describe_recipe, plain, write_percent
 from analysis.pareto.front import Box, pareto_front
 from analysis.plot_style import (
     MARKERS,
@@ -22,6 +22,7 @@ from analysis.plot_style import (
     tidy,
 )
 from analysis.runs import Run
+from spaces.columns import ACCURACY
 from spaces.errors import UserError
 
 
@@ -62,7 +63,7 @@ def compare_runs(runs: Sequence[Run]) -> list[Compared]:
             )
     fronts = [run.front() for run in runs]
     losses = [run.losses_of(front) for run, front in zip(runs, fronts, strict=True)]
-    box = Box.around(np.vstack(losses), first.log_columns)
+    box = Box.around(np.vstack(losses), first.objectives.log_columns)
     names = _names(runs)
     compared = []
     for index, run in enumerate(runs):

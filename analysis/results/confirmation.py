@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.columns import ACCURACY, NUMBERS, plain_row
+from analysis.columns import plain_row
 from analysis.pareto.front import BoolArray, Box, FloatArray
 from analysis.pareto.intervals import Interval, accuracy_interval, images_margin, mean_over_groups
 from analysis.pareto.uncertain_front import (
@@ -17,6 +17,7 @@ from analysis.pareto.uncertain_front import (
     most_contributing,
 )
 from analysis.runs import Run
+from spaces.columns import ACCURACY, COSTS
 from spaces.recipe import RECIPE_FIELDS
 
 # From so large a share of the draws on a candidate counts as non-dominated, below the rest to 1 as
@@ -105,10 +106,10 @@ class Confirmation:
         """(candidates,): the share of draws in which none other dominates it."""
         names = list(self.run.objectives)
         values = [[candidate.row[name] for name in names] for candidate in self.candidates]
-        drawn = np.repeat(np.array([values]) * self.run.signs, self.draws, axis=0)
+        drawn = np.repeat(np.array([values]) * self.run.objectives.signs, self.draws, axis=0)
         if ACCURACY in self.run.objectives:
             column = names.index(ACCURACY)
-            drawn[:, :, column] = self.drawn * self.run.signs[column]
+            drawn[:, :, column] = self.drawn * self.run.objectives.signs[column]
         return front_shares(drawn)
 
     @cached_property
@@ -146,7 +147,7 @@ def choose_candidates(run: Run, top: int | None = None) -> list[dict[str, Any]]:
     """
     front = run.front().drop_duplicates([name for name in RECIPE_FIELDS if name != "seed"])
     if top is not None and top < len(front):
-        box = Box.around(run.losses(), run.log_columns)
+        box = Box.around(run.losses(), run.objectives.log_columns)
         front = front.iloc[most_contributing(run.losses_of(front), box, top)]
     return [plain_row(row) for _, row in front.iterrows()]
 
@@ -189,7 +190,8 @@ def confirmation_records(confirmation: Confirmation) -> dict[str, Any]:
 def _record(candidate: ConfirmedTrial) -> dict[str, Any]:
     cells = candidate.row
     return {
-        **{name: cells[name] for name in ("trial", *RECIPE_FIELDS, *NUMBERS) if name != ACCURACY},
+        "trial": cells["trial"],
+        **{name: cells[name] for name in (*RECIPE_FIELDS, *COSTS)},
         "search_accuracy": candidate.promised,
         "seeds": [
             {"seed": seed, "validation_accuracy": float(valid), "test_accuracy": float(test)}

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.columns import ACCURACY, write_percent
+from analysis.columns import write_percent
 from analysis.pareto.front import FloatArray
 from analysis.plot_style import OKABE_ITO, mark_label
 from analysis.runs import Run
+from spaces.columns import ACCURACY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

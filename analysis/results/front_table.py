@@ -6,17 +6,10 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from analysis.choose import choose
-from analysis.columns import (
-    ACCURACY,
-    NUMBERS,
-    describe_recipe,
-    heading,
-    plain_row,
-    write_number,
-    write_percent,
-)
+from analysis.columns import describe_recipe, heading, plain_row, write_number, write_percent
 from analysis.results.spending import run_spending
 from analysis.runs import Run
+from spaces.columns import ACCURACY, number_columns
 from spaces.recipe import RECIPE_FIELDS
 
 # Beside the run's objectives, in this order; a cost that is an objective is not shown twice.
@@ -83,7 +76,7 @@ def front_records(run: Run) -> list[dict[str, Any]]:
     records = []
     for _, row in run.front().iterrows():
         cells = plain_row(row)
-        record = {name: cells[name] for name in ("trial", *RECIPE_FIELDS, *NUMBERS)}
+        record = {name: cells[name] for name in ("trial", *RECIPE_FIELDS, *number_columns())}
         record["params"] = None if cells["params"] is None else int(cells["params"])
         record["efficiency"] = _efficiency(cells)
         record |= {name: cells[name] for name in ("epochs_trained", "seconds")}

@@ -42,7 +42,7 @@ def hypervolume_trace(run: Run) -> HypervolumeTrace:
     timed = bool(np.isfinite(seconds).all())
     order = np.argsort(seconds, kind="stable") if timed else np.arange(len(finished))
     losses = run.losses()
-    box = Box.around(losses, run.log_columns)
+    box = Box.around(losses, run.objectives.log_columns)
     front = np.empty((0, losses.shape[1]))
     counts, shares = [], []
     for count, row in enumerate(losses[order], start=1):

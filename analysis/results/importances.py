@@ -9,8 +9,8 @@ import pandas as pd
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import create_trial
 
-from analysis.columns import Direction
 from analysis.runs import Run, run_recipe
+from spaces.columns import Direction
 from spaces.space import SearchSpace
 from spaces.space_file import parse_space
 

@@ -6,17 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from analysis.columns import (
-    ACCURACY,
-    heading,
-    plain,
-    write_number,
-    write_percent,
-    write_setting,
-)
+from analysis.columns import heading, plain, write_number, write_percent, write_setting
 from analysis.pareto.front import FloatArray
 from analysis.plot_style import spans_magnitudes
 from analysis.runs import Run
+from spaces.columns import ACCURACY
 from spaces.recipe import RECIPE_FIELDS
 
 # More values than this, if they are numbers, make an axis of numbers.

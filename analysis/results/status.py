@@ -7,15 +7,7 @@ import pandas as pd
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from analysis.columns import (
-    COMPLETE,
-    FAIL,
-    PRUNED,
-    RUNNING,
-    plain_row,
-    write_number,
-    write_percent,
-)
+from analysis.columns import COMPLETE, FAIL, PRUNED, RUNNING, plain_row, write_number, write_percent
 from analysis.results.front_table import front_table
 from analysis.results.spending import (
     Spending,

@@ -23,8 +23,8 @@ from peers.task import (
     SCHEDULERS,
 )
 
+from search.decisions.trial_record import read_record
 from search.storage.optuna_storage import read_trials
-from search.storage.trial_record import read_record
 from spaces.yaml_files import write_yaml
 
 FLOPWISE = Path(sys.executable).with_name("flopwise")

@@ -10,9 +10,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from analysis.columns import ACCURACY, describe_recipe, heading, write_number, write_percent
+from analysis.columns import describe_recipe, heading, write_number, write_percent
+from search.decisions.trial_record import TrialRecord
 from search.engine import Progress
-from search.storage.trial_record import TrialRecord
+from spaces.columns import ACCURACY
 from spaces.recipe import RECIPE_FIELDS
 
 _MAX_FRONT_ROWS = 12
@@ -198,4 +199,4 @@ def _line(record: TrialRecord) -> str:
 def _value(record: TrialRecord, objective: str) -> str:
     if objective == ACCURACY:
         return write_percent(record.accuracy)
-    return write_number(getattr(record.cost, objective))
+    return write_number(record.cost and record.cost[objective])

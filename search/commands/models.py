@@ -48,7 +48,7 @@ def show(
 
     model = describe_model(name, input_size, classes)
     if as_json:
-        print_json(asdict(model))
+        print_json({**asdict(model), "cost": model.cost.to_dict()})
         return
     table = Table(
         box=None,

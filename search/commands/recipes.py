@@ -1,6 +1,5 @@
 """`flopwise train` and `cost`: one recipe, outside of a search."""
 
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -63,36 +62,28 @@ def cost(
 
     read = read_recipe(recipe)
     # After the file is read: a mistake in it need not wait for torch to be imported.
+    from spaces.columns import COSTS, LATENCY
     from trainables.cost import recipe_cost
 
-    found, timed = recipe_cost(read, classes), "not measured; see --latency"
+    found, measured = recipe_cost(read, classes), None
     if latency:
         from trainables.export.untrained_latency import measure_untrained_latency
 
         measured = measure_untrained_latency(read, classes)
-        found = replace(found, latency_ms=measured.median_ms)
-        timed = f"ms an image, one thread, {measured.machine}"
+        found = found.with_latency(measured.median_ms)
     if as_json:
-        print_json(asdict(found))
+        print_json(found.to_dict())
         return
     table = Table(box=None, show_header=False)
     table.add_column()
     table.add_column(justify="right")
     table.add_column()
-    for name, value, unit in (
-        ("gmacs", f"{found.gmacs:.9f}", "billion multiply-adds an image"),
-        ("gflops", f"{found.gflops:.9f}", "2 x gmacs"),
-        (
-            "effective_gflops",
-            f"{found.effective_gflops:.9f}",
-            "by bit operations; int8 counts 1/16",
-        ),
-        ("gbops", f"{found.gbops:.6f}", "billion bit operations"),
-        ("params", f"{found.params:,}", "parameters"),
-        ("size_mb", f"{found.size_mb:.3f}", "MB of parameters and buffers, as stored"),
-        ("latency_ms", "-" if found.latency_ms is None else f"{found.latency_ms:.3f}", timed),
-    ):
-        table.add_row(name, value, unit)
+    for name, column in COSTS.items():
+        value, meaning = found[name], column.meaning
+        if measured is not None and name == LATENCY:
+            meaning = f"ms an image, one thread, {measured.machine}"
+        decimals = 0 if column.whole else column.decimals
+        table.add_row(name, "-" if value is None else f"{value:,.{decimals}f}", meaning)
     screen = console()
     screen.print(f"{read.model} at {read.input_size} px, {classes:,} classes", markup=False)
     screen.print(table)

@@ -2,9 +2,10 @@
 
 import itertools
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated
 
 import typer
 from rich.progress import Progress
@@ -22,10 +23,10 @@ def replay(
         ),
     ],
     sampler: Annotated[
-        list[str] | None, typer.Option(help="tpe, nsga2, nsga3, gp, random, qmc; may be repeated.")
+        list[str] | None, typer.Option(help="As in a study file, such as tpe; may be repeated.")
     ] = None,
     early_stopping: Annotated[
-        list[str] | None, typer.Option(help="pareto, asha, none; may be repeated.")
+        list[str] | None, typer.Option(help="As in a study file, such as pareto; may be repeated.")
     ] = None,
     reduction: Annotated[float, typer.Option(help="Of early stopping.")] = 1.5,
     workers: Annotated[int, typer.Option(min=1, help="Trials at once.")] = 4,
@@ -41,16 +42,16 @@ def replay(
     Time is simulated: an epoch takes as long as when it was recorded, a replay takes seconds.
     """
     from analysis.results.hypervolume_trace import traces_picture, traces_table
+    from search.decisions.budget import Budget
+    from search.decisions.samplers import SAMPLERS
+    from search.decisions.stopping_rules import STOPPING_RULES, EarlyStoppingSettings
     from search.simulation.simulator import SimulationSettings, simulate, traces_of
     from search.simulation.tabular_benchmark import read_benchmark
     from search.storage.fetched_run import fetch_run
-    from search.study.study import Budget, EarlyStoppingSettings, SamplerSettings
     from spaces.errors import UserError
 
-    samplers = _known(sampler or ["tpe"], SamplerSettings, "--sampler")
-    stoppings = _known(
-        early_stopping or ["pareto", "none"], EarlyStoppingSettings, "--early-stopping"
-    )
+    samplers = _known(sampler or ["tpe"], SAMPLERS, "--sampler")
+    stoppings = _known(early_stopping or ["pareto", "none"], STOPPING_RULES, "--early-stopping")
     if reduction <= 1:
         raise UserError(f"--reduction: {reduction:g} is not above 1")
     recorded = read_benchmark(fetch_run(table))
@@ -86,14 +87,11 @@ def replay(
     screen.print(f"picture: {near(path)}", markup=False, soft_wrap=True)
 
 
-def _known(names: list[str], settings: type, option: str) -> list[Any]:
-    """Raise UserError for a name that a study file would not take either."""
+def _known(names: list[str], table: Iterable[str], option: str) -> list[str]:
     from spaces.errors import UserError
-    from spaces.yaml_files import did_you_mean
+    from spaces.yaml_files import one_of
 
-    allowed = get_args(get_type_hints(settings)["name"])
-    for name in names:
-        if name not in allowed:
-            near_miss = did_you_mean(name, allowed)
-            raise UserError(f"{option}: {name} is not one of {', '.join(allowed)}{near_miss}")
-    return list(dict.fromkeys(names))
+    try:
+        return list(dict.fromkeys(one_of(name, table) for name in names))
+    except ValueError as error:
+        raise UserError(f"{option}: {error}") from None

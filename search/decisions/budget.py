@@ -1,15 +1,72 @@
 """When a search starts no more trials: its budget, its front that stands still, its failures."""
 
-from collections.abc import Callable, Collection
-from typing import Literal
+from collections.abc import Callable
+from typing import Annotated, Literal, Self
 
 from optuna.trial import TrialState
+from pydantic import ConfigDict, Field, model_validator
+from pydantic.dataclasses import dataclass
 
 from analysis.pareto.front import Box
 from search.decisions.ledger import Ledger
-from search.study.study import Budget, PlateauSettings
+from search.decisions.trial_record import TrialRecord
 
 Spent = Literal["trials", "hours", "worker_hours", "plateau", "failures"]
+
+# So many proposals in a row of which none could begin: a small space is used up, or its constraints
+# leave nothing of it.
+_MAX_REPEATS = 200
+_CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class SpaceExhaustedError(Exception):
+    """The sampler proposes nothing but recipes that were tried, or that may not begin."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
+class PlateauSettings:
+    """A front that does not grow: the search ends."""
+
+    percent: Annotated[float, Field(gt=0)]
+    """The least growth of the front's hypervolume that is worth going on for."""
+    trials: Annotated[int, Field(ge=1)]
+    """The finished trials over which it has to grow so much."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
+class Budget:
+    """When to stop starting trials; those that run by then are finished. None: no limit."""
+
+    trials: Annotated[int, Field(ge=1)] | None = None
+    hours: Annotated[float, Field(gt=0)] | None = None
+    """On the wall, over all sessions of the search."""
+    worker_hours: Annotated[float, Field(gt=0)] | None = None
+    """Spent in trials, by all workers together."""
+    plateau: PlateauSettings | None = None
+
+    @model_validator(mode="after")
+    def _ends(self) -> Self:
+        if all(limit is None for limit in (self.trials, self.hours, self.worker_hours)):
+            raise ValueError("give trials, hours or worker_hours, or the search might never end")
+        return self
+
+
+def next_trial(ledger: Ledger, *, spent: Callable[[], object | None]) -> TrialRecord | None:
+    """The next trial to run; None when the budget is used up.
+
+    spent: what of the budget is used up, as `BudgetMeter.spent`; None: there is some left.
+    Proposals that are over already, say because their recipe has a result, are passed over. Raises
+    SpaceExhaustedError after 200 of these in a row. A trial that was interrupted needs no budget.
+    """
+    if ledger.has_interrupted:
+        return ledger.propose()
+    for _ in range(_MAX_REPEATS):
+        if spent() is not None:
+            return None
+        record = ledger.propose()
+        if record is not None:
+            return record
+    raise SpaceExhaustedError
 
 
 class BudgetMeter:
@@ -19,23 +76,11 @@ class BudgetMeter:
         self,
         budget: Budget,
         ledger: Ledger,
-        *,
-        seconds: Callable[[], float],
-        log_columns: Collection[int],
     ) -> None:
-        """seconds: that the search has taken so far, on the wall or in a simulation.
-
-        log_columns: objectives that count in magnitudes where fronts are compared.
-        """
         self._budget = budget
         self._ledger = ledger
-        self._seconds = seconds
-        self._log_columns = tuple(log_columns)
         self._checked_at = 0
         self._on_plateau = False
-
-    def allows_another(self) -> bool:
-        return self.spent() is None
 
     def spent(self) -> Spent | None:
         """The first limit that is reached; None: there is budget left."""
@@ -44,7 +89,7 @@ class BudgetMeter:
             return "failures"
         if budget.trials is not None and ledger.num_begun >= budget.trials:
             return "trials"
-        if budget.hours is not None and self._seconds() >= budget.hours * 3600:
+        if budget.hours is not None and ledger.seconds_searched >= budget.hours * 3600:
             return "hours"
         if budget.worker_hours is not None and ledger.worker_seconds >= budget.worker_hours * 3600:
             return "worker_hours"
@@ -59,7 +104,7 @@ class BudgetMeter:
             losses = self._ledger.pareto_tracker.complete_losses
             before = losses[: -plateau.trials]
             if len(before):
-                box = Box.around(losses, self._log_columns)
+                box = Box.around(losses, self._ledger.pareto_tracker.objectives.log_columns)
                 now = box.normalized_hypervolume(losses)
                 self._on_plateau = now <= box.normalized_hypervolume(before) * (
                     1 + plateau.percent / 100

@@ -7,7 +7,7 @@ with what others were at its age; this compares it with what is already had.
 
 from collections import defaultdict
 
-from search.storage.trial_record import TrialRecord
+from search.decisions.trial_record import TrialRecord
 
 # Of fewer curves the best says too little; then those of all schedules count, and before there are
 # as many of those, nothing is given up.

@@ -2,12 +2,16 @@
 
 A sampler whose seed follows from the study's seed and the trial's number proposes the same after a
 resume as without one: nothing about it has to be saved. What a sampler remembers beyond that
-(NSGA's generations, QMC's place in its sequence) Optuna keeps in the study's storage. What it gets
-to know of the trials is in search.decisions.sampler_view.
+(NSGA's generations, QMC's place in its sequence) Optuna keeps in the study's storage.
+
+To add a sampler, add a line to `SAMPLERS`: how it is built, and which view of the trials it gets.
 """
 
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass as plain_dataclass
+from functools import partial
+from typing import Annotated
 
 import numpy as np
 import optuna
@@ -20,21 +24,25 @@ from optuna.samplers import (
     RandomSampler,
     TPESampler,
 )
+from pydantic import AfterValidator, ConfigDict
+from pydantic.dataclasses import dataclass
+
+from search.decisions.trial_views import BestAndLatest, Generations, OneTrial, TrialView
+from spaces.objectives import Objectives
+from spaces.yaml_files import one_of
 
 # The first generation is random: with Optuna's 50, most of a search of 64 trials would be.
 _POPULATION = 16
 
 
-def build_sampler(name: str, *, seed: int, trial_number: int) -> BaseSampler:
-    """The sampler that proposes one trial.
+@plain_dataclass(frozen=True, slots=True, kw_only=True)
+class SamplerEntry:
+    """One sampler."""
 
-    seed: the study's. trial_number: of the trial to be asked for.
-    """
-    derived = int(np.random.SeedSequence([seed, trial_number]).generate_state(1)[0])
-    with warnings.catch_warnings():
-        # Multivariate and grouped TPE, GP and QMC are marked experimental; that is our choice.
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return _BUILDERS[name](seed, derived)
+    build: Callable[[int, int], BaseSampler]
+    """By the study's seed and one that follows from it for this trial alone."""
+    view: Callable[[Objectives], TrialView]
+    """What it is shown of the trials."""
 
 
 def _build_tpe(_: int, derived: int) -> BaseSampler:
@@ -62,11 +70,47 @@ def _build_gp(_: int, derived: int) -> BaseSampler:
     )
 
 
-_BUILDERS: dict[str, Callable[[int, int], BaseSampler]] = {
-    "tpe": _build_tpe,
-    "nsga2": lambda _, derived: NSGAIISampler(seed=derived, population_size=_POPULATION),
-    "nsga3": lambda _, derived: NSGAIIISampler(seed=derived, population_size=_POPULATION),
-    "gp": _build_gp,
-    "random": lambda _, derived: RandomSampler(seed=derived),
-    "qmc": _build_qmc,
+SAMPLERS: dict[str, SamplerEntry] = {
+    "tpe": SamplerEntry(
+        build=_build_tpe, view=partial(BestAndLatest, best=32, latest=96, running=32)
+    ),
+    "nsga2": SamplerEntry(
+        build=lambda _, derived: NSGAIISampler(seed=derived, population_size=_POPULATION),
+        view=partial(Generations, sampler=NSGAIISampler),
+    ),
+    "nsga3": SamplerEntry(
+        build=lambda _, derived: NSGAIIISampler(seed=derived, population_size=_POPULATION),
+        view=partial(Generations, sampler=NSGAIIISampler),
+    ),
+    "gp": SamplerEntry(
+        build=_build_gp,
+        view=partial(BestAndLatest, best=32, latest=64, running=4, complete_alone=True),
+    ),
+    "random": SamplerEntry(build=lambda _, derived: RandomSampler(seed=derived), view=OneTrial),
+    "qmc": SamplerEntry(build=_build_qmc, view=OneTrial),
 }
+
+
+@dataclass(
+    frozen=True,
+    slots=True,
+    kw_only=True,
+    config=ConfigDict(extra="forbid", strict=True),
+)
+class SamplerSettings:
+    """Which sampler proposes recipes."""
+
+    name: Annotated[str, AfterValidator(lambda name: one_of(name, SAMPLERS))] = "tpe"
+
+
+def build_sampler(name: str, *, seed: int, trial_number: int) -> BaseSampler:
+    """The sampler that proposes one trial.
+
+    seed: the study's. trial_number: of the trial to be asked for. Raises KeyError for a name that
+    `SAMPLERS` does not have.
+    """
+    derived = int(np.random.SeedSequence([seed, trial_number]).generate_state(1)[0])
+    with warnings.catch_warnings():
+        # Multivariate and grouped TPE, GP and QMC are marked experimental; that is our choice.
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return SAMPLERS[name].build(seed, derived)

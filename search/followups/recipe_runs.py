@@ -16,7 +16,10 @@ from filelock import FileLock, Timeout
 
 from analysis.columns import COMPLETE, RUNNING, plain_row
 from analysis.runs import STUDY, read_run, run_recipe
-from search.study.study import Budget, EarlyStoppingSettings, SamplerSettings, Study, load_study
+from search.decisions.budget import Budget
+from search.decisions.samplers import SamplerSettings
+from search.decisions.stopping_rules import EarlyStoppingSettings
+from search.study.study import Study, load_study
 from spaces.errors import UserError
 from spaces.recipe import Recipe
 from spaces.space_file import ENQUEUE, parse_space
@@ -94,7 +97,7 @@ def recipes_study(recipes: Sequence[Recipe], *, like: Study, below: Path, name: 
         sampler=SamplerSettings(name="random"),
         early_stopping=EarlyStoppingSettings(name="none"),
         budget=Budget(trials=len(recipes)),
-        constraints=(),
+        objectives=replace(like.objectives, constraints=()),
         warm_start=(),
         dominated="keep",
         overrides={},

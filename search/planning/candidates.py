@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.columns import LATENCY
 from search.study.study import Study
+from spaces.columns import LATENCY
 from spaces.errors import UserError
 from spaces.recipe import Recipe
 from spaces.suggesters import RandomTrial
-from trainables.cost import Cost, recipe_cost
+from trainables.cost import recipe_cost
+from trainables.costing.figures import Cost
 from trainables.costing.training_cost import trained_share
 
 _NUM_DRAWS = 256
@@ -58,8 +59,8 @@ def draw_candidates(
             break
         cost = recipe_cost(recipe, num_classes)
         # A latency is measured when a trial is about to begin, and not for all of these.
-        bounds = [bound for bound in study.constraints if bound.column != LATENCY]
-        if any(bound.violation(getattr(cost, bound.column)) > 0 for bound in bounds):
+        bounds = [bound for bound in study.objectives.constraints if bound.column != LATENCY]
+        if any(bound.violation(cost[bound.column]) > 0 for bound in bounds):
             continue
         share = trained_share(recipe, num_classes)
         found.append(
@@ -68,7 +69,7 @@ def draw_candidates(
             )
         )
     if not found:
-        bounds = ", ".join(str(bound) for bound in study.constraints)
+        bounds = ", ".join(str(bound) for bound in study.objectives.constraints)
         raise UserError(f"constraints: none of {_NUM_DRAWS} recipes drawn keeps {bounds}")
     return found
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from search.cluster.capacity import workers_at_most
-from search.decisions.early_stopping import build_early_stopping
+from search.decisions.stopping_rules import build_stopping_rule
 from search.planning.candidates import Candidate, choose_probes, draw_candidates
 from search.planning.estimate import Estimate, ProbeTime
 from search.planning.forecast import (
@@ -143,13 +143,11 @@ def project(
 
 def _mean_epochs(study: Study, candidates: Sequence[Candidate]) -> FloatArray:
     """(candidates,) epochs that each would train on average, with what early stopping spares."""
-    stopping = build_early_stopping(study.early_stopping, list(study.objectives))
+    rule = build_stopping_rule(study.early_stopping, study.objectives)
     lengths = [candidate.recipe.epochs for candidate in candidates]
-    if stopping is None:
-        return np.array(lengths, dtype=float)
     reduction, trials = study.early_stopping.reduction, study.budget.trials
     mean = {
-        epochs: expected_epochs(epochs, stopping.rungs(epochs), reduction, trials=trials)
+        epochs: expected_epochs(epochs, rule.rungs(epochs), reduction, trials=trials)
         for epochs in set(lengths)
     }
     return np.array([mean[epochs] for epochs in lengths])

@@ -1,11 +1,11 @@
 """Costs with a measured latency, for studies that want it: each architecture is timed once."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 
-from search.storage.trial_record import TrialRecord
+from search.decisions.trial_record import TrialRecord
 from spaces.recipe import Recipe
-from trainables.cost import Cost, recipe_cost
+from trainables.cost import recipe_cost
+from trainables.costing.figures import Cost
 from trainables.models.building import architecture_of
 
 
@@ -32,4 +32,4 @@ class LatencyMeter:
         if architecture not in self._latency_ms:
             latency = measure_untrained_latency(recipe, self._num_classes)
             self._latency_ms[architecture] = latency.median_ms
-        return replace(cost, latency_ms=self._latency_ms[architecture])
+        return cost.with_latency(self._latency_ms[architecture])

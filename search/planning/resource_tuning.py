@@ -15,7 +15,7 @@ from typing import Any
 import ray
 import torch
 
-from analysis.columns import LATENCY, describe_recipe
+from analysis.columns import describe_recipe
 from search.planning.candidates import Candidate, choose_probes, draw_candidates
 from search.planning.memory_estimate import RAY_BYTES, largest_bytes, machine_bytes
 from search.planning.probe_processes import (
@@ -37,6 +37,7 @@ from search.planning.resource_options import (
     list_options,
 )
 from search.study.study import AUTO, Study
+from spaces.columns import LATENCY
 from spaces.errors import UserError
 from spaces.recipe import Recipe, recipe_from
 from trainables.data.dataset import ImageData
@@ -75,7 +76,7 @@ def decide_resources(
         candidates = draw_candidates(study, num_classes=len(data.classes), seconds=_COSTING_SECONDS)
     available = available_resources()
     # Of a cluster, this machine stands for all.
-    measures = LATENCY in study.cost_columns  # the driver, on a core of its own
+    measures = LATENCY in study.objectives.cost_columns  # the driver, on a core of its own
     cores = max(1, min(num_cores(), int(available["CPU"])) - measures)
     gpus = min(torch.cuda.device_count(), int(available["GPU"]))
     options = list_options(cores, gpus)

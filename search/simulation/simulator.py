@@ -14,20 +14,18 @@ from functools import partial
 
 import numpy as np
 import optuna
-from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
 from analysis.results.hypervolume_trace import SeededTraces
-from search.decisions.budget import BudgetMeter, Spent
-from search.decisions.early_stopping import build_early_stopping
-from search.decisions.ledger import Ledger, SpaceExhaustedError
-from search.decisions.samplers import build_sampler
-from search.decisions.startup_trials import StartupTrials
+from search.decisions.budget import Budget, BudgetMeter, SpaceExhaustedError, Spent, next_trial
+from search.decisions.ledger import open_ledger
+from search.decisions.proposals import Proposals
+from search.decisions.stopping import Go
+from search.decisions.stopping_rules import EarlyStoppingSettings, build_stopping_rule
+from search.decisions.trial_record import TrialRecord
 from search.simulation.tabular_benchmark import Pool, PoolSampler, PoolSpace, TabularBenchmark
-from search.storage.trial_record import TrialRecord
-from search.study.study import Budget, EarlyStoppingSettings, directions_of
 from spaces.recipe import Recipe
-from trainables.cost import Cost
+from trainables.costing.figures import Cost
 from trainables.costing.training_cost import share_of_training
 
 # Not recorded; of a model's arithmetic the head has next to nothing.
@@ -122,28 +120,23 @@ class _Simulation:
             written=table.space.written,
             pool=self._pool,
         )
-        first = StartupTrials(
-            table.space,
-            directions_of(table.objectives),
-            sampler_of=self._sampler_of,
-            effort=partial(share_of_training, num_classes=_NUM_CLASSES),
-        )
-        self._ledger = Ledger(
-            study,
+        proposals = Proposals(
             space=space,
             objectives=table.objectives,
             sampler=settings.sampler,
-            sampler_of=first.sampler_of,
+            seed=settings.seed,
+            effort=partial(share_of_training, num_classes=_NUM_CLASSES),
+            wrap=lambda sampler: PoolSampler(sampler, table.space, self._pool),
+            startup_space=table.space,
+        )
+        self._ledger = open_ledger(
+            study,
+            proposals,
+            rule=build_stopping_rule(settings.early_stopping, table.objectives),
             measure=self._cost_of,
-            stopping=build_early_stopping(settings.early_stopping, list(table.objectives)),
             clock=lambda: self._now,
         )
-        self._meter = BudgetMeter(
-            settings.budget,
-            self._ledger,
-            seconds=lambda: self._now,
-            log_columns=table.log_columns,
-        )
+        self._meter = BudgetMeter(settings.budget, self._ledger)
 
     def run(self) -> SimulatedSearch:
         growth: list[HypervolumeStep] = []
@@ -180,7 +173,7 @@ class _Simulation:
         """Have one more trial begin, if there is budget for it."""
         try:
             with self._clocked():
-                record = self._ledger.ask(may_begin=self._meter.allows_another)
+                record = next_trial(self._ledger, spent=self._meter.spent)
         except SpaceExhaustedError:
             self._ended_by = "exhausted"
             return False
@@ -198,7 +191,7 @@ class _Simulation:
         metrics = self._pool.find(record.recipe).epochs[epoch - 1]
         self._decisions += 1
         with self._clocked():
-            should_continue = self._ledger.report(number, [metrics])
+            should_continue = isinstance(self._ledger.report(number, [metrics]), Go)
             if epoch == record.recipe.epochs:
                 self._ledger.complete(number)
                 return False
@@ -220,15 +213,10 @@ class _Simulation:
         finally:
             self._driver_seconds += time.perf_counter() - started
 
-    def _sampler_of(self, trial_number: int) -> BaseSampler:
-        settings = self._settings
-        sampler = build_sampler(settings.sampler, seed=settings.seed, trial_number=trial_number)
-        return PoolSampler(sampler, self._table.space, self._pool)
-
     def _cost_of(self, recipe: Recipe) -> Cost:
         return self._pool.find(recipe).cost
 
 
 def _study_in_memory(table: TabularBenchmark) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna.create_study(directions=directions_of(table.objectives))
+    return optuna.create_study(directions=table.objectives.optuna_directions)

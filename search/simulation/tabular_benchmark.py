@@ -13,17 +13,19 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from analysis.columns import ACCURACY, COSTS, PRUNED, Direction, plain_row
+from analysis.columns import PRUNED, plain_row
 from analysis.pareto.front import Box, FloatArray
 from analysis.runs import Run, read_run, run_recipe
+from spaces.columns import ACCURACY, COSTS
 from spaces.dimensions import Fixed, Suggester, Value
 from spaces.errors import UserError
+from spaces.objectives import Objectives
 from spaces.recipe import Recipe
 from spaces.space import SearchSpace
 from spaces.space_file import parse_space
 from spaces.suggesters import Draw
-from trainables.cost import COST_COLUMNS, Cost
-from trainables.training import EpochMetrics
+from trainables.costing.figures import Cost
+from trainables.learning.metrics import EpochMetrics
 
 _FEWEST_RECIPES = 10
 
@@ -39,33 +41,29 @@ class BenchmarkTrial:
 
 @dataclass(frozen=True, kw_only=True)
 class TabularBenchmark:
-    """The trials of a run that trained everything to its end. Read one with `read_recorded`."""
+    """The trials of a run that trained everything to its end. Read one with `read_benchmark`."""
 
     name: str
     space: SearchSpace
-    objectives: dict[str, Direction]
+    objectives: Objectives
     trials: tuple[BenchmarkTrial, ...]
-
-    @property
-    def log_columns(self) -> tuple[int, ...]:
-        """Positions of the objectives that are costs."""
-        return tuple(index for index, name in enumerate(self.objectives) if name in COSTS)
 
     @cached_property
     def losses(self) -> FloatArray:
         """(trials, objectives), all minimised."""
-        rows = []
-        for trial in self.trials:
-            numbers = {ACCURACY: trial.epochs[-1].accuracy}
-            numbers |= {name: getattr(trial.cost, name) for name in COST_COLUMNS}
-            signs = {"max": -1.0, "min": 1.0}
-            rows.append([signs[way] * numbers[name] for name, way in self.objectives.items()])
-        return np.array(rows)
+        return np.array(
+            [
+                self.objectives.losses_of(
+                    {**trial.cost.figures, ACCURACY: trial.epochs[-1].accuracy}
+                )
+                for trial in self.trials
+            ]
+        )
 
     @cached_property
     def box(self) -> Box:
         """The box of all recorded losses, in which a replay's fronts are measured."""
-        return Box.around(self.losses, self.log_columns)
+        return Box.around(self.losses, self.objectives.log_columns)
 
 
 class Nearness:
@@ -235,7 +233,7 @@ def _full_curves(run: Run) -> tuple[BenchmarkTrial, ...]:
         recipe = run_recipe(values)
         epochs = curves.get(values["trial"], [])
         if len(epochs) == recipe.epochs:  # the others took over a result
-            cost = Cost(**{name: values[name] for name in COST_COLUMNS})
+            cost = Cost.from_dict({name: values[name] for name in COSTS})
             trials.setdefault(
                 recipe.key, BenchmarkTrial(recipe=recipe, cost=cost, epochs=tuple(epochs))
             )

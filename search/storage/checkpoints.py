@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from analysis.runs import TUNE
+from search.decisions.trial_record import TrialRecord
 from search.storage.remote_sync import RemoteSync
-from search.storage.trial_record import TrialRecord
 from spaces.addresses import address_below
 
 _SAVED = re.compile(rf"({TUNE}/session-\d+/trial-(\d+)[^/]*/checkpoint_[^/]+)/.")

@@ -17,22 +17,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import Timeout
 
-from analysis.columns import LATENCY
-from analysis.runs import EPOCHS, STUDY, TRIALS, TUNE
+from analysis.runs import EPOCHS, STUDY, TRIALS, TUNE, trial_columns
+from search.decisions.trial_record import TrialRecord
 from search.storage.checkpoints import LocalCheckpoints, RemoteCheckpoints
 from search.storage.code_version import ROOT, git_commit
 from search.storage.remote_sync import RemoteSync
 from search.storage.run_lock import is_searched, run_lock
-from search.storage.trial_record import TrialRecord
 from search.study.study import AUTO, Resources, Study
+from spaces.columns import LATENCY
 from spaces.errors import UserError
-from spaces.recipe import RECIPE_FIELDS, Recipe
 from spaces.yaml_files import read_yaml_mapping, write_yaml
-from trainables.cost import COST_COLUMNS
 from trainables.data.dataset import ImageData
 from trainables.data.splits import SPLITS
+from trainables.learning.metrics import EpochMetrics
 from trainables.system.machine import machine_name
-from trainables.training import EpochMetrics
 
 _PROVENANCE = "provenance"
 _RESOURCE_CHOICE = "packing"
@@ -169,17 +167,16 @@ def _check_unchanged(study: Study, data: ImageData) -> None:
 
 
 def _trial_row(record: TrialRecord) -> dict[str, Any]:
-    cost = record.cost
     return {
         "trial": record.number,
         "state": record.state.name,
         **(record.recipe.to_dict() if record.recipe else {}),
-        "accuracy": record.accuracy,
-        **{name: getattr(cost, name) if cost else None for name in COST_COLUMNS},
+        **record.numbers(),
         "epochs_trained": len(record.epochs),
         "seconds": record.seconds,
         "search_seconds": record.search_seconds,
         "error": record.error,
+        "stop_reason": record.stop_reason,
         "checkpoint": record.checkpoint,
         "ran_on": record.ran_on,
         "cpus": record.cpus,
@@ -188,18 +185,7 @@ def _trial_row(record: TrialRecord) -> dict[str, Any]:
 
 
 def _trials_schema() -> pa.Schema:
-    defaults = Recipe()
-    columns: dict[str, pa.DataType] = {"trial": pa.int64(), "state": pa.string()}
-    for name in RECIPE_FIELDS:
-        # `unfrozen` is None by default: every block trains.
-        columns[name] = _ARROW_TYPES.get(type(getattr(defaults, name)), pa.int64())
-    columns["accuracy"] = pa.float64()
-    columns |= {name: pa.int64() if name == "params" else pa.float64() for name in COST_COLUMNS}
-    columns |= {"epochs_trained": pa.int64()}
-    columns |= {"seconds": pa.float64(), "search_seconds": pa.float64()}
-    columns |= {"error": pa.string(), "checkpoint": pa.string(), "ran_on": pa.string()}
-    columns |= {"cpus": pa.int64(), "gpus": pa.float64()}
-    return pa.schema(columns.items())
+    return pa.schema({name: _ARROW_TYPES[kind] for name, kind in trial_columns().items()}.items())
 
 
 def _epochs_schema() -> pa.Schema:
@@ -227,7 +213,7 @@ def replace_file(path: Path, content: bytes | pa.Buffer) -> None:
 def check_machine(study: Study, provenance: Mapping[str, Any], *, source: str) -> None:
     """Raise UserError where a run's latencies are wanted and were measured on another machine."""
     there, here = provenance.get("machine"), machine_name()
-    if LATENCY in study.cost_columns and there != here:
+    if LATENCY in study.objectives.cost_columns and there != here:
         raise UserError(
             f"{source}: its {LATENCY} was measured on {there}, and this is {here}: they don't"
             " compare; go on there, or search anew under another name"

@@ -4,10 +4,10 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from search.decisions.trial_record import TrialRecord
 from search.storage.checkpoints import trial_folder_name
-from search.storage.trial_record import TrialRecord
 from spaces.recipe import Recipe
-from trainables.training import EpochMetrics
+from trainables.learning.metrics import EpochMetrics
 
 TENSORBOARD_FOLDER = "tensorboard"
 _TAGS = {

@@ -5,9 +5,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from optuna.study import StudyDirection
 from pydantic import (
     BeforeValidator,
     ConfigDict,
@@ -17,16 +16,19 @@ from pydantic import (
     TypeAdapter,
     ValidationError,
     field_validator,
-    model_validator,
 )
 from pydantic.dataclasses import dataclass
 
-from analysis.columns import ACCURACY, COSTS, DEFAULT_OBJECTIVES, Direction
-from analysis.constraints import Constraint, read_cost_constraint
 from analysis.results.spending import Prices
+from search.decisions.budget import Budget, PlateauSettings
+from search.decisions.samplers import SamplerSettings
+from search.decisions.stopping_rules import EarlyStoppingSettings
 from search.study.remote_folder import RemoteFolder, cached_run
 from spaces.addresses import address_below, holds_a_password, is_address
+from spaces.columns import Direction, number_columns
+from spaces.constraints import read_cost_constraint
 from spaces.errors import UserError
+from spaces.objectives import DEFAULT_OBJECTIVES, Objectives
 from spaces.overrides import narrow
 from spaces.recipe import Recipe, describe_mistakes, read_recipe
 from spaces.space import SearchSpace
@@ -45,65 +47,6 @@ class DataSettings:
     path: str
     copy: bool = False
     """Copy a folder once to each machine; from an address that is always done."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
-class SamplerSettings:
-    """Which of Optuna's samplers proposes recipes."""
-
-    name: Literal["tpe", "nsga2", "nsga3", "gp", "random", "qmc"] = "tpe"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
-class EarlyStoppingSettings:
-    """Which rule stops trials before their last epoch; see `search.decisions.early_stopping`."""
-
-    name: Literal["pareto", "asha", "none"] = "pareto"
-    min_epochs: Annotated[int, Field(ge=1)] = 1
-    """The first rung."""
-    max_epochs: Annotated[int, Field(ge=1)] | None = None
-    """No rung after this epoch; None: rungs up to each trial's last epoch."""
-    reduction: Annotated[float, Field(gt=1)] = 1.5
-    """Of the trials that reach a rung, one in so many goes on; rungs are as far apart."""
-    outlook: bool = True
-    """Of pareto: also stop a trial that falls short of the front even at the best rate seen."""
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        if self.max_epochs is not None and self.max_epochs < self.min_epochs:
-            raise ValueError(
-                f"max_epochs {self.max_epochs} is below min_epochs {self.min_epochs}, so that"
-                " nothing would be stopped; use {name: none} for that"
-            )
-        return self
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
-class PlateauSettings:
-    """A front that does not grow: the search ends."""
-
-    percent: Annotated[float, Field(gt=0)]
-    """The least growth of the front's hypervolume that is worth going on for."""
-    trials: Annotated[int, Field(ge=1)]
-    """The finished trials over which it has to grow so much."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
-class Budget:
-    """When to stop starting trials; those that run by then are finished. None: no limit."""
-
-    trials: Annotated[int, Field(ge=1)] | None = None
-    hours: Annotated[float, Field(gt=0)] | None = None
-    """On the wall, over all sessions of the search."""
-    worker_hours: Annotated[float, Field(gt=0)] | None = None
-    """Spent in trials, by all workers together."""
-    plateau: PlateauSettings | None = None
-
-    @model_validator(mode="after")
-    def _ends(self) -> Self:
-        if all(limit is None for limit in (self.trials, self.hours, self.worker_hours)):
-            raise ValueError("give trials, hours or worker_hours, or the search might never end")
-        return self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
@@ -199,7 +142,7 @@ class _StudyFile:
     @field_validator("objectives")
     @classmethod
     def _columns_exist(cls, objectives: dict[str, Direction]) -> dict[str, Direction]:
-        known = (ACCURACY, *COSTS)
+        known = number_columns()
         if not objectives:
             raise ValueError("name at least one, such as {accuracy: max, gflops: min}")
         for name in objectives:
@@ -226,7 +169,8 @@ class Study:
     """A folder; an address where it is one."""
     copy_data: bool
     space: SearchSpace
-    objectives: dict[str, Direction]
+    objectives: Objectives
+    """With the bounds on costs: the file's `constraints`."""
     sampler: SamplerSettings
     early_stopping: EarlyStoppingSettings
     budget: Budget
@@ -236,7 +180,6 @@ class Study:
     storage: Path | str
     """A folder; an address where it is one."""
     seed: int
-    constraints: tuple[Constraint, ...]
     warm_start: tuple[Path | str, ...]
     """Run folders of earlier searches, or their addresses."""
     dominated: Literal["drop", "keep"]
@@ -270,22 +213,6 @@ class Study:
         assert isinstance(self.resources, Resources), "resources: auto, and not decided"
         return self.resources
 
-    @property
-    def directions(self) -> list[StudyDirection]:
-        """The objectives' directions in Optuna's words."""
-        return directions_of(self.objectives)
-
-    @property
-    def cost_columns(self) -> set[str]:
-        """Columns of costs that are objectives or bounded."""
-        bounded = {constraint.column for constraint in self.constraints}
-        return {name for name in self.objectives if name in COSTS} | bounded
-
-    @property
-    def log_columns(self) -> tuple[int, ...]:
-        """Positions of the objectives that count in magnitudes where fronts are compared."""
-        return tuple(location for location, name in enumerate(self.objectives) if name in COSTS)
-
     def resolved(self) -> dict[str, Any]:
         """The study as plain data: what study.yaml in the run folder begins with."""
         return {
@@ -302,19 +229,11 @@ class Study:
             "seed": self.seed,
             "constraints": {
                 constraint.column: f"{constraint.sign} {constraint.bound!r}"
-                for constraint in self.constraints
+                for constraint in self.objectives.constraints
             },
             "warm_start": [str(path) for path in self.warm_start],
             "dominated": self.dominated,
         }
-
-
-def directions_of(objectives: Mapping[str, str]) -> list[StudyDirection]:
-    """Objectives' directions in Optuna's words."""
-    return [
-        StudyDirection.MAXIMIZE if way == "max" else StudyDirection.MINIMIZE
-        for way in objectives.values()
-    ]
 
 
 def load_study(
@@ -394,7 +313,10 @@ def _resolve(file: _StudyFile, path: Path, overrides: dict[str, Any]) -> Study:
         data=file.data.path if is_address(file.data.path) else path_from(file.data.path, folder),
         copy_data=file.data.copy,
         space=space,
-        objectives=dict(file.objectives),
+        objectives=Objectives(
+            directions=dict(file.objectives),
+            constraints=tuple(read_cost_constraint(*item) for item in file.constraints.items()),
+        ),
         sampler=file.sampler,
         early_stopping=file.early_stopping,
         budget=file.budget,
@@ -402,7 +324,6 @@ def _resolve(file: _StudyFile, path: Path, overrides: dict[str, Any]) -> Study:
         prices=file.prices,
         storage=file.storage if is_address(file.storage) else path_from(file.storage, folder),
         seed=file.seed,
-        constraints=tuple(read_cost_constraint(*item) for item in file.constraints.items()),
         warm_start=tuple(
             run if is_address(run) else path_from(run, folder) for run in file.warm_start
         ),

@@ -10,21 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from analysis.runs import STUDY
-from search.decisions.sampler_view import warm_trial
+from search.decisions.trial_record import TrialRecord, read_record
 from search.storage import optuna_storage
 from search.storage.fetched_run import fetch_run
 from search.storage.run_folder import check_machine
-from search.storage.trial_record import TrialRecord, read_record
 from search.study.study import Study
 from spaces.errors import UserError
 from spaces.recipe import recipe_from
-from spaces.space import SearchSpace
 from spaces.yaml_files import read_yaml_mapping
-from trainables.cost import Cost
-from trainables.training import EpochMetrics
+from trainables.costing.figures import Cost
+from trainables.learning.metrics import EpochMetrics
 
 _WARM = "warm_start"
 
@@ -57,7 +55,7 @@ def store_earlier_trials(optuna_study: optuna.Study, records: Sequence[TrialReco
         rows.append(
             {
                 "recipe": record.recipe.to_dict(),
-                "cost": asdict(record.cost),
+                "cost": record.cost.to_dict(),
                 "epochs": [asdict(metrics) for metrics in record.epochs],
             }
         )
@@ -83,28 +81,6 @@ def stored_earlier_trials(optuna_study: optuna.Study) -> list[TrialRecord]:
     return records
 
 
-def as_optuna_trial(
-    record: TrialRecord,
-    space: SearchSpace,
-    *,
-    values: Sequence[float],
-    constraints: Mapping[str, float],
-) -> FrozenTrial:
-    """An earlier trial as samplers are shown it; values: its objectives."""
-    assert record.recipe is not None
-    assert record.cost is not None
-    params, distributions = space.params_and_distributions(record.recipe)
-    attributes: dict[str, Any] = {"recipe": record.recipe.to_dict(), "cost": asdict(record.cost)}
-    return warm_trial(
-        -1 - record.number,
-        params=params,
-        distributions=distributions,
-        values=values,
-        user_attrs=attributes,
-        constraints=constraints,
-    )
-
-
 def _check_same(study: Study, run: Path, data_digest: str) -> None:
     file = run / STUDY
     if not file.exists():
@@ -124,8 +100,8 @@ def _check_same(study: Study, run: Path, data_digest: str) -> None:
 
 
 def _check_costs(study: Study, run: Path, record: TrialRecord) -> None:
-    for column in study.cost_columns:
-        if getattr(record.cost, column) is None:
+    for column in study.objectives.cost_columns:
+        if record.cost is None or record.cost[column] is None:
             raise UserError(
                 f"warm_start: {run}: trial {record.number} has no {column}, which this study counts"
             )

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.columns import ACCURACY, COSTS, NUMBERS
-from analysis.pareto.front import FloatArray
+from spaces.columns import COSTS, METRICS, FloatArray, number_columns
 from spaces.errors import UserError
 from spaces.yaml_files import did_you_mean
 
@@ -48,9 +47,10 @@ def read_constraint(text: str) -> Constraint | None:
     if match is None:
         return None
     column, sign, bound = match.group("column", "sign", "bound")
-    if column not in NUMBERS:
-        near = did_you_mean(column, NUMBERS)
-        raise UserError(f"{column}: no number of a trial; there are {', '.join(NUMBERS)}{near}")
+    known = number_columns()
+    if column not in known:
+        near = did_you_mean(column, known)
+        raise UserError(f"{column}: no number of a trial; there are {', '.join(known)}{near}")
     if "<" not in sign and ">" not in sign:
         raise UserError(f"{text}: use >= or <=; trained numbers are hardly ever equal")
     return Constraint(column=column, sign=sign, bound=_bound(text, column, bound))
@@ -69,12 +69,12 @@ def read_cost_constraint(column: str, text: str) -> Constraint:
 
 def _bound(part: str, column: str, written: str) -> float:
     try:
-        percent = written.endswith("%") and column == ACCURACY
+        percent = written.endswith("%") and column in METRICS
         bound = float(written[:-1]) / 100 if percent else float(written)
     except ValueError:
         raise UserError(f"{part}: {written} is not a number") from None
     if not np.isfinite(bound):
         raise UserError(f"{part}: {written} is not a finite number")
-    if column == ACCURACY and bound > 1:
-        raise UserError(f"{part}: accuracy is a fraction from 0 to 1; write {bound / 100:g}")
+    if column in METRICS and bound > 1:
+        raise UserError(f"{part}: {column} is a fraction from 0 to 1; write {bound / 100:g}")
     return bound

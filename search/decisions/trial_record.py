@@ -8,9 +8,10 @@ import optuna
 from optuna.trial import TrialState
 
 from analysis.columns import MOVED
+from spaces.columns import ACCURACY
 from spaces.recipe import Recipe, recipe_from
-from trainables.cost import Cost
-from trainables.training import EpochMetrics
+from trainables.costing.figures import Cost
+from trainables.learning.metrics import EpochMetrics
 
 # Keys of Optuna's user attributes, in the order in which they are written.
 ENQUEUED, RECIPE, COST, RUNGS, OUTCOME = "enqueued", "recipe", "cost", "rungs", "outcome"
@@ -30,6 +31,8 @@ class TrialRecord:
     """Of the last epoch on the validation split; None until the trial is complete."""
     error: str | None = None
     """Why it failed, or never began."""
+    stop_reason: str | None = None
+    """Why it ended before its last epoch, or never began."""
     checkpoint: str | None = None
     """Of the last epoch saved: a path, relative to the run folder where it lies in it."""
     reused: int | None = None
@@ -52,6 +55,11 @@ class TrialRecord:
     def refused(self) -> bool:
         """Whether it was never allowed to begin."""
         return self.state == TrialState.PRUNED and self.reused is None and not self.epochs
+
+    def numbers(self, accuracy: float | None = None) -> dict[str, Any]:
+        """Its metric and costs, by column; accuracy: in place of its own."""
+        figures = self.cost.figures if self.cost else {}
+        return {**figures, ACCURACY: self.accuracy if accuracy is None else accuracy}
 
     @property
     def key(self) -> str:
@@ -83,6 +91,7 @@ class TrialRecord:
             "state": state.name,
             "accuracy": self.accuracy,
             "error": self.error,
+            "stop_reason": self.stop_reason,
             "checkpoint": self.checkpoint,
             "reused": self.reused,
             "search_seconds": self.search_seconds,
@@ -113,8 +122,9 @@ def read_record(frozen: optuna.trial.FrozenTrial) -> tuple[TrialRecord, TrialSta
     record.error = outcome["error"]
     record.checkpoint = outcome["checkpoint"]
     record.reused = outcome["reused"]
-    record.search_seconds = outcome.get("search_seconds")  # not in the oldest storages
-    # Not in storages of before.
+    # Older storages lack some of these.
+    record.stop_reason = outcome.get("stop_reason")
+    record.search_seconds = outcome.get("search_seconds")
     record.ran_on = outcome.get("ran_on")
     record.cpus, record.gpus = outcome.get("cpus"), outcome.get("gpus")
     record.add_epochs(EpochMetrics(**metrics) for metrics in outcome["epochs"])

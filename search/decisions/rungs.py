@@ -1,0 +1,172 @@
+"""Which trials go on past a rung: asynchronous successive halving for several objectives.
+
+A rung is an epoch at which trials are compared with all that reached it before them; one in
+`reduction` goes on, the others are stopped for good (the stopping variant of ASHA, arXiv
+1810.05934). Trials are ranked by non-dominated sorting of the objectives, accuracy as it is at the
+rung and costs as they are known from the start, so that cheap models are compared with cheap ones
+and expensive ones with expensive ones; where a front has fewer seats than members, those go on that
+lie farthest apart (arXiv 2106.12639, 2106.05680). Or they are ranked by accuracy alone.
+"""
+
+import math
+from collections.abc import Callable, Collection
+
+import moocore
+import numpy as np
+
+from analysis.pareto.front import Box, IntArray, pareto_front
+from search.decisions.curve_extrapolation import CurveExtrapolation
+from search.decisions.stopping import Decision, Go, Stop, StoppingContext
+from search.decisions.trial_record import TrialRecord
+from spaces.columns import FloatArray
+
+# A rung compares with this many trials at most, those that reached it last: a search of 10,000
+# trials decides as quickly as one of 1,000, and by proposals that are as good as today's.
+_MAX_COMPARED = 1000
+
+
+class RungRule:
+    """The rungs of one search, what every trial showed on them, and the curves of finished trials.
+
+    Accuracies that were reached at different points of different learning rates tell nothing about
+    each other, so each schedule has rungs of its own.
+    """
+
+    def __init__(
+        self,
+        *,
+        min_epochs: int,
+        max_epochs: int | None,
+        reduction: float,
+        num_ahead: Callable[[FloatArray], int],
+        extrapolate: bool = False,
+    ) -> None:
+        """num_ahead: of (trials, objectives) losses, how many trials are ahead of the last one.
+
+        extrapolate: whether trials are also compared with the front, by `curve_extrapolation`: one
+        that could not reach it any more is stopped, and one that is beyond it already goes on
+        without a seat, unless another at its rung dominates it.
+        """
+        self._min_epochs = min_epochs
+        self._max_epochs = max_epochs or math.inf
+        self._reduction = reduction
+        self._num_ahead = num_ahead
+        self._extrapolation = CurveExtrapolation() if extrapolate else None
+        self._reached: dict[tuple[int, str], dict[int, list[float]]] = {}
+
+    def rungs(self, epochs: int) -> list[int]:
+        """The epochs at which a trial of so many epochs is compared; never its last."""
+        return rungs(self._min_epochs, min(self._max_epochs, epochs - 1), self._reduction)
+
+    def observe(self, trial: TrialRecord, context: StoppingContext) -> None:
+        """Compare others with a trial of before, at every rung that it reached."""
+        if trial.recipe is None or trial.cost is None:
+            return
+        reached = {metrics.epoch: metrics.accuracy for metrics in trial.epochs} | trial.rungs
+        for rung in self.rungs(trial.recipe.epochs):
+            if rung in reached:
+                self._enter(rung, trial, context.pareto_tracker.losses(trial, reached[rung]))
+
+    def learn(self, trial: TrialRecord) -> None:
+        if self._extrapolation is not None:
+            self._extrapolation.learn(trial)
+
+    def decide(self, trial: TrialRecord, context: StoppingContext) -> Decision:
+        assert trial.recipe is not None
+        ended = len(trial.epochs) == trial.recipe.epochs
+        passed: dict[int, float] = {}
+        for rung in self.rungs(trial.recipe.epochs):
+            if rung > len(trial.epochs) or rung in trial.rungs:
+                continue
+            accuracy = trial.epochs[rung - 1].accuracy
+            self._enter(rung, trial, context.pareto_tracker.losses(trial, accuracy))
+            reason = None if ended else self._loses(rung, trial, accuracy, context)
+            if reason is not None:
+                return Stop(reason=reason)
+            passed[rung] = accuracy
+        if not ended and (trial.rungs or passed):
+            reason = self._out_of_reach(trial, context)
+            if reason is not None:
+                return Stop(reason=reason)
+        return Go(rungs=passed)
+
+    def _enter(self, rung: int, trial: TrialRecord, losses: list[float]) -> None:
+        reached = self._reached.setdefault((rung, trial.schedule), {})
+        reached[trial.number] = losses
+        if len(reached) > _MAX_COMPARED:
+            del reached[next(iter(reached))]
+
+    def _loses(
+        self, rung: int, trial: TrialRecord, accuracy: float, context: StoppingContext
+    ) -> str | None:
+        """Why a trial that entered a rung is not among those that go on from there so far."""
+        reached = self._reached[rung, trial.schedule]
+        others = [losses for number, losses in reached.items() if number != trial.number]
+        losses = np.array([*others, reached[trial.number]])
+        seats = math.ceil(len(losses) / self._reduction)
+        ahead = self._num_ahead(losses)
+        if ahead < seats:
+            return None
+        beyond_front = self._extrapolation is not None and (
+            context.pareto_tracker.dominator(trial, accuracy) is None
+        )
+        if beyond_front and pareto_front(losses)[-1]:
+            return None
+        return f"rung of epoch {rung}: {ahead} of {len(others)} others are ahead, {seats} go on"
+
+    def _out_of_reach(self, trial: TrialRecord, context: StoppingContext) -> str | None:
+        """Why the front leaves no room for what a running trial may still become."""
+        if self._extrapolation is None:
+            return None
+        accuracy = self._extrapolation.best_accuracy(trial)
+        dominator = context.pareto_tracker.dominator(trial, accuracy)
+        if dominator is None:
+            return None
+        return (
+            f"out of reach: at best it would end at {100 * accuracy:.1f} %, where trial"
+            f" {dominator.number} is better at no higher cost"
+        )
+
+
+def rungs(first: int, last: float, reduction: float) -> list[int]:
+    """Epochs from first to last, each `reduction` times the one before, rounded up."""
+    found = []
+    rung = float(first)
+    while rung <= last:
+        found.append(math.ceil(rung))
+        rung = max(rung * reduction, found[-1] + 1)
+    return found
+
+
+def num_ahead_on_fronts(losses: FloatArray, log_columns: Collection[int] = ()) -> int:
+    """How many rows are ahead of the last: on an earlier front, or before it on its own.
+
+    losses: (trials, objectives), all minimised. On a front the order is that of `spread_order`.
+    """
+    ranks = moocore.pareto_rank(losses)
+    own_front = np.flatnonzero(ranks == ranks[-1])
+    order = spread_order(losses[own_front], log_columns)
+    return int((ranks < ranks[-1]).sum()) + int(np.flatnonzero(order == len(own_front) - 1)[0])
+
+
+def num_more_accurate(losses: FloatArray, accuracy: int) -> int:
+    """How many rows have a smaller loss than the last in the column of the accuracy."""
+    return int((losses[:, accuracy] < losses[-1, accuracy]).sum())
+
+
+def spread_order(losses: FloatArray, log_columns: Collection[int] = ()) -> IntArray:
+    """Order rows so that the first k of them lie far apart, whatever k is.
+
+    losses: (trials, objectives), all minimised; columns in log_columns count in magnitudes. Begins
+    with the smallest loss in the first column; each next one is the farthest from all before it,
+    objectives scaled to the same range. Equal rows come last.
+    """
+    scaled = Box.around(losses, log_columns).scale(losses)
+    order = [int(np.lexsort(losses.T[::-1])[0])]
+    distances = np.linalg.norm(scaled - scaled[order[0]], axis=1)
+    for _ in range(len(losses) - 1):
+        distances[order[-1]] = -1.0
+        order.append(int(np.argmax(distances)))
+        apart = np.linalg.norm(scaled - scaled[order[-1]], axis=1)
+        distances = np.where(distances < 0, distances, np.minimum(distances, apart))
+    return np.array(order)

@@ -1,0 +1,82 @@
+"""Stopping rules by the names that study files use.
+
+To add a rule, write a class as `stopping.StoppingRule` says, and add a line to `STOPPING_RULES`.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic.dataclasses import dataclass
+
+from search.decisions.rungs import RungRule, num_ahead_on_fronts, num_more_accurate
+from search.decisions.stopping import RunToTheEnd, StoppingRule
+from spaces.objectives import Objectives
+from spaces.yaml_files import one_of
+
+
+@dataclass(
+    frozen=True,
+    slots=True,
+    kw_only=True,
+    config=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False),
+)
+class EarlyStoppingSettings:
+    """Which rule stops trials before their last epoch."""
+
+    name: Annotated[str, AfterValidator(lambda name: one_of(name, STOPPING_RULES))] = "pareto"
+    min_epochs: Annotated[int, Field(ge=1)] = 1
+    """The first rung."""
+    max_epochs: Annotated[int, Field(ge=1)] | None = None
+    """No rung after this epoch; None: rungs up to each trial's last epoch."""
+    reduction: Annotated[float, Field(gt=1)] = 1.5
+    """Of the trials that reach a rung, one in so many goes on; rungs are as far apart."""
+    outlook: bool = True
+    """Of pareto: also stop a trial that falls short of the front even at the best rate seen."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.max_epochs is not None and self.max_epochs < self.min_epochs:
+            raise ValueError(
+                f"max_epochs {self.max_epochs} is below min_epochs {self.min_epochs}, so that"
+                " nothing would be stopped; use {name: none} for that"
+            )
+        return self
+
+
+def build_stopping_rule(settings: EarlyStoppingSettings, objectives: Objectives) -> StoppingRule:
+    """The rule that a study file asks for.
+
+    Objectives that are all known before training leave a rule nothing to decide by.
+    """
+    if objectives.metric is None:
+        return RunToTheEnd()
+    return STOPPING_RULES[settings.name](settings, objectives)
+
+
+def _pareto(settings: EarlyStoppingSettings, objectives: Objectives) -> StoppingRule:
+    return RungRule(
+        min_epochs=settings.min_epochs,
+        max_epochs=settings.max_epochs,
+        reduction=settings.reduction,
+        num_ahead=partial(num_ahead_on_fronts, log_columns=objectives.log_columns),
+        extrapolate=settings.outlook,
+    )
+
+
+def _asha(settings: EarlyStoppingSettings, objectives: Objectives) -> StoppingRule:
+    assert objectives.metric is not None
+    return RungRule(
+        min_epochs=settings.min_epochs,
+        max_epochs=settings.max_epochs,
+        reduction=settings.reduction,
+        num_ahead=partial(num_more_accurate, accuracy=list(objectives).index(objectives.metric)),
+    )
+
+
+STOPPING_RULES: dict[str, Callable[[EarlyStoppingSettings, Objectives], StoppingRule]] = {
+    "pareto": _pareto,
+    "asha": _asha,
+    "none": lambda _settings, _objectives: RunToTheEnd(),
+}

@@ -1,0 +1,148 @@
+"""A search's trials in Optuna's storage, which is the truth: the only code that writes to it.
+
+A trial's recipe and cost are stored before it starts and its outcome before it is told, so that
+whatever moment a driver dies at, the next one knows what was finished and what has to go on.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import optuna
+from optuna.samplers import BaseGASampler
+from optuna.trial import FrozenTrial, TrialState
+
+from search.decisions.proposals import Proposals
+from search.decisions.sampler_view import study_with_view
+from search.decisions.trial_record import COST, ENQUEUED, OUTCOME, RECIPE, RUNGS, TrialRecord
+from search.decisions.trial_views import earlier_trial
+from spaces.objectives import Objectives
+from spaces.recipe import Recipe, recipe_from
+
+# Optuna's name for what the study took so far.
+_SECONDS = "seconds_searched"
+
+
+class TrialStore:
+    """Asks Optuna for trials, and keeps what is known of each in its storage."""
+
+    def __init__(
+        self, study: optuna.Study, proposals: Proposals, earlier: Sequence[TrialRecord] = ()
+    ) -> None:
+        """earlier: complete trials of earlier runs, which samplers that learn are shown."""
+        self._proposals = proposals
+        self._stored = study
+        self._study = study_with_view(
+            study, proposals.view(), [self._as_earlier(record) for record in earlier]
+        )
+        self._trials: dict[int, optuna.Trial] = {}
+
+    @property
+    def objectives(self) -> Objectives:
+        return self._proposals.objectives
+
+    def trials(self) -> list[FrozenTrial]:
+        """As they are stored: those that were told in the order in which they were, others last."""
+        return sorted(self._stored.get_trials(deepcopy=False), key=_when_told)
+
+    def enqueue(self, recipes: Iterable[Recipe]) -> None:
+        """Have these recipes proposed before any that the sampler draws, each of them once."""
+        trials = self._stored.get_trials(deepcopy=False)
+        known = [trial.user_attrs.get(ENQUEUED) for trial in trials]
+        for recipe in recipes:
+            if recipe.to_dict() not in known:
+                self._study.enqueue_trial(
+                    self._proposals.space.params_of(recipe),
+                    user_attrs={ENQUEUED: recipe.to_dict()},
+                )
+
+    def ask(self, number: int) -> int:
+        """Begin the trial of the next number; returns what Optuna takes it for."""
+        self._study.sampler = self._proposals.sampler_of(number)
+        trial = self._study.ask()
+        self._trials[trial.number] = trial
+        return trial.number
+
+    def reopen(self, frozen: FrozenTrial) -> None:
+        """Go on with a trial that an earlier driver began."""
+        self._study.sampler = self._proposals.sampler_of(frozen.number)
+        # Private, but the one way to a trial that runs: Optuna resumes none.
+        self._trials[frozen.number] = optuna.Trial(self._study, frozen._trial_id)
+
+    def draw(self, record: TrialRecord) -> None:
+        """Draw a trial's recipe, or what a driver that died left of it undrawn, and store it.
+
+        Raises UserError where the fields do not fit each other, so seldom that reading the space
+        did not find it.
+        """
+        trial = self._trials[record.number]
+        record.recipe = self._recipe_of(trial)
+        trial.set_user_attr(RECIPE, record.recipe.to_dict())
+
+    def store_cost(self, record: TrialRecord) -> None:
+        assert record.cost is not None
+        self._trials[record.number].set_user_attr(COST, record.cost.to_dict())
+
+    def store_violations(self, record: TrialRecord, violations: Mapping[str, float]) -> None:
+        """Samplers that know constraints learn from those that hold too."""
+        trial = self._trials[record.number]
+        for column, violation in violations.items():
+            if column not in trial.constraints:
+                trial.set_constraint(column, violation)
+
+    def store_rungs(self, record: TrialRecord) -> None:
+        self._trials[record.number].set_user_attr(RUNGS, record.rungs)
+
+    def store_outcome(self, record: TrialRecord, state: TrialState) -> None:
+        """What a trial came to, before it is told."""
+        self._trials[record.number].set_user_attr(OUTCOME, record.outcome(state))
+
+    def tell(self, record: TrialRecord) -> None:
+        """Tell Optuna the state of a trial that is over: once."""
+        values = None
+        if record.state == TrialState.COMPLETE:
+            values = self.objectives.values_of(record.numbers())
+        self._study.tell(record.number, values, state=record.state)
+
+    @property
+    def seconds_searched(self) -> float:
+        """Wall time of the search, over all sessions that have saved it."""
+        return self._stored.user_attrs.get(_SECONDS, 0.0)
+
+    def save_seconds_searched(self, seconds: float) -> None:
+        self._stored.set_user_attr(_SECONDS, seconds)
+
+    def _recipe_of(self, trial: optuna.Trial) -> Recipe:
+        space = self._proposals.space
+        enqueued = trial.user_attrs.get(ENQUEUED)
+        if enqueued is None:
+            return space.suggest(trial)
+        recipe = recipe_from(enqueued)
+        sampler = self._study.sampler
+        if isinstance(sampler, BaseGASampler):
+            # Optuna gives a generation only to trials that it drew; without one, no child of NSGA's
+            # would ever have this recipe for a parent.
+            frozen = self._stored.get_trials(deepcopy=False)[trial.number]
+            sampler.get_trial_generation(self._study, frozen)
+        # Drawing what was fixed tells the sampler which parameters the recipe has.
+        for name in space.params_of(recipe):
+            space.rules[name].dimension.suggest(trial, name)
+        return recipe
+
+    def _as_earlier(self, record: TrialRecord) -> FrozenTrial:
+        assert record.recipe is not None
+        assert record.cost is not None
+        params, distributions = self._proposals.space.params_and_distributions(record.recipe)
+        numbers = record.numbers()
+        return earlier_trial(
+            -1 - record.number,
+            params=params,
+            distributions=distributions,
+            values=self.objectives.values_of(numbers),
+            user_attrs={RECIPE: record.recipe.to_dict(), COST: record.cost.to_dict()},
+            constraints=self.objectives.violations(numbers),
+        )
+
+
+def _when_told(frozen: FrozenTrial) -> tuple[float, int]:
+    told = frozen.datetime_complete
+    return (told.timestamp() if told else math.inf, frozen.number)

@@ -1,0 +1,308 @@
+"""What a sampler is shown of a study's trials: a view for each way of learning from them.
+
+- A trial that was stopped early, or never began, is worse than all that went on, and the worse the
+  earlier it ended; none of them has a score. `BestAndLatest` says so by a constraint that exists in
+  the view alone; `Generations` takes parents from complete trials only; `OneTrial` is for samplers
+  that learn nothing.
+- Finished trials of earlier runs are in the views of samplers that learn, and never in the storage.
+- Some samplers go through all trials at every proposal, so they see the best and the latest.
+
+A view follows from the storage and from the earlier runs alone, so that a resume proposes the same.
+"""
+
+import copy
+import datetime
+import statistics
+from bisect import insort
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import moocore
+import numpy as np
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseGASampler, NSGAIIISampler, NSGAIISampler
+from optuna.trial import FrozenTrial, TrialState
+
+from search.decisions.trial_record import COST, OUTCOME, RECIPE
+from spaces.columns import ACCURACY, FloatArray
+from spaces.objectives import Objectives
+
+# The constraint that exists in views alone; no column has this name.
+_ENDED_EARLY = "ended early"
+# Violations are relative to the bounds; a GP's kernel is not to be fitted to a few extreme ones.
+_MAX_VIOLATION = 10.0
+_GENETIC: tuple[type[BaseGASampler], ...] = (NSGAIISampler, NSGAIIISampler)
+StudyAttributes = Callable[[], Mapping[str, Any]]
+
+
+class TrialView:
+    """Takes trials in as they finish, and says which of them the sampler is shown."""
+
+    learns = True
+    """Whether earlier runs are shown too."""
+
+    def __init__(self, objectives: Objectives) -> None:
+        self.objectives = objectives
+        # Of finished trials that did not fail, by number, as the sampler is shown them.
+        self._known: dict[int, FrozenTrial] = {}
+        self._numbers: list[int] = []
+        # The first trial with each set of parameters: search spaces are inferred from these.
+        self._first_of_kind: dict[frozenset[tuple[str, BaseDistribution]], int] = {}
+
+    def add(self, trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> None:
+        """Take in a finished trial. trials: the study's own, by number."""
+        shown = None if trial.state == TrialState.FAIL else self.shown_as(trial, trials)
+        if shown is not None:
+            kind = frozenset(trial.distributions.items())
+            first = self._first_of_kind.get(kind, trial.number)
+            self._first_of_kind[kind] = min(trial.number, first)
+            insort(self._numbers, trial.number)
+            self._known[trial.number] = shown
+
+    def shown_as(self, trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
+        """The trial as the sampler is to see it; None: not at all."""
+        return trial
+
+    def trials(
+        self, unfinished: Sequence[FrozenTrial], attributes: StudyAttributes
+    ) -> list[FrozenTrial]:
+        """What the sampler is shown, by number.
+
+        unfinished: the study's trials that run or wait. attributes: the study's system attributes.
+        """
+        raise NotImplementedError
+
+    def _by_number(self, numbers: Collection[int]) -> list[FrozenTrial]:
+        return [self._known[number] for number in sorted(numbers)]
+
+
+class OneTrial(TrialView):
+    """For samplers that learn nothing: QMC looks for the parameters of the first finished trial."""
+
+    learns = False
+
+    def trials(
+        self, unfinished: Sequence[FrozenTrial], attributes: StudyAttributes
+    ) -> list[FrozenTrial]:
+        return [self._known[number] for number in self._numbers[:1]] or list(unfinished)
+
+
+class BestAndLatest(TrialView):
+    """For samplers that go through all they are shown at every proposal."""
+
+    def __init__(
+        self,
+        objectives: Objectives,
+        *,
+        best: int,
+        latest: int,
+        running: int,
+        complete_alone: bool = False,
+    ) -> None:
+        """How many of each are shown.
+
+        best: complete trials by non-domination, from the front on. latest: finished ones besides.
+        running: the latest of those. complete_alone: the sampler reads complete trials only, so
+        that stopped ones are shown as complete ones that break a constraint.
+        """
+        super().__init__(objectives)
+        self._best = BestTrials(best)
+        self._num_finished = best + latest
+        self._num_running = running
+        self._complete_alone = complete_alone
+
+    def shown_as(self, trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> FrozenTrial:
+        violations = [value for value in trial.constraints.values() if value > 0]
+        if trial.state == TrialState.COMPLETE and not violations:
+            self._best.add(trial.number, self.objectives.signs * trial.values)
+        ended = shortfall(trial, trials)
+        if ended <= 0 and not self._complete_alone:
+            return trial
+        constraints = trial.constraints
+        shown = copy.copy(trial)
+        shown.system_attrs = {}
+        # GP takes constraints by their order.
+        for name in sorted(constraints):
+            shown.set_constraint(name, min(constraints[name], _MAX_VIOLATION))
+        shown.set_constraint(_ENDED_EARLY, ended)
+        return shown
+
+    def trials(
+        self, unfinished: Sequence[FrozenTrial], attributes: StudyAttributes
+    ) -> list[FrozenTrial]:
+        finished = self._finished()
+        if self._complete_alone:
+            finished = self._as_complete(finished)
+        return finished + self._running(unfinished)
+
+    def _finished(self) -> list[FrozenTrial]:
+        chosen = set(self._best.top())
+        free = self._num_finished - len(chosen)
+        latest = self._numbers[-self._num_finished :]
+        chosen.update([number for number in latest if number not in chosen][-free:])
+        return self._by_number(chosen | set(self._first_of_kind.values()))
+
+    def _running(self, unfinished: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        """Running trials with the parameters that they have.
+
+        In system_attrs Optuna keeps all that was proposed, parsed at every look: for drivers that
+        have not drawn yet, with parameters of models that a trial turned out not to have.
+        """
+        running = [trial for trial in unfinished if trial.state == TrialState.RUNNING]
+        shown = []
+        for trial in sorted(running, key=lambda trial: trial.number)[-self._num_running :]:
+            trial = copy.copy(trial)
+            trial.system_attrs = {}
+            shown.append(trial)
+        return shown
+
+    def _as_complete(self, finished: list[FrozenTrial]) -> list[FrozenTrial]:
+        """Stopped trials as complete ones.
+
+        Their costs are true, and their accuracy is the median of the complete ones: it says
+        nothing. All are left out as long as none is complete.
+        """
+        complete = [trial for trial in finished if trial.state == TrialState.COMPLETE]
+        if len(complete) in (0, len(finished)):
+            return complete
+        columns = zip(*(trial.values for trial in complete), strict=True)
+        medians = dict(zip(self.objectives, map(statistics.median, columns), strict=True))
+        shown = []
+        for trial in finished:
+            if trial.state == TrialState.PRUNED:
+                numbers = trial.user_attrs[COST] | {ACCURACY: medians.get(ACCURACY)}
+                trial = copy.copy(trial)
+                trial.state = TrialState.COMPLETE
+                trial.values = [numbers[name] for name in self.objectives]
+            shown.append(trial)
+        return shown
+
+
+class Generations(TrialView):
+    """For genetic samplers: the generations that parents can come from, and the parents so far."""
+
+    def __init__(self, objectives: Objectives, *, sampler: type[BaseGASampler]) -> None:
+        super().__init__(objectives)
+        # Private, but where Optuna keeps generations and parents; it has no public way to them.
+        self._key = sampler._get_generation_key()
+        self._parents = sampler._get_parent_cache_key_prefix()
+
+    def shown_as(self, trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
+        return trial if trial.state == TrialState.COMPLETE else None
+
+    def trials(
+        self, unfinished: Sequence[FrozenTrial], attributes: StudyAttributes
+    ) -> list[FrozenTrial]:
+        generations = {n: t.system_attrs.get(self._key, -1) for n, t in self._known.items()}
+        newest = max(generations.values(), default=0)
+        cached = attributes()
+        oldest = next((g for g in range(newest, 0, -1) if f"{self._parents}{g}" in cached), 0)
+        parents = {
+            trial_id
+            for generation in range(oldest, newest + 2)
+            for trial_id in cached.get(f"{self._parents}{generation}", ())
+        }
+        chosen = {
+            number
+            for number, generation in generations.items()
+            if generation >= oldest or self._known[number]._trial_id in parents
+        }
+        return self._by_number(chosen | set(self._first_of_kind.values()))
+
+
+class BestTrials:
+    """The best of the complete trials, kept up to date without going through all of them."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._numbers = np.empty(0, dtype=np.intp)
+        self._losses = np.empty((0, 0))
+        self._num_better = np.empty(0, dtype=np.intp)
+        self._top: list[int] = []
+        self._is_current = True
+
+    def add(self, number: int, losses: FloatArray) -> None:
+        """losses: (objectives,), all minimised."""
+        before = self._losses.reshape(-1, len(losses))
+        better = (before <= losses).all(axis=1) & (before < losses).any(axis=1)
+        worse = (before >= losses).all(axis=1) & (before > losses).any(axis=1)
+        num_better = np.append(self._num_better + worse, better.sum())
+        # A trial with so many better ones is never again among the best, nor does it decide who is:
+        # those that are better than it are better than all that it dominates.
+        kept = num_better < self._size
+        self._numbers = np.append(self._numbers, number)[kept]
+        self._losses = np.vstack([before, losses])[kept]
+        self._num_better = num_better[kept]
+        self._is_current = False
+
+    def top(self) -> list[int]:
+        """Numbers of the best trials, front by front, and evenly along the last front."""
+        if not self._is_current:
+            self._top = self._numbers[self._choose()].tolist()
+            self._is_current = True
+        return self._top
+
+    def _choose(self) -> np.ndarray:
+        if len(self._numbers) <= self._size:
+            return np.arange(len(self._numbers))
+        ranks = moocore.pareto_rank(self._losses)
+        last = np.sort(ranks)[self._size - 1]
+        within = np.flatnonzero(ranks < last)
+        # By the losses and then the number, so that it does not matter who finished first.
+        order = np.lexsort((self._numbers, *self._losses.T[::-1]))
+        tied = order[ranks[order] == last]
+        seats = np.linspace(0, len(tied) - 1, self._size - len(within)).round().astype(np.intp)
+        return np.concatenate([within, tied[seats]])
+
+
+def earlier_trial(
+    index: int,
+    *,
+    params: Mapping[str, Any],
+    distributions: Mapping[str, BaseDistribution],
+    values: Sequence[float],
+    user_attrs: Mapping[str, Any],
+    constraints: Mapping[str, float],
+) -> FrozenTrial:
+    """A finished trial of an earlier run, as views take it.
+
+    index: from 0; the same trial has to have the same index whenever the study is opened, as NSGA
+    remembers parents by it. values: in the order of the study's objectives. constraints: by the
+    names that the study's own trials have; above 0 is violated.
+    """
+    long_ago = datetime.datetime.min
+    trial = FrozenTrial(
+        number=-1 - index,  # before the study's own trials, and never one of theirs
+        trial_id=-1 - index,
+        state=TrialState.COMPLETE,
+        value=None,
+        values=values,
+        params=dict(params),
+        distributions=dict(distributions),
+        user_attrs=dict(user_attrs),
+        # NSGA breeds its first own generation from them.
+        system_attrs={genetic._get_generation_key(): 0 for genetic in _GENETIC},
+        intermediate_values={},
+        datetime_start=long_ago,
+        datetime_complete=long_ago,
+    )
+    for name, value in constraints.items():
+        trial.set_constraint(name, value)
+    return trial
+
+
+def shortfall(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> float:
+    """How early a trial ended: 2 before its first epoch, towards 1 later, -1 at its end.
+
+    trials: where the one is whose result this one took over. A trial that breaks a constraint has
+    2 and its violation besides, which is worse than all others. The gap between 1 and -1 is for GP:
+    without one it takes the trials that were stopped last for all but complete, and seeks them.
+    """
+    if any(value > 0 for value in trial.constraints.values()):
+        return 2.0
+    if trial.state == TrialState.COMPLETE:
+        return -1.0
+    outcome = trial.user_attrs[OUTCOME]
+    if outcome["reused"] is not None:
+        return shortfall(trials[outcome["reused"]], trials)
+    return 2 - len(outcome["epochs"]) / (trial.user_attrs[RECIPE]["epochs"] + 1)

@@ -1,0 +1,180 @@
+"""Ray Tune's side of a search's progress: tells the ledger what became of its trials."""
+
+import errno
+import logging
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from optuna.trial import TrialState
+from ray.tune import Callback
+from ray.tune.experiment import Trial as RayTrial
+
+from search.cluster.node_health import NodeHealth
+from search.cluster.nodes import alive_nodes
+from search.cluster.worker_failures import (
+    error_text,
+    is_broken_device,
+    is_lost_machine,
+    is_unsaved,
+    is_worker_death,
+    node_of,
+    reason,
+)
+from search.decisions.ledger import Ledger
+from search.execution.search_stopper import SearchStopper, unless_broken_off
+from search.execution.tune_reports import TuneReports, trial_number
+from search.storage.run_folder import RunFolder
+from trainables.trial import FAILURE, NODE
+
+_log = logging.getLogger("flopwise")
+# Fail a trial when its process has died this often without finishing another epoch: then its recipe
+# is the likely cause.
+MAX_WORKER_DEATHS = 3
+# Give up on a trial after it has lost this many machines. Spot machines disappear often, so the
+# limit is high.
+MAX_LOST_MACHINES = 10
+
+
+class LedgerCallback(Callback):
+    """Takes what Ray reports into the ledger, and the ledger into the run folder."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        reports: TuneReports,
+        folder: RunFolder,
+        *,
+        stopper: SearchStopper,
+        health: NodeHealth,
+        after_step: Callable[[], None],
+    ) -> None:
+        """after_step: called often, also when nothing happened; it decides what to do when."""
+        self._health = health
+        self.node_of: dict[int, str] = {}
+        """Ray's id of the node where each trial last ended an epoch."""
+        self._ledger = ledger
+        self._reports = reports
+        self._folder = folder
+        self._after_step = after_step
+        self._stopper = stopper
+        self._failures: dict[int, str] = {}
+        # Of each trial's process, since its last new epoch.
+        self._worker_deaths: dict[int, int] = {}
+        self._lost_machines: dict[int, int] = {}
+        self._num_epochs: dict[int, int] = {}
+        self._checkpoints: dict[int, str] = {}
+
+    @unless_broken_off
+    def on_trial_result(
+        self,
+        iteration: int,
+        trials: list[RayTrial],
+        trial: RayTrial,
+        result: dict[str, Any],
+        **info: Any,
+    ) -> None:
+        number = trial_number(trial)
+        self._reports.report(trial, result)
+        num_epochs = len(self._ledger.records[number].epochs)
+        if num_epochs > self._num_epochs.get(number, 0):
+            self._num_epochs[number] = num_epochs
+            self._worker_deaths[number] = self._lost_machines[number] = 0
+            _tell_left_out(self._health.worked(result[NODE]))
+            self.node_of[number] = result[NODE]
+        if result[FAILURE] is not None:
+            self._failures[number] = result[FAILURE]
+
+    @unless_broken_off
+    def on_checkpoint(
+        self,
+        iteration: int,
+        trials: list[RayTrial],
+        trial: RayTrial,
+        checkpoint: Any,
+        **info: Any,
+    ) -> None:
+        number = trial_number(trial)
+        before = self._checkpoints.get(number)
+        self._checkpoints[number] = self._folder.checkpoints.name(checkpoint.path)
+        if before is not None:
+            self._folder.checkpoints.remove(before)
+
+    @unless_broken_off
+    def on_trial_complete(
+        self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any
+    ) -> None:
+        number = trial_number(trial)
+        self._reports.forget(trial)
+        record = self._ledger.records[number]
+        dropped = []
+        if record.state == TrialState.PRUNED:
+            pass  # told when the scheduler stopped it
+        elif number in self._failures:
+            dropped = self._ledger.fail(number, self._failures[number])
+        else:
+            dropped = self._ledger.complete(number, checkpoint=self._checkpoints.get(number))
+        self._folder.checkpoints.keep(record)
+        for other in dropped:
+            if other is not record:
+                self._folder.checkpoints.keep(other)
+
+    @unless_broken_off
+    def on_trial_error(
+        self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any
+    ) -> None:
+        """Have a trial whose process died begin again, unless that happens over and over."""
+        number = trial_number(trial)
+        record = self._ledger.records[number]
+        text = error_text(trial)
+        # Else Ray would unpickle what lies in the run folder by then, whoever wrote it.
+        trial.run_metadata.pickled_error_filename = None
+        self._stopper.check_ray()
+        if os.strerror(errno.ENOSPC) in text:
+            self._stopper.break_off(f"can't write {self._folder.path}: {os.strerror(errno.ENOSPC)}")
+        elif self._folder.sync is not None and is_unsaved(text):
+            where = self._folder.sync.remote.address
+            self._stopper.break_off(
+                f"can't write {where}: {reason(text).removeprefix('OSError: ')}"
+            )
+        if self._stopper.error is not None:
+            return
+        # Not by Ray's own recovery: that fails a trial whose warm process died between two.
+        should_continue = self._should_continue(number, text)
+        if record.state == TrialState.PRUNED:
+            pass  # told when the scheduler stopped it
+        elif should_continue:
+            self._ledger.put_back(number)
+            return
+        else:
+            self._ledger.fail(number, reason(text))
+        self._folder.checkpoints.keep(record)
+
+    def _should_continue(self, number: int, text: str) -> bool:
+        """Whether a trial whose process ended so begins again, on another node if there is one."""
+        if is_lost_machine(text):
+            self._lost_machines[number] = self._lost_machines.get(number, 0) + 1
+            return self._lost_machines[number] < MAX_LOST_MACHINES
+        elsewhere = is_broken_device(text) and len(alive_nodes()) > 1
+        if not is_worker_death(text) and not elsewhere:
+            return False
+        self._worker_deaths[number] = self._worker_deaths.get(number, 0) + 1
+        node = node_of(text)
+        if node is not None:
+            _tell_left_out(self._health.died(node, number))
+        return self._worker_deaths[number] < MAX_WORKER_DEATHS
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing, as in LedgerSearcher."""
+        return {}
+
+    @unless_broken_off
+    def on_step_end(self, iteration: int, trials: list[RayTrial], **info: Any) -> None:
+        self._stopper.check_ray()
+        self._after_step()
+
+
+def _tell_left_out(keys: Iterable[str]) -> None:
+    for key in keys:
+        address = next((node.address for node in alive_nodes() if node.key == key), key)
+        _log.warning("%s is left out: its trials keep dying, others' go on", address)

@@ -1,0 +1,121 @@
+"""What a study optimises: columns and their directions, and the bounds that costs have to keep.
+
+The one place that knows how numbers become losses, which of them are costs, and which count by
+their magnitude. A loss is a number that is minimised: accuracies with their sign turned, costs as
+they are.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from optuna.study import StudyDirection
+
+from spaces.columns import (
+    ACCURACY,
+    COSTS,
+    METRICS,
+    Direction,
+    FloatArray,
+    number_columns,
+)
+from spaces.constraints import Constraint
+from spaces.errors import UserError
+from spaces.yaml_files import did_you_mean
+
+DEFAULT_OBJECTIVES: dict[str, Direction] = {ACCURACY: "max", "effective_gflops": "min"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Objectives(Mapping[str, Direction]):
+    """Column -> max or min, in the study's order; with the bounds on costs."""
+
+    directions: Mapping[str, Direction]
+    constraints: tuple[Constraint, ...] = ()
+
+    def __getitem__(self, name: str) -> Direction:
+        return self.directions[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.directions)
+
+    def __len__(self) -> int:
+        return len(self.directions)
+
+    @property
+    def signs(self) -> FloatArray:
+        """(objectives,): -1 where more is better, so that numbers times signs are losses."""
+        return np.array([-1.0 if way == "max" else 1.0 for way in self.values()])
+
+    @property
+    def metric(self) -> str | None:
+        """The objective that validation gives each epoch; None: all are known before training."""
+        return next((name for name in self if name in METRICS), None)
+
+    @property
+    def log_columns(self) -> tuple[int, ...]:
+        """Positions of the costs: in them, fronts are compared by magnitude."""
+        return tuple(index for index, name in enumerate(self) if name in COSTS)
+
+    @property
+    def costs(self) -> tuple[str, ...]:
+        """Objectives that are minimised; the default one where the study minimises none."""
+        costs = tuple(name for name, direction in self.items() if direction == "min")
+        return costs or tuple(name for name, way in DEFAULT_OBJECTIVES.items() if way == "min")
+
+    @property
+    def cost_columns(self) -> set[str]:
+        """Costs that are objectives or bounded."""
+        bounded = {constraint.column for constraint in self.constraints}
+        return {name for name in self if name in COSTS} | bounded
+
+    @property
+    def optuna_directions(self) -> list[StudyDirection]:
+        """The directions in Optuna's words."""
+        return [
+            StudyDirection.MAXIMIZE if way == "max" else StudyDirection.MINIMIZE
+            for way in self.values()
+        ]
+
+    def values_of(self, numbers: Mapping[str, Any]) -> list[float]:
+        """The objectives of a trial with these numbers by column."""
+        return [float(numbers[name]) for name in self]
+
+    def losses_of(self, numbers: Mapping[str, Any]) -> list[float]:
+        """A trial's objectives, all minimised."""
+        return [
+            -value if way == "max" else value
+            for value, way in zip(self.values_of(numbers), self.values(), strict=True)
+        ]
+
+    def violations(self, numbers: Mapping[str, Any]) -> dict[str, float]:
+        """Column -> how far it is beyond its bound, relative to it; at most 0 where it holds."""
+        return {
+            bound.column: bound.violation(numbers.get(bound.column)) for bound in self.constraints
+        }
+
+
+def dominates(losses: Sequence[float], others: Sequence[float]) -> bool:
+    """Whether the first losses are nowhere larger and somewhere smaller."""
+    return losses != others and all(a <= b for a, b in zip(losses, others, strict=True))
+
+
+def read_objectives(written: Any) -> Objectives:
+    """Read `{accuracy: max, gflops: min}`; nothing written is the default.
+
+    Raises UserError.
+    """
+    if not written:
+        return Objectives(directions=dict(DEFAULT_OBJECTIVES))
+    if not isinstance(written, Mapping):
+        raise UserError("objectives: expected `column: max` or `column: min`")
+    known = number_columns()
+    for name, direction in written.items():
+        if name not in known or direction not in ("max", "min"):
+            near = "" if name in known else did_you_mean(str(name), known)
+            raise UserError(
+                f"objectives.{name}: {direction}: expected one of {', '.join(known)} with max or"
+                f" min{near}"
+            )
+    return Objectives(directions=dict(written))
