@@ -15,8 +15,14 @@ from spaces.errors import UserError
 from spaces.yaml_files import did_you_mean, path_from, read_yaml_mapping, shorten
 
 BASELINE = "baseline_cnn"
-# The families whose torchvision builders take a width multiplier.
-WIDTH_FAMILIES = (BASELINE, "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small")
+# The models that are built in more than one way, by the field that says how. What else a model does
+# not take (a size, weights) its family refuses, before a search begins.
+MODELS_WITH: dict[str, tuple[str, ...]] = {
+    "batch_norm": (BASELINE,),
+    "residual": (BASELINE,),
+    "width": (BASELINE, "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small"),
+}
+MODELS_WITHOUT_IMAGENET_WEIGHTS = (BASELINE,)
 # What an exported recipe says about itself besides the recipe; reading it back ignores this key.
 NUMBERS = "numbers"
 
@@ -31,15 +37,15 @@ class Recipe:
     """
 
     model: Annotated[str, Field(min_length=1)] = BASELINE
-    """baseline_cnn or the name of a torchvision classification model."""
+    """A name of one of the families: `flopwise models list` shows all."""
     weights: Annotated[str, Field(min_length=1)] = "none"
-    """none (random), imagenet (torchvision's default weights), or the path of a state dict."""
+    """none (random), imagenet (the published weights), or the path of a state dict."""
     input_size: Annotated[int, Field(ge=8, le=2048)] = 112
     """Height and width of the model's input, in pixels."""
     width: Annotated[float, Field(gt=0, le=8)] = 1.0
-    """Multiplier of the channels; other than 1 only for WIDTH_FAMILIES."""
+    """Multiplier of the channels; other than 1 only for some models, see MODELS_WITH."""
     batch_norm: bool = False
-    """Batch norm after each convolution of the baseline CNN. Other families bring their own."""
+    """Batch norm after each convolution of the baseline CNN. Other models bring their own."""
     residual: bool = False
     """Residual connections in the baseline CNN."""
     unfrozen: Annotated[int, Field(ge=0, le=10_000)] | None = None
@@ -62,20 +68,20 @@ class Recipe:
     @model_validator(mode="after")
     def _fields_fit_each_other(self) -> Self:
         mistakes = []
-        if self.model == BASELINE:
-            if self.weights == "imagenet":
-                mistakes.append(f"weights: there are no imagenet weights for {BASELINE}; use none")
-        else:
-            mistakes += [
-                f"{name}: only {BASELINE} has this switch, {self.model} is built as it is;"
-                f" add `when: {{model: {BASELINE}}}` or leave it out"
-                for name in ("batch_norm", "residual")
-                if getattr(self, name)
-            ]
-        if self.width != 1 and self.model not in WIDTH_FAMILIES:
+        if self.weights == "imagenet" and self.model in MODELS_WITHOUT_IMAGENET_WEIGHTS:
+            mistakes.append(f"weights: there are no imagenet weights for {self.model}; use none")
+        for name in ("batch_norm", "residual"):
+            models = MODELS_WITH[name]
+            if getattr(self, name) and self.model not in models:
+                when = models[0] if len(models) == 1 else f"[{', '.join(models)}]"
+                mistakes.append(
+                    f"{name}: only {' and '.join(models)} has this switch, {self.model} is built as"
+                    f" it is; add `when: {{model: {when}}}` or leave it out"
+                )
+        if self.width != 1 and self.model not in MODELS_WITH["width"]:
             mistakes.append(
                 f"width: {self.model} comes in one width; use 1.0"
-                f" (others are for {', '.join(WIDTH_FAMILIES)})"
+                f" (others are for {', '.join(MODELS_WITH['width'])})"
             )
         if self.float_epochs is not None:
             if not self.qat:

@@ -20,6 +20,7 @@ from trainables.inputs import frozen_features as frozen_features_module
 from trainables.inputs.augmentation import normalize, to_batch
 from trainables.inputs.feature_files import Layout
 from trainables.models.building import build_model
+from trainables.models.families import normalization_of
 from trainables.system import gpus
 from trainables.training import Training
 
@@ -78,7 +79,8 @@ def settled(demo_data: ImageData, tmp_path_factory: pytest.TempPathFactory) -> C
             pixels = demo_data.at_size(recipe.input_size).take(demo_data.rows("train"))
             with torch.no_grad():
                 for _ in range(2):
-                    model(normalize(to_batch(pixels, torch.device("cpu"))))
+                    batch = to_batch(pixels, torch.device("cpu"))
+                    model(normalize(batch, normalization_of(recipe)))
             torch.save(model.state_dict(), file)
         return file
 

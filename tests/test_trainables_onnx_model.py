@@ -22,6 +22,7 @@ from trainables.export.verified_export import export_verified
 from trainables.inference.latency import measure_latency
 from trainables.inference.onnx_model import METADATA_KEY, ExportedModel, open_exported
 from trainables.inference.predictions import evaluate, find_images, predict
+from trainables.models.family import IMAGENET_NORMALIZATION
 from trainables.models.model_export import read_pt2
 from trainables.prepare import prepare
 from trainables.training import Training
@@ -124,11 +125,12 @@ def test_a_pte_file_runs_in_executorch(trained: Trained, data: ImageData, tmp_pa
     assert "Loaded again and run on the 6 images" in checked
     assert {"torch", "executorch"} <= set(about.versions)
     pixels_NHWC = data.at_size(48).take(data.rows("validation"))
-    found, expected = open_pte(tmp_path / "model.pte")(pixels_NHWC), trained.logits(pixels_NHWC)
+    found = open_pte(tmp_path / "model.pte", IMAGENET_NORMALIZATION)(pixels_NHWC)
+    expected = trained.logits(pixels_NHWC)
     np.testing.assert_allclose(found, expected, atol=1e-4)  # int8 as in ONNX Runtime, too
     (tmp_path / "torn.pte").write_bytes((tmp_path / "model.pte").read_bytes()[:200])
     with pytest.raises(UserError, match=r"torn.pte: ExecuTorch can't run it: damaged"):
-        open_pte(tmp_path / "torn.pte")
+        open_pte(tmp_path / "torn.pte", IMAGENET_NORMALIZATION)
 
 
 @pytest.mark.skipif(HAS_EXECUTORCH, reason="the extra executorch is installed")

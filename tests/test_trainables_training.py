@@ -11,6 +11,7 @@ from trainables.export.trained_model import logits_of
 from trainables.inputs.augmentation import build_augmentation, normalize, to_batch
 from trainables.learning import precision_stages as phases
 from trainables.learning.optimization import Schedule, balanced_class_weights, build_optimizer
+from trainables.models.family import IMAGENET_NORMALIZATION
 from trainables.system import gpus
 from trainables.training import EpochMetrics, Training, TrainingFailedError, train
 
@@ -174,7 +175,7 @@ def test_pixels_are_normalised_as_torchvisions_weights_expect():
         ]
     )
     batch = to_batch(pixels_NHWC, torch.device("cpu"))
-    ours = normalize(batch)
+    ours = normalize(batch, IMAGENET_NORMALIZATION)
     torch.testing.assert_close(ours, reference(batch), atol=1e-5, rtol=1e-5)
     assert ours.is_contiguous(memory_format=torch.channels_last)
 
@@ -241,7 +242,8 @@ def test_where_bf16_trains_the_accuracy_that_counts_is_that_of_the_float32_model
     training = train(quick(unfrozen=2), demo_data, lambda _: None)
     rows = demo_data.rows("validation")
     pixels_NHWC = demo_data.at_size(48).take(rows)
-    logits_NK = torch.from_numpy(logits_of(training.model.eval())(pixels_NHWC))
+    logits = logits_of(training.model.eval(), IMAGENET_NORMALIZATION)
+    logits_NK = torch.from_numpy(logits(pixels_NHWC))
     labels_N = torch.from_numpy(demo_data.labels[rows])
     loss = float(torch.nn.functional.cross_entropy(logits_NK, labels_N))
     assert training.history[-1].val_loss == pytest.approx(loss, rel=1e-5)

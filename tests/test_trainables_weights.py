@@ -10,8 +10,12 @@ from torch import nn
 
 from spaces.errors import UserError
 from spaces.recipe import Recipe
-from trainables.models.building import build_model, build_on_meta
-from trainables.models.weights import load_file, load_imagenet
+from trainables.inputs.augmentation import normalize
+from trainables.models.building import build_model
+from trainables.models.families import normalization_of
+from trainables.models.family import IMAGENET_NORMALIZATION
+from trainables.models.torchvision_models import TORCHVISION
+from trainables.models.weights import load_file
 
 REAL_WEIGHTS = (
     Path(__file__).parents[2] / "shared" / "weights" / "mobilenet_v2_features_imagenet.pt"
@@ -132,14 +136,14 @@ def test_files_without_a_state_dict_are_told_in_one_line(write, tmp_path: Path):
     path = tmp_path / "weights.pt"
     write(path)
     with pytest.raises(UserError) as error:
-        load_file(nn.Linear(2, 2), path)
+        load_file(nn.Linear(2, 2), path, TORCHVISION)
     assert str(error.value).startswith(f"weights: {path}: ")
     assert "\n" not in str(error.value)
 
 
 def test_a_missing_file_is_told(tmp_path: Path):
     with pytest.raises(UserError, match="there is no such file"):
-        load_file(nn.Linear(2, 2), tmp_path / "weights.pt")
+        load_file(nn.Linear(2, 2), tmp_path / "weights.pt", TORCHVISION)
 
 
 @pytest.fixture
@@ -189,9 +193,18 @@ def test_googlenets_imagenet_weights_come_with_their_scaling_and_without_auxilia
     state = state_of(recipe) | {"aux1.fc1.bias": torch.zeros(3), "aux2.fc1.bias": torch.zeros(3)}
     name = torchvision.models.GoogLeNet_Weights.DEFAULT.url.rsplit("/", 1)[-1]
     torch.save(state, hub / name)
-    model = build_model(recipe.replace(weights="imagenet"), 5)
-    assert model.transform_input
-    assert not build_on_meta(recipe, 5).transform_input
+    pretrained = recipe.replace(weights="imagenet")
+    ours = build_model(pretrained, 1000).eval()
+    # torchvision scales inside of the model, and has it take what other models do.
+    theirs = torchvision.models.googlenet(weights=None, init_weights=False, transform_input=True)
+    theirs.load_state_dict({**theirs.state_dict(), **ours.state_dict()})
+    pixels = torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8)
+    with torch.inference_mode():
+        torch.testing.assert_close(
+            ours(normalize(pixels, normalization_of(pretrained))),
+            theirs.eval()(normalize(pixels, IMAGENET_NORMALIZATION)),
+        )
+    assert normalization_of(recipe) == IMAGENET_NORMALIZATION
 
 
 def test_old_names_in_densenet_files_are_understood(tmp_path: Path):
@@ -213,7 +226,7 @@ def test_positions_of_a_vision_transformer_are_stretched_to_the_input_size(tmp_p
     )
     state = small.state_dict()
     state["encoder.pos_embedding"] = torch.full((1, 2 * 2 + 1, 8), 0.5)
-    load_file(large, save(state, tmp_path))
+    load_file(large, save(state, tmp_path), TORCHVISION)
     torch.testing.assert_close(
         large.encoder.pos_embedding.detach(), torch.full((1, 3 * 3 + 1, 8), 0.5)
     )
@@ -241,11 +254,12 @@ def test_real_imagenet_features_load_into_mobilenet_v2():
     assert state["classifier.1.weight"].shape == (25, 1280)
 
 
-def test_load_imagenet_keeps_the_models_head_even_for_a_thousand_classes(hub: Path):
+def test_imagenet_weights_keep_the_models_head_even_for_a_thousand_classes(hub: Path):
     model = build_model(SMALL, 1000)
     head = model.get_submodule("classifier.1").weight.clone()  # pyright: ignore
     other = state_of(SMALL.replace(seed=3), 1000)
     torch.save(other, hub / torchvision.models.SqueezeNet1_1_Weights.DEFAULT.url.rsplit("/", 1)[-1])
-    load_imagenet(model, "squeezenet1_1")
+    assert TORCHVISION.load_imagenet is not None
+    TORCHVISION.load_imagenet(model, "squeezenet1_1")
     assert torch.equal(model.state_dict()["classifier.1.weight"], head)
     assert torch.equal(model.state_dict()["features.0.weight"], other["features.0.weight"])

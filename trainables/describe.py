@@ -2,28 +2,15 @@
 
 import dataclasses
 
-import torchvision
 from torch import nn
 
-from spaces.recipe import BASELINE, Recipe
+from spaces.recipe import Recipe
 from trainables.cost import Cost, recipe_cost
 from trainables.costing.macs import count_macs
 from trainables.models.blocks import list_blocks
-from trainables.models.building import build_on_meta, model_names
-from trainables.models.forward_steps import find_head
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class ModelSummary:
-    """One line of the list of models, as torchvision publishes it for 1,000 classes."""
-
-    name: str
-    input_size: int
-    """The input size of its default weights, in pixels."""
-    gmacs: float
-    params: int
-    imagenet_accuracy: float | None
-    """Top-1 of its default weights on ImageNet, a fraction; None: there are no weights."""
+from trainables.models.building import build_on_meta
+from trainables.models.families import family_of, model_names
+from trainables.models.family import ModelSummary
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,28 +36,19 @@ class ModelDescription:
 
 
 def list_models() -> tuple[ModelSummary, ...]:
-    """All models by name, the baseline first, without building torchvision's."""
-    return tuple(_summarise(name) for name in model_names())
+    """All models by name, family by family; those whose figures are published are not built."""
+    return tuple(family_of(name).published(name) or _counted(name) for name in model_names())
 
 
-def _summarise(name: str) -> ModelSummary:
-    if name == BASELINE:
-        recipe = Recipe()
-        cost = recipe_cost(recipe, 1000)
-        return ModelSummary(
-            name=name,
-            input_size=recipe.input_size,
-            gmacs=cost.gmacs,
-            params=cost.params,
-            imagenet_accuracy=None,
-        )
-    weights = torchvision.models.get_model_weights(name).DEFAULT  # pyright: ignore
+def _counted(name: str) -> ModelSummary:
+    recipe = Recipe(model=name)
+    cost = recipe_cost(recipe, 1000)
     return ModelSummary(
         name=name,
-        input_size=weights.transforms().crop_size[0],
-        gmacs=weights.meta["_ops"],
-        params=weights.meta["num_params"],
-        imagenet_accuracy=weights.meta["_metrics"]["ImageNet-1K"]["acc@1"] / 100,
+        input_size=recipe.input_size,
+        gmacs=cost.gmacs,
+        params=cost.params,
+        imagenet_accuracy=None,
     )
 
 
@@ -96,7 +74,7 @@ def describe_model(name: str, input_size: int, num_classes: int) -> ModelDescrip
         )
 
     blocks = list_blocks(model)
-    head_name, head = find_head(model)
+    head = family_of(name).head(model)
     return ModelDescription(
         name=name,
         input_size=input_size,
@@ -107,6 +85,6 @@ def describe_model(name: str, input_size: int, num_classes: int) -> ModelDescrip
                 row(block.name, block.modules, len(blocks) - index)
                 for index, block in enumerate(blocks)
             ),
-            row(head_name, (head,), 0),
+            row(head, (model.get_submodule(head),), 0),
         ),
     )

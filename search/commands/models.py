@@ -13,7 +13,7 @@ app = typer.Typer(help="Which models there are, and what they are made of.", no_
 
 @app.command("list")
 def list_all(as_json: AsJson = False) -> None:
-    """List every model by name: ours and torchvision's classification models."""
+    """List every model by name, family by family: ours, then torchvision's classifiers."""
     from trainables.describe import list_models
 
     models = list_models()

@@ -6,12 +6,8 @@ from spaces.recipe import Recipe
 from spaces.suggesters import RandomTrial
 from trainables.data.dataset import ImageData
 from trainables.models.blocks import freeze
-from trainables.models.building import (
-    build_model,
-    build_on_meta,
-    check_input_size,
-    check_model_name,
-)
+from trainables.models.building import build_model, build_on_meta, check_input_size
+from trainables.models.families import family_of
 
 _NUM_DRAWS = 256
 
@@ -22,7 +18,7 @@ def check_study(study: Study, data: ImageData) -> None:
     Loading them here downloads them once, before many workers would. Raises UserError.
     """
     for name in study.space.values_of("model"):
-        check_model_name(name)
+        family_of(name)
     trial = RandomTrial(seed=0)
     drawn = [*study.space.enqueue, *(study.space.suggest(trial) for _ in range(_NUM_DRAWS))]
     _check_sizes(study, drawn, data)

@@ -20,6 +20,7 @@ from trainables.data.image_table import UInt8Array
 from trainables.export.trained_model import Logits
 from trainables.inference.onnx_model import METADATA_KEY, About
 from trainables.inputs.augmentation import normalize, to_batch
+from trainables.models.family import Normalization
 from trainables.models.model_export import quiet
 
 
@@ -63,8 +64,11 @@ def write_pte(model: nn.Module, about: About, path: Path) -> None:
         raise UserError(f"can't write {path}: {error.strerror}") from None
 
 
-def open_pte(path: Path) -> Logits:
-    """Have ExecuTorch's runtime load a file. Raises UserError where it does not."""
+def open_pte(path: Path, normalization: Normalization) -> Logits:
+    """Have ExecuTorch's runtime load a file of a model that expects images normalised so.
+
+    Raises UserError where it does not.
+    """
     try:
         with _silent(), quiet():
             from executorch.runtime import Runtime  # pyright: ignore[reportMissingImports]
@@ -78,7 +82,8 @@ def open_pte(path: Path) -> Logits:
         ) from None
 
     def logits(pixels_NHWC: UInt8Array) -> NDArray[np.float32]:
-        images_NCHW = normalize(to_batch(pixels_NHWC, torch.device("cpu"))).contiguous()
+        batch = to_batch(pixels_NHWC, torch.device("cpu"))
+        images_NCHW = normalize(batch, normalization).contiguous()
         forward = program.load_method("forward")  # which the program holds
         return np.concatenate(
             [forward.execute((image,))[0].numpy() for image in images_NCHW.split(1)]

@@ -18,6 +18,8 @@ from trainables.inputs.augmentation import normalize, to_batch
 from trainables.learning.precision_stages import Int8Stage
 from trainables.models.blocks import freeze
 from trainables.models.building import build_model
+from trainables.models.families import normalization_of
+from trainables.models.family import Normalization
 from trainables.training import EpochMetrics, use_threads
 
 CHECKPOINT_FILE = "training.pt"
@@ -55,10 +57,14 @@ def load_trained(
     accuracy = EpochMetrics(**state["history"][-1]).accuracy
     use_threads(threads)
     model = _float_model(recipe, data, state)
+    normalization = normalization_of(recipe)
     if not recipe.qat:
         model.eval()
         return Trained(
-            recipe=recipe, accuracy=accuracy, logits=logits_of(model), torch_model=lambda: model
+            recipe=recipe,
+            accuracy=accuracy,
+            logits=logits_of(model, normalization),
+            torch_model=lambda: model,
         )
     # Brings ONNX Runtime, for which float models need not wait.
     from trainables.inference.onnx_model import open_session, run_session
@@ -69,19 +75,19 @@ def load_trained(
         recipe=recipe,
         accuracy=accuracy,
         logits=lambda pixels_NHWC: run_session(
-            session, normalize(to_batch(pixels_NHWC, _CPU)).contiguous().numpy()
+            session, normalize(to_batch(pixels_NHWC, _CPU), normalization).contiguous().numpy()
         ),
         torch_model=lambda: Int8Stage(model, recipe, data, _CPU, state["int8"]).finished_model(),
         onnx=made,
     )
 
 
-def logits_of(model: nn.Module) -> Logits:
+def logits_of(model: nn.Module, normalization: Normalization) -> Logits:
     """A model in evaluation, on the CPU, as a function from pixels to logits."""
 
     @torch.no_grad()
     def logits(pixels_NHWC: UInt8Array) -> NDArray[np.float32]:
-        return model(normalize(to_batch(pixels_NHWC, _CPU))).numpy()
+        return model(normalize(to_batch(pixels_NHWC, _CPU), normalization)).numpy()
 
     return logits
 

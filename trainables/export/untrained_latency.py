@@ -8,8 +8,8 @@ import torch
 from spaces.recipe import Recipe
 from trainables.inference.latency import Latency, measure_latency
 from trainables.inference.onnx_model import About
-from trainables.inputs.augmentation import MEAN, STD
 from trainables.models.building import build_model
+from trainables.models.families import family_of, normalization_of
 from trainables.models.model_export import export_versions, write_onnx
 
 _CALIBRATION_IMAGES = 4
@@ -28,15 +28,16 @@ def measure_untrained_latency(recipe: Recipe, num_classes: int) -> Latency:
         size = recipe.input_size
         images = torch.randn(_CALIBRATION_IMAGES, 3, size, size, generator=generator)
         model = convert(prepare_qat(model, [images]))
+    normalization = normalization_of(recipe)
     about = About(
         classes=tuple(str(label) for label in range(num_classes)),
         input_size=recipe.input_size,
         prepared_size=recipe.input_size,
-        mean=MEAN,
-        std=STD,
+        mean=normalization.mean,
+        std=normalization.std,
         accuracy=0.0,
         recipe=recipe.to_dict(),
-        versions=export_versions(),
+        versions=export_versions(*family_of(recipe.model).packages),
     )
     with TemporaryDirectory(prefix="flopwise-latency-") as folder:
         path = Path(folder) / "model.onnx"

@@ -11,7 +11,7 @@ from trainables.data.dataset import ImageData
 from trainables.export.pte_export import open_pte, require_executorch, write_pte
 from trainables.export.trained_model import Logits, Trained, logits_of
 from trainables.inference.onnx_model import About, in_batches, open_exported
-from trainables.inputs.augmentation import MEAN, STD
+from trainables.models.families import family_of, normalization_of
 from trainables.models.model_export import (
     export_versions,
     read_pt2,
@@ -40,15 +40,19 @@ def export_verified(
     """
     if form == "pte":
         require_executorch()
+    recipe = trained.recipe
+    normalization = normalization_of(recipe)
     about = About(
         classes=data.classes,
-        input_size=trained.recipe.input_size,
+        input_size=recipe.input_size,
         prepared_size=data.size,
-        mean=MEAN,
-        std=STD,
+        mean=normalization.mean,
+        std=normalization.std,
         accuracy=trained.accuracy,
-        recipe=trained.recipe.to_dict(),
-        versions=export_versions(*(["executorch"] if form == "pte" else [])),
+        recipe=recipe.to_dict(),
+        versions=export_versions(
+            *family_of(recipe.model).packages, *(["executorch"] if form == "pte" else [])
+        ),
     )
     partial = path.with_name(f".{path.stem}.partial{path.suffix}")
     try:
@@ -85,11 +89,11 @@ def _write(trained: Trained, about: About, path: Path, form: ModelForm) -> Logit
     """Write the model, and load it again."""
     if form == "pt2":
         write_pt2(trained.torch_model(), about, path)
-        return logits_of(read_pt2(path))
+        return logits_of(read_pt2(path), normalization_of(trained.recipe))
     if form == "pte":
         write_pte(trained.torch_model(), about, path)
         try:
-            return open_pte(path)
+            return open_pte(path, normalization_of(trained.recipe))
         except UserError as error:  # XNNPACK checks some of its layers only here
             raise UserError(f"not exported: {error}") from None
     if trained.onnx is not None:

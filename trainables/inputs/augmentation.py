@@ -1,4 +1,4 @@
-"""Augmentation of training batches, and the normalisation that every model expects."""
+"""Augmentation of training batches, and the normalisation that a model expects."""
 
 import functools
 from collections.abc import Callable
@@ -10,11 +10,8 @@ from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from spaces.recipe import Recipe
+from trainables.models.family import Normalization
 from trainables.system.gpus import send
-
-# Of ImageNet, in RGB; torchvision's weights were trained with these.
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
 
 
 def to_batch(pixels_NHWC: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
@@ -22,18 +19,20 @@ def to_batch(pixels_NHWC: NDArray[np.uint8], device: torch.device) -> torch.Tens
     return send(torch.from_numpy(pixels_NHWC), device).permute(0, 3, 1, 2)
 
 
-def normalize(images_NCHW: torch.Tensor) -> torch.Tensor:
-    """Turn uint8 images into float32 with ImageNet's mean 0 and deviation 1 per channel."""
-    mean, scale = _mean_and_scale(images_NCHW.device)
+def normalize(images_NCHW: torch.Tensor, normalization: Normalization) -> torch.Tensor:
+    """Turn uint8 images into the float32 ones that a model takes, per channel."""
+    mean, scale = _mean_and_scale(images_NCHW.device, normalization)
     return images_NCHW.float().sub_(mean).mul_(scale)
 
 
 @functools.cache
-def _mean_and_scale(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def _mean_and_scale(
+    device: torch.device, normalization: Normalization
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Once a device: a GPU waits for every tensor that is made of Python's numbers."""
     with torch.inference_mode(False):
-        mean = torch.tensor(MEAN, device=device).view(1, 3, 1, 1) * 255
-        return mean, 1 / (torch.tensor(STD, device=device).view(1, 3, 1, 1) * 255)
+        mean = torch.tensor(normalization.mean, device=device).view(1, 3, 1, 1) * 255
+        return mean, 1 / (torch.tensor(normalization.std, device=device).view(1, 3, 1, 1) * 255)
 
 
 def build_augmentation(recipe: Recipe) -> Callable[[torch.Tensor], torch.Tensor] | None:

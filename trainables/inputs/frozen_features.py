@@ -12,14 +12,13 @@ import logging
 import math
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
 from typing import BinaryIO
 
 import numpy as np
 import torch
-import torchvision
 from torch import nn
 
 from spaces.recipe import Recipe
@@ -34,11 +33,13 @@ from trainables.inputs.feature_files import (
 )
 from trainables.inputs.input_sources import Inputs, StoredInputs, rows_in_order
 from trainables.models.blocks import list_blocks, model_between
+from trainables.models.families import family_of, normalization_of
+from trainables.models.family import Normalization
 from trainables.system.gpus import autocast, precision
 from trainables.system.shared_cache import BoundedFolder, WritePart, bounded_folder
 
 _log = logging.getLogger("flopwise")
-_FORMAT = 2
+_FORMAT = 3
 _LIMIT_VARIABLE = "FLOPWISE_FEATURES_GB"
 _MOST_BYTES = 20 * 10**9
 _MOST_OF_THE_DISK = 0.2
@@ -94,6 +95,7 @@ def frozen_features(
         model=model,
         device=device,
         input_size=recipe.input_size,
+        normalization=normalization_of(recipe),
         num_rows=len(rows_in_order(data)),
         open_images=open_images,
         names=[
@@ -120,6 +122,7 @@ class _Prefix:
     model: nn.Module
     device: torch.device
     input_size: int
+    normalization: Normalization
     num_rows: int
     open_images: Callable[[], Inputs]
     names: list[str]
@@ -208,7 +211,9 @@ class _Prefix:
             for batch in source.batches(torch.arange(first, end), source.evaluation_batch):
                 # Around the blocks alone: a mode that is on at a yield reaches whoever reads.
                 with torch.inference_mode(), context():
-                    features = blocks(normalize(batch) if stored is None else batch)
+                    if stored is None:
+                        batch = normalize(batch, self.normalization)
+                    features = blocks(batch)
                 yield features
 
         return compute
@@ -250,9 +255,10 @@ def _digests(
     threads = torch.get_num_threads()
     setting = {
         "format": _FORMAT,
-        "torch": [torch.__version__, torchvision.__version__],
+        "torch": torch.__version__,
+        "packages": {name: version(name) for name in family_of(recipe.model).packages},
         "model": [recipe.model, recipe.width, recipe.residual, recipe.input_size],
-        "transform_input": bool(getattr(model, "transform_input", False)),
+        "normalization": asdict(normalization_of(recipe)),
         "data": [data.digest, hashlib.sha256(rows_in_order(data).tobytes()).hexdigest()],
         # With another number of threads, sums are rounded otherwise.
         "computed": [

@@ -17,6 +17,7 @@ from trainables.inputs.device_cache import keep_near, open_images
 from trainables.inputs.frozen_features import frozen_features
 from trainables.inputs.input_sources import Inputs, StoredInputs
 from trainables.models.blocks import list_blocks, set_training, split_model
+from trainables.models.families import normalization_of
 from trainables.system.gpus import autocast, exact_float32, precision
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
@@ -70,6 +71,7 @@ class FloatStage:
     ) -> None:
         self._model = model
         self._device = device
+        self._normalize = partial(normalize, normalization=normalization_of(recipe))
         self._suffix: nn.Module | None = None
         set_training(model)
         self._open_images = partial(
@@ -108,11 +110,11 @@ class FloatStage:
         with autocast(self._device):
             if self._suffix is not None:
                 return self._suffix(batch)
-            return self._model(normalize(batch))
+            return self._model(self._normalize(batch))
 
     def _forward_in_fp32(self, batch: torch.Tensor) -> torch.Tensor:
         with exact_float32():
-            return self._model(normalize(batch))
+            return self._model(self._normalize(batch))
 
 
 class Int8Stage:
@@ -138,6 +140,7 @@ class Int8Stage:
         self.onnx: bytes | None = None
         """After the last epoch: the content of the ONNX file whose accuracy was measured."""
         self._device = device
+        self._normalize = partial(normalize, normalization=normalization_of(recipe))
         self._recipe = recipe
         self._num_train = len(data.rows("train"))
         self._open_images = partial(
@@ -189,7 +192,7 @@ class Int8Stage:
         session = open_session(self.onnx, threads=torch.get_num_threads())
 
         def forward(batch: torch.Tensor) -> torch.Tensor:
-            images_NCHW = normalize(batch).cpu().contiguous().numpy()
+            images_NCHW = self._normalize(batch).cpu().contiguous().numpy()
             return torch.from_numpy(run_session(session, images_NCHW)).to(self._device)
 
         return forward, self._open_images()
@@ -209,7 +212,7 @@ class Int8Stage:
         """From the inputs' batches to what trains."""
         if not self._takes_images:
             return batch
-        images_NCHW = normalize(batch)
+        images_NCHW = self._normalize(batch)
         if self._float_prefix is None:
             return images_NCHW
         with torch.no_grad():
@@ -220,7 +223,7 @@ class Int8Stage:
         if self._int8_prefix is None:
             assert self._float_prefix is not None
             images = [
-                normalize(batch) for batch in self._some_training_batches(self._open_images())
+                self._normalize(batch) for batch in self._some_training_batches(self._open_images())
             ]
             prepared = self._quantization.prepare_qat(self._float_prefix, images)
             self._int8_prefix = self._quantization.convert(prepared)

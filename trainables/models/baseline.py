@@ -5,6 +5,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spaces.errors import UserError
+from spaces.recipe import BASELINE, Recipe
+from trainables.models.family import Family
+from trainables.models.forward_steps import Step, flatten, steps_along
 
 _KERNELS = (5, 3, 3, 3)
 _CHANNELS = (64, 128, 128, 128)
@@ -55,12 +58,7 @@ class BaselineCNN(nn.Module):
         residual: bool = False,
     ) -> None:
         super().__init__()
-        out_size = output_size(input_size)
-        if out_size < 1:
-            raise UserError(
-                f"input_size: {input_size} px is too small for the baseline CNN's four poolings;"
-                f" use at least {smallest_input()}"
-            )
+        check_input_size(input_size)
         channels = [3, *(max(1, round(channel * width)) for channel in _CHANNELS)]
         self.blocks = nn.Sequential(
             *(
@@ -68,7 +66,7 @@ class BaselineCNN(nn.Module):
                 for before, after, kernel in zip(channels, channels[1:], _KERNELS, strict=False)
             )
         )
-        self.head = nn.Linear(channels[-1] * out_size**2, num_classes)
+        self.head = nn.Linear(channels[-1] * output_size(input_size) ** 2, num_classes)
         self.log_softmax = nn.LogSoftmax(dim=1)
 
     def forward(self, images_NCHW: Tensor) -> Tensor:
@@ -90,3 +88,32 @@ def smallest_input() -> int:
     for kernel in reversed(_KERNELS):
         size = size * 2 + kernel - 1
     return size
+
+
+def check_input_size(input_size: int) -> None:
+    """Raise UserError where the input is too small for four poolings."""
+    if input_size < smallest_input():
+        raise UserError(
+            f"input_size: {input_size} px is too small for the baseline CNN's four poolings;"
+            f" use at least {smallest_input()}"
+        )
+
+
+def _build(recipe: Recipe, num_classes: int) -> BaselineCNN:
+    return BaselineCNN(
+        num_classes, recipe.input_size, recipe.width, recipe.batch_norm, recipe.residual
+    )
+
+
+def _steps(model: nn.Module) -> tuple[Step, ...]:
+    return steps_along(model, ("blocks", flatten, "head", "log_softmax"))
+
+
+BASELINE_FAMILY = Family(
+    has_name=lambda name: name == BASELINE,
+    names=lambda: (BASELINE,),
+    check_input_size=lambda _name, input_size: check_input_size(input_size),
+    build=_build,
+    built=lambda model: isinstance(model, BaselineCNN),
+    steps=_steps,
+)

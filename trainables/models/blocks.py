@@ -9,7 +9,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from spaces.errors import UserError
-from trainables.models.forward_steps import Step, find_head, forward_steps
+from trainables.models.families import family_that_built
+from trainables.models.forward_steps import Step
 
 _NORMS = (_BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm2d)
 
@@ -103,8 +104,9 @@ def model_between(model: nn.Module, start: int, stop: int | None) -> nn.Sequenti
 
 def _steps_of_blocks(model: nn.Module) -> list[list[Step]]:
     """The forward pass by block, the head and what comes with it last."""
-    _, head = find_head(model)
-    steps = forward_steps(model)
+    family = family_that_built(model)
+    head = model.get_submodule(family.head(model))
+    steps = family.steps(model)
     starts = [0]
     waiting: int | None = None  # a dropout that belongs to the next block
     for index, step in enumerate(steps):

@@ -1,53 +1,13 @@
-"""Models by name: the baseline CNN and torchvision's classifiers, with a head for the classes."""
-
-import functools
-from typing import Any
+"""A recipe's model, from its family, with weights and a head for the classes."""
 
 import torch
-import torchvision
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from spaces.errors import UserError
-from spaces.recipe import BASELINE, Recipe
-from spaces.yaml_files import did_you_mean
-from trainables.models.baseline import BaselineCNN
-from trainables.models.weights import load_file, load_imagenet
-
-# What torchvision's builders need beside num_classes, by family. Auxiliary heads would change the
-# type of the output in training; without init_weights both families warn.
-_NO_AUXILIARY = {"aux_logits": False, "init_weights": True}
-_BUILD_OPTIONS: dict[str, dict[str, Any]] = {
-    "googlenet": _NO_AUXILIARY,
-    "inception_v3": _NO_AUXILIARY,
-}
-
-# Below these sizes, in pixels, poolings and convolutions without padding leave nothing.
-_SMALLEST_INPUT = {
-    "alexnet": 63,
-    "convnext": 32,
-    "densenet": 29,
-    "googlenet": 15,
-    "inception_v3": 75,
-    "squeezenet1_0": 21,
-    "squeezenet1_1": 17,
-    "vgg": 32,
-}
-# A vision transformer cuts the image into patches, MaxViT its smallest feature map into 7 x 7.
-_INPUT_MULTIPLE = {
-    "vit_b_16": 16,
-    "vit_l_16": 16,
-    "vit_b_32": 32,
-    "vit_l_32": 32,
-    "vit_h_14": 14,
-    "maxvit_t": 224,
-}
-
-
-@functools.cache
-def model_names() -> tuple[str, ...]:
-    """Every name that a recipe's `model` may have: the baseline first, then torchvision's."""
-    return (BASELINE, *sorted(torchvision.models.list_models(module=torchvision.models)))
+from spaces.recipe import Recipe
+from trainables.models.families import family_of
+from trainables.models.weights import load_file
 
 
 def build_model(recipe: Recipe, num_classes: int) -> nn.Module:
@@ -61,10 +21,13 @@ def build_model(recipe: Recipe, num_classes: int) -> nn.Module:
         # torch.manual_seed would seed the GPUs' generators too, and leave them so.
         torch.default_generator.manual_seed(recipe.seed)
         model = build_architecture(recipe, num_classes)
+    family = family_of(recipe.model)
     if recipe.weights == "imagenet":
-        load_imagenet(model, recipe.model)
+        if family.load_imagenet is None:
+            raise UserError(f"weights: there are no imagenet weights for {recipe.model}; use none")
+        family.load_imagenet(model, recipe.model)
     elif recipe.weights != "none":
-        load_file(model, recipe.weights)
+        load_file(model, recipe.weights, family)
     return model
 
 
@@ -79,18 +42,8 @@ def build_architecture(recipe: Recipe, num_classes: int) -> nn.Module:
 
     Raises UserError for an unknown model and for a size that it can't take.
     """
-    name, size = recipe.model, recipe.input_size
-    if name == BASELINE:
-        return BaselineCNN(num_classes, size, recipe.width, recipe.batch_norm, recipe.residual)
-    check_input_size(name, size)
-    options = dict(_BUILD_OPTIONS.get(name, {}))
-    if recipe.width != 1:
-        options["width_mult"] = recipe.width
-    if name.startswith("vit_"):
-        options["image_size"] = size
-    elif name.startswith("maxvit_"):
-        options["input_size"] = (size, size)
-    return torchvision.models.get_model(name, weights=None, num_classes=num_classes, **options)
+    check_input_size(recipe.model, recipe.input_size)
+    return family_of(recipe.model).build(recipe, num_classes)
 
 
 def architecture_of(recipe: Recipe) -> Recipe:
@@ -105,29 +58,9 @@ def architecture_of(recipe: Recipe) -> Recipe:
     )
 
 
-def check_model_name(name: str) -> None:
-    """Raise UserError with the nearest name where there is no such model."""
-    if name not in model_names():
-        raise UserError(
-            f"model: there is no {name}{did_you_mean(name, model_names())}"
-            " (`flopwise models list` shows all)"
-        )
-
-
 def check_input_size(name: str, input_size: int) -> None:
     """Raise UserError where there is no such model, or it can't take input_size pixels."""
-    check_model_name(name)
-    smallest = next((s for stem, s in _SMALLEST_INPUT.items() if name.startswith(stem)), 1)
-    if input_size < smallest:
-        raise UserError(
-            f"input_size: {input_size} px is too small for {name}; use at least {smallest}"
-        )
-    multiple = _INPUT_MULTIPLE.get(name, 1)
-    if input_size % multiple:
-        nearest = max(1, round(input_size / multiple)) * multiple
-        raise UserError(
-            f"input_size: {name} takes multiples of {multiple} px, not {input_size}; use {nearest}"
-        )
+    family_of(name).check_input_size(name, input_size)
 
 
 class _EmptyOnMeta(TorchFunctionMode):

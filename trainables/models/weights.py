@@ -1,72 +1,37 @@
-"""Weights for a model: torchvision's ImageNet weights, or a state dict in a file, safely loaded."""
+"""Weights for a model: state dicts, safely read from a file, and how they may differ from it."""
 
-import contextlib
 import pickle
-import re
 import struct
 import warnings
-from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-import torchvision
 from torch import Tensor, nn
-from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
 
 from spaces.errors import UserError
-from trainables.models.forward_steps import find_head
+from trainables.models.family import Family, State
 
 _NAMED_KEYS = 3
 # What torch.load raises on damaged files beside OSError: a broken pickle can end in any of these.
-_DAMAGE = (
+DAMAGE = (
     *(RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError),
     *(AssertionError, struct.error, pickle.UnpicklingError),
 )
-# Auxiliary heads are in torchvision's files for GoogLeNet and Inception v3, and not in our models.
-_AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
-# torchvision's DenseNet files are older than the rule that names hold no dots.
-_OLD_DENSENET_KEY = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 
 
-def load_imagenet(model: nn.Module, name: str) -> None:
-    """Load torchvision's default weights for the model of that name; the head stays as it is.
-
-    They come from torch.hub's cache, or are downloaded into it. Raises UserError with the file and
-    the folder to put it into where the hub is out of reach.
-    """
-    weights = torchvision.models.get_model_weights(name).DEFAULT  # pyright: ignore
-    file = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[-1]
-    try:
-        state = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
-    except (OSError, *_DAMAGE) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        problem = "is damaged" if file.exists() else f"could not be downloaded ({reason})"
-        raise UserError(
-            f"weights: imagenet for {name}: {file.name} {problem};"
-            f" fetch {weights.url} where there is a network and put it at {file}"
-        ) from None
-    head, _ = find_head(model)
-    state = {key: value for key, value in state.items() if not _is_in(key, head)}
-    _load(model, state, f"weights: imagenet for {name}")
-    if hasattr(model, "transform_input"):
-        # GoogLeNet's and Inception's weights expect inputs scaled to -1..1, which this does.
-        model.transform_input = True  # pyright: ignore
-
-
-def load_file(model: nn.Module, path: str | Path) -> None:
+def load_file(model: nn.Module, path: str | Path, family: Family) -> None:
     """Load a file of torch.save that holds a state dict, plain or under `state_dict` or `model`.
 
-    The head is loaded where it fits and stays as it is where it does not. Apart from it, whole
-    children of the model may be missing from the file, and stay as they are: features without a
-    classifier, say. Any other difference raises UserError that names the keys, and so does a file
-    that is missing, damaged, or unsafe to load.
+    family: the model's. By the rules of load_state. Raises UserError for a file that does not fit,
+    is missing, damaged, or unsafe to load.
     """
-    _load(model, _read_state(Path(path)), f"weights: {path}")
+    state = family.translate(model, _read_state(Path(path)))
+    load_state(model, state, head=family.head(model), source=f"weights: {path}")
 
 
-def _read_state(path: Path) -> dict[str, Tensor]:
+def _read_state(path: Path) -> State:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickles of other versions, before they fail
@@ -75,7 +40,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         raise UserError(f"weights: {path}: there is no such file") from None
     except OSError as error:
         raise UserError(f"weights: {path}: {error.strerror or error}") from None
-    except _DAMAGE:
+    except DAMAGE:
         raise UserError(
             f"weights: {path}: is damaged, or holds more than tensors, which is not safe to load;"
             " save model.state_dict() with torch.save"
@@ -91,20 +56,23 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     return {str(key).removeprefix("module."): value for key, value in content.items()}
 
 
-def _load(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
-    """Load a state dict by the rules of load_file; source begins the errors."""
-    head, _ = find_head(model)
-    state = _translate(model, state)
+def load_state(model: nn.Module, state: State, *, head: str, source: str) -> None:
+    """Load a state dict with the model's own keys.
+
+    The head, a path, is loaded where it fits and stays as it is where it does not. Apart from it,
+    whole children of the model may be missing, and stay as they are: features without a classifier,
+    say. Any other difference raises UserError, which begins with source and names the keys.
+    """
     own = model.state_dict()
     misfits = {key for key in state if key in own and state[key].shape != own[key].shape}
-    state = {key: state[key] for key in state if not (key in misfits and _is_in(key, head))}
+    state = {key: state[key] for key in state if not (key in misfits and is_in(key, head))}
     children = {key.split(".")[0] for key in state}
     missing = [
         key
         for key in own
         if key not in state
         and key.split(".")[0] in children
-        and not _is_in(key, head)
+        and not is_in(key, head)
         and not key.endswith("num_batches_tracked")  # absent from files of torch before 0.4.1
     ]
     mistakes = [
@@ -130,26 +98,13 @@ def _load(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
     model.load_state_dict(own)
 
 
-def _translate(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What older files name otherwise, and what depends on the input size."""
-    if isinstance(model, torchvision.models.DenseNet):
-        state = {_OLD_DENSENET_KEY.sub(r"\1\2", key): value for key, value in state.items()}
-    if isinstance(model, torchvision.models.GoogLeNet | torchvision.models.Inception3):
-        state = {key: value for key, value in state.items() if not key.startswith(_AUXILIARY)}
-    if isinstance(model, VisionTransformer) and "encoder.pos_embedding" in state:
-        with contextlib.suppress(ValueError):  # its shape is named with the others then
-            state = dict(
-                interpolate_embeddings(model.image_size, model.patch_size, OrderedDict(state))
-            )
-    return state
-
-
 def _complain(what: str, keys: list[str]) -> str:
     more = f" and {len(keys) - _NAMED_KEYS} more" if len(keys) > _NAMED_KEYS else ""
     return f"{what} {', '.join(keys[:_NAMED_KEYS])}{more}" if keys else ""
 
 
-def _is_in(key: str, module_path: str) -> bool:
+def is_in(key: str, module_path: str) -> bool:
+    """Whether a state dict's key is of the module of that path."""
     return key.startswith(f"{module_path}.")
 
 
