@@ -279,7 +279,7 @@ class Ledger:
         record.reused = source.number
         record.accuracy = source.accuracy
         if source.stop_reason is not None:
-            record.stop_reason = f"as trial {source.number}: {source.stop_reason}"
+            record.stop_reason = f"{source.stop_reason} (trial {source.number}, the same recipe)"
         self._tell(record, source.state)
 
     def _tell(self, record: TrialRecord, state: TrialState) -> list[TrialRecord]:
