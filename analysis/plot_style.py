@@ -32,6 +32,13 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
+def titled_figure(width: float, height: float, title: str) -> Figure:
+    """`new_figure` with a title above all of its panels, at the left."""
+    figure = new_figure(width, height)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    return figure
+
+
 def tidy(axes: Axes, *, grid: Literal["both", "x"] = "both") -> None:
     """A faint grid below the marks, and no frame above and at the right."""
     axes.grid(visible=True, which="major", axis=grid, color="#e4e4e4", linewidth=0.7)
