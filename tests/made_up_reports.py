@@ -93,7 +93,7 @@ def full_report_data(run: Run) -> ReportData:
     return find(
         run,
         predictions=predictions,
-        data=labels,
+        labels=labels,
         confirmation=confirmed(run),
         ablations=(ablated(run),),
     )

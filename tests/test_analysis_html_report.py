@@ -192,7 +192,7 @@ def test_a_run_of_before_reasons_has_no_table_of_them(run: Run, tmp_path: Path):
 
 def test_what_is_not_known_is_said_in_its_place(tmp_path: Path):
     run = read_run(write_run(tmp_path / "run", four_trials()))
-    report_data = find(run, predictions=GONE, data=GONE)
+    report_data = find(run, predictions=GONE, labels=GONE)
     path = write_report(report_data, tmp_path / "report.html", chosen=choose(run, "2"))
     text = path.read_text()
     assert text.count(GONE) == 2
@@ -207,7 +207,7 @@ def test_what_is_not_known_is_said_in_its_place(tmp_path: Path):
 def test_costs_that_a_trial_lacks_can_not_be_chosen(tmp_path: Path):
     rows = [trial_row(0, 0.5, 0.1, latency_ms=3.0), trial_row(1, 0.6, 0.2)]
     run = read_run(write_run(tmp_path / "run", rows))
-    report_data = find(run, predictions=GONE, data=GONE)
+    report_data = find(run, predictions=GONE, labels=GONE)
     path = write_report(report_data, tmp_path / "report.html", chosen=choose(run, "1"))
     assert '<option value="size_mb"' in path.read_text()
     assert '<option value="latency_ms"' not in path.read_text()
@@ -220,7 +220,7 @@ def test_pictures_are_written_for_all_that_is_known(report_data: ReportData, tmp
         *("curves.png", "importances.png", "parallel.png", "classes.png", "distribution.png"),
     ]
     bare = read_run(write_run(tmp_path / "run", four_trials()))
-    drawn = write_pictures(find(bare, predictions=GONE, data=GONE), tmp_path / "b")
+    drawn = write_pictures(find(bare, predictions=GONE, labels=GONE), tmp_path / "b")
     assert [path.name for path in drawn] == [
         "front.png",
         "history.png",
@@ -234,4 +234,4 @@ def test_a_run_without_a_finished_trial_has_no_report(tmp_path: Path):
     with pytest.raises(UserError, match="no finished trial yet"):
         choose(run, "knee")
     with pytest.raises(UserError, match="no finished trial yet"):
-        find(run, predictions=GONE, data=GONE)
+        find(run, predictions=GONE, labels=GONE)

@@ -23,9 +23,9 @@ def describe_confirmation(data: ReportData) -> str:
     assert confirmation is not None
     return (
         f"{len(confirmation.candidates)} of the front's {len(choose_candidates(confirmation.run))}"
-        f" trials, each trained again with {confirmation.num_seeds} fresh seeds, every model judged"
-        f" once by {confirmation.num_images:,} images of the test split. The band holds the fronts"
-        " of 95 % of what other images and other seeds might have given."
+        f" trials were each trained again with {confirmation.num_seeds} fresh seeds. Every model"
+        f" was judged once, on {confirmation.num_images:,} images of the test split. The band holds"
+        " 95 % of the fronts that other images and other seeds might have given."
     )
 
 
@@ -44,7 +44,7 @@ def draw_confirmation_html(data: ReportData) -> dict[str, go.Figure]:
 
 
 def confirmation_figure(confirmation: Confirmation) -> go.Figure:
-    """Draw test accuracy (%) with its 95 % interval against the first cost, and the search's.
+    """Draw test accuracy (%), its 95 % interval and the search's promise against the first cost.
 
     The band holds the fronts of 95 % of the draws, the line is their median.
     """

@@ -18,8 +18,8 @@ from analysis.results.report_data import ReportData
 
 def describe_distribution(data: ReportData) -> str:
     """The numbers of images and classes, for the page."""
-    assert isinstance(data.data, Labels)
-    numbers = distribution_numbers(data.data.labels, data.data.classes)
+    assert isinstance(data.labels, Labels)
+    numbers = distribution_numbers(data.labels.labels, data.labels.classes)
     return (
         f"{numbers['images']:,} images of {numbers['classes']} classes, from {numbers['min']} to"
         f" {numbers['max']} a class (mean {numbers['mean']:.1f}, standard deviation"
@@ -29,18 +29,19 @@ def describe_distribution(data: ReportData) -> str:
 
 def draw_distribution_png(data: ReportData, folder: Path) -> list[Path]:
     """Draw the bars with mean and median; nothing where the images are not here."""
-    if not isinstance(data.data, Labels):
+    if not isinstance(data.labels, Labels):
         return []
+    labels, classes = data.labels.labels, data.labels.classes
     path = folder / "distribution.png"
-    return [distribution_picture(data.data.labels, data.data.classes, path, title=data.run.name)]
+    return [distribution_picture(labels, classes, path, title=data.run.name)]
 
 
 def draw_distribution_html(data: ReportData) -> dict[str, go.Figure]:
     """Draw the bars with the mean; nothing where the images are not here."""
-    if not isinstance(data.data, Labels):
+    if not isinstance(data.labels, Labels):
         return {}
-    classes = data.data.classes
-    counts = images_per_class(data.data.labels, classes)
+    classes = data.labels.classes
+    counts = images_per_class(data.labels.labels, classes)
     order = np.argsort(-counts, kind="stable").tolist()
     figure = page_figure(height=360)
     figure.add_trace(

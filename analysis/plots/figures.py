@@ -80,15 +80,15 @@ FIGURES: tuple[Figure, ...] = (
     Figure(
         name="history",
         title="How the front grew",
-        text="The hypervolume: the share of the box around all finished trials that the front"
-        " dominates, costs by magnitude.",
+        text="The hypervolume is the share of the box around all finished trials that the front"
+        " dominates. Costs count by magnitude.",
         draw_png=draw_hypervolume_png,
         draw_html=draw_hypervolume_html,
     ),
     Figure(
         name="curves",
         title="Learning curves of the front",
-        text="Solid: validation, dotted: training; the colours of the losses are those of the"
+        text="Solid lines are validation, dotted lines training. Losses have the colours of the"
         " accuracies.",
         missing="No trial of the front has epochs of its own in this run.",
         draw_png=draw_curves_png,
@@ -97,18 +97,19 @@ FIGURES: tuple[Figure, ...] = (
     Figure(
         name="importances",
         title="What mattered",
-        text="How much the values of a field among the best tenth of the trials, or the best ten,"
-        " differ from those of all, the ones stopped early among them (PED-ANOVA). It says what set"
-        " the best apart here, not what would help elsewhere.",
-        missing=f"Told from {FEWEST_TRIALS} trials on, of runs whose study names the space.",
+        text="How much a field's values in the best tenth of the trials (at least ten trials)"
+        " differ from its values in all trials, stopped ones included (PED-ANOVA). This tells what"
+        " set the best trials apart here, not what would help elsewhere.",
+        missing=f"Importances need {FEWEST_TRIALS} trials or more, and a study that names its"
+        " space.",
         draw_png=draw_importances_png,
         draw_html=draw_importances_html,
     ),
     Figure(
         name="parallel",
         title="What mattered",
-        text="Every finished trial as a line. Drag along an axis to keep only what crosses it"
-        " there.",
+        text="Every finished trial is a line. Drag along an axis to keep only the lines that cross"
+        " it there.",
         draw_png=draw_parallel_png,
         draw_html=draw_parallel_html,
     ),
@@ -124,7 +125,7 @@ FIGURES: tuple[Figure, ...] = (
         name="distribution",
         title="The data",
         text=describe_distribution,
-        missing=lambda data: str(data.data),
+        missing=lambda data: str(data.labels),
         draw_png=draw_distribution_png,
         draw_html=draw_distribution_html,
     ),

@@ -40,8 +40,8 @@ def describe_front(data: ReportData) -> str:
     quantised = data.run.finished["qat"].to_numpy(dtype=bool).any()
     hollow = "Hollow marks are int8 models. " if quantised else ""
     return (
-        "Every trial; the line joins those that no other beats in both accuracy and cost."
-        f" {hollow}Point at a mark, or tap it, for its recipe."
+        "Every trial is a mark. The line joins the trials that no other beats in both accuracy and"
+        f" cost. {hollow}Point at a mark, or tap it, for its recipe."
     )
 
 

@@ -23,7 +23,7 @@ class ReportData:
     scales: list[Scale]
     predictions: SplitPredictions | str
     """Of the chosen model on the validation split, or why there are none."""
-    data: Labels | str
+    labels: Labels | str
     """Of all images, or why they are not known."""
     confirmation: Confirmation | None
     """None where no trial of the front was trained again."""
@@ -33,8 +33,8 @@ class ReportData:
 def find(
     run: Run,
     *,
-    predictions: SplitPredictions | str = "The chosen model was not asked.",
-    data: Labels | str = "The images were not read.",
+    predictions: SplitPredictions | str = "The chosen model made no predictions.",
+    labels: Labels | str = "The images were not read.",
     confirmation: Confirmation | None = None,
     ablations: tuple[Ablation, ...] = (),
 ) -> ReportData:
@@ -50,7 +50,7 @@ def find(
         importances=parameter_importances(run),
         scales=parallel_scales(run),
         predictions=predictions,
-        data=data,
+        labels=labels,
         confirmation=confirmation,
         ablations=ablations,
     )

@@ -49,7 +49,7 @@ def make_report(run: Path, rule: str = "knee", out: Path | None = None) -> Repor
     report_data = find(
         read,
         predictions=predictions,
-        data=labels,
+        labels=labels,
         confirmation=recall_confirmation(read),
         ablations=recall_ablations(read),
     )
