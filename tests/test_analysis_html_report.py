@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from analysis_runs import four_trials, trial_row, write_run
 from browser import open_page
-from made_up_reports import full_report_data, timed_run
+from made_up_reports import CLASSES, full_report_data, timed_run
 
 from analysis.choose import choose
 from analysis.plots.figures import write_pictures
@@ -63,6 +63,12 @@ def test_names_from_a_run_stay_text(page: Path):
     assert links.tags.count("script") == 3
     assert "b" not in links.tags
     assert "animals &lt;25&gt;" in page.read_text()
+    with open_page(page) as browser:
+        for figure, axis in (("classes", "ytick"), ("distribution", "xtick")):
+            browser.locator(f"#{figure}").scroll_into_view_if_needed()
+            browser.wait_for_selector(f"#{figure} .{axis} text")
+            names = browser.locator(f"#{figure} .{axis} text").all_text_contents()
+            assert sorted(names) == sorted(CLASSES)
 
 
 def test_the_page_renders_and_its_cost_can_be_switched(run: Run, page: Path):

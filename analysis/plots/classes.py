@@ -1,5 +1,6 @@
 """The chosen model class by class: its accuracy on each, and which it takes for which."""
 
+from html import escape
 from pathlib import Path
 
 import plotly.graph_objects as go
@@ -66,10 +67,12 @@ def draw_classes_html(data: ReportData) -> dict[str, go.Figure]:
     if not isinstance(data.predictions, SplitPredictions):
         return {}
     table = class_accuracies(data.predictions)
+    # Plotly would read tags of HTML in names.
+    names = [escape(name, quote=False) for name in table["class"]]
     figure = page_figure(height=140 + 17 * len(table))
     figure.add_trace(
         go.Bar(
-            y=table["class"], x=100 * table["accuracy"], orientation="h",
+            y=names, x=100 * table["accuracy"], orientation="h",
             marker={"color": OKABE_ITO[5]}, customdata=table["images"],
             hovertemplate="%{y}: %{x:.1f} % of %{customdata} images<extra></extra>",
         )

@@ -1,5 +1,6 @@
 """The images of each class as bars, the largest class first."""
 
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -43,10 +44,12 @@ def draw_distribution_html(data: ReportData) -> dict[str, go.Figure]:
     classes = data.labels.classes
     counts = images_per_class(data.labels.labels, classes)
     order = np.argsort(-counts, kind="stable").tolist()
+    # Plotly would read tags of HTML in names.
+    names = [escape(classes[index], quote=False) for index in order]
     figure = page_figure(height=360)
     figure.add_trace(
         go.Bar(
-            x=[classes[index] for index in order], y=counts[order],
+            x=names, y=counts[order],
             marker={"color": OKABE_ITO[5]}, hovertemplate="%{x}: %{y} images<extra></extra>",
         )
     )  # fmt: skip
