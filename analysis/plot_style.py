@@ -1,4 +1,4 @@
-"""How numbers, models and trials look in every picture: colours, marks, axes, files."""
+"""The style of every picture: colours, marks, labels, axes and the PNG file."""
 
 import warnings
 from pathlib import Path
@@ -16,12 +16,12 @@ from analysis.runs import Run
 from spaces.columns import COSTS
 from spaces.errors import UserError
 
-# Okabe and Ito, https://jfly.uni-koeln.de/color/: told apart with every kind of colour vision.
+# Okabe and Ito, https://jfly.uni-koeln.de/color/: every kind of colour vision tells them apart.
 # Their yellow is too pale for a thin mark on white.
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vP*Xph<>8d"
 GREY = "#8a8a8a"
-# Costs beyond this factor are shown by magnitude.
+# Costs that differ by more than this factor get a log axis.
 LOG_FROM = 5.0
 
 
@@ -29,6 +29,13 @@ def new_figure(width: float, height: float) -> Figure:
     """An empty figure of so many inches, with a canvas to draw on."""
     figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
+    return figure
+
+
+def titled_figure(width: float, height: float, title: str) -> Figure:
+    """`new_figure` with a title above all of its panels, at the left."""
+    figure = new_figure(width, height)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     return figure
 
 
@@ -40,12 +47,15 @@ def tidy(axes: Axes, *, grid: Literal["both", "x"] = "both") -> None:
 
 
 def save_picture(figure: Figure, path: Path) -> Path:
-    """Write a figure as a PNG and return path. Raises UserError where it can't be."""
+    """Write a figure as a PNG file and return path.
+
+    Raises UserError where path does not end in .png or can't be written.
+    """
     if path.suffix.lower() != ".png":
         raise UserError(f"{path}: pictures are PNG files; end its name in .png")
     try:
         with warnings.catch_warnings():
-            # Names in scripts that the font lacks come out as boxes, and nobody can help it here.
+            # The font lacks some scripts; their letters become boxes, without a warning each.
             warnings.filterwarnings("ignore", message="Glyph")
             figure.savefig(path, format="png")
     except OSError as error:
@@ -54,7 +64,7 @@ def save_picture(figure: Figure, path: Path) -> Path:
 
 
 def picture_title(run: Run) -> str:
-    """Name, data and number of trials: what a reader of a lone picture needs to know."""
+    """Name, data, number of trials and size of the front, for a picture that stands alone."""
     source = run.study.get("provenance", {}).get("data_name")
     on = f" on {source}" if source and source != run.name else ""
     number = f"{len(run.trials):,} trial" + ("s" if len(run.trials) != 1 else "")
@@ -68,7 +78,10 @@ def axis_title(cost: str) -> str:
 
 
 def mark_label(row: Any) -> str:
-    """Few words beside the mark of a row of trials: its model, int8, width and input size."""
+    """A trial's model, int8, width and input size, for a label beside its mark.
+
+    row: of trials, as a Series or a mapping.
+    """
     words = [str(row["model"])]
     if row["qat"]:
         words.append("int8")
@@ -87,12 +100,12 @@ def model_styles(trials: pd.DataFrame) -> dict[str, tuple[str, str]]:
 
 
 def spans_magnitudes(costs: FloatArray) -> bool:
-    """Tell whether costs belong on a log axis: all above zero, and far apart."""
+    """Tell whether costs belong on a log axis: they are above zero and differ by a factor of 5."""
     return bool(len(costs) and costs.min() > 0 and costs.max() > LOG_FROM * costs.min())
 
 
 def set_cost_scale(axes: Axes, costs: FloatArray) -> None:
-    """Have the x axis show these costs: by magnitude where they lie far apart."""
+    """Fit the x axis to these costs; it is a log axis where `spans_magnitudes` holds."""
     axes.margins(x=0.08, y=0.12)
     if spans_magnitudes(costs):
         axes.set_xscale("log")

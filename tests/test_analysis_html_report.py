@@ -1,62 +1,23 @@
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
-from analysis_runs import four_trials, many_trials, trial_row, write_run
+from analysis_runs import four_trials, trial_row, write_run
 from browser import open_page
+from made_up_reports import CLASSES, full_report_data, timed_run
 
 from analysis.choose import choose
-from analysis.plots.png_figures import write_pictures
+from analysis.plots.figures import write_pictures
 from analysis.report.html_report import write_report
-from analysis.results.ablation import Ablation, AblationRun
-from analysis.results.class_accuracy import Labels, SplitPredictions
-from analysis.results.confirmation import Confirmation, ConfirmedTrial, choose_candidates
 from analysis.results.confirmation_table import confirmation_sentences
 from analysis.results.report_data import ReportData, find
 from analysis.runs import Run, read_run
 from spaces.errors import UserError
-from spaces.recipe import Recipe
 
-CLASSES = ("ape", "a bear & <b>cub</b>", "cat $x", "</script><script>alert(1)</script>")
 GONE = "The images of this run are not here."
-
-
-def labels_and_answers() -> tuple[Labels, SplitPredictions]:
-    rng = np.random.default_rng(0)
-    labels = rng.integers(len(CLASSES), size=80)
-    predicted = np.where(rng.random(80) < 0.8, labels, 0)
-    return (
-        Labels(classes=CLASSES, labels=labels),
-        SplitPredictions(trial=1, classes=CLASSES, labels=labels, predicted=predicted),
-    )
-
-
-def timed_run(folder: Path, count: int = 60) -> Run:
-    """A run as a search leaves it: with times, its space, int8 models, a trial stopped early."""
-    rows = [
-        row | {"search_seconds": 10.0 * index, "qat": index % 3 == 0, "size_mb": 1 + index % 7}
-        for index, row in enumerate(many_trials(count))
-    ]
-    path = write_run(folder / "animals", rows)
-    study = yaml.safe_load((path / "study.yaml").read_text())
-    study["space"] = {
-        "model": sorted({row["model"] for row in rows}),
-        "input_size": [96, 128, 160, 224],
-        "batch_size": [16, 32, 64],
-        "learning_rate": {"log": [1.0e-4, 1.0e-1]},
-    }
-    study["provenance"] = {
-        "data_name": "animals <25>",
-        "num_classes": 4,
-        "num_images": {"train": 2100, "validation": 450, "test": 450},
-        "machine": "x86_64, 2 cores",
-        "versions": {"torch": "2.14.1"},
-    }
-    (path / "study.yaml").write_text(yaml.safe_dump(study))
-    return read_run(path)
 
 
 @pytest.fixture(scope="module")
@@ -64,52 +25,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return timed_run(tmp_path_factory.mktemp("runs"))
 
 
-def confirmed(run: Run) -> Confirmation:
-    """The front with accuracies on 400 test images: what was promised, less up to 6 points."""
-    rng = np.random.default_rng(1)
-    candidates = []
-    for row in choose_candidates(run):
-        shares = row["accuracy"] - rng.uniform(0, 0.06, 3)
-        correct = rng.random((3, 400)) < shares[:, None]
-        candidates.append(
-            ConfirmedTrial(row=row, seeds=(7, 8, 9), validation=shares, correct=correct)
-        )
-    return Confirmation(run=run, candidates=tuple(candidates), failed=(), num_seeds=3)
-
-
-def ablated(run: Run) -> Ablation:
-    """Two differences, worth 20 points and none."""
-    rows = [
-        ("start", None, (False, False), 0.40),
-        ("step", 0, (True, False), 0.60),
-        ("step", 1, (True, True), 0.60),
-        ("without", 0, (False, True), 0.40),
-        ("without", 1, (True, False), 0.60),
-    ]
-    trained = [
-        AblationRun(
-            role=role, difference=index, on=on, accuracies=mean + np.array([-0.01, 0.0, 0.01])
-        )
-        for role, index, on, mean in rows
-    ]
-    return Ablation(
-        trial=3, run=run.name, against="default", start=Recipe(),
-        full=Recipe(batch_norm=True, batch_size=64), differences=(("batch_norm",), ("batch_size",)),
-        num_seeds=3, num_images=450, cumulative=tuple(trained[:3]),
-        leave_one_out=tuple(trained[3:]),
-    )  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def report_data(run: Run) -> ReportData:
-    labels, predictions = labels_and_answers()
-    return find(
-        run,
-        predictions=predictions,
-        data=labels,
-        confirmation=confirmed(run),
-        ablations=(ablated(run),),
-    )
+    return full_report_data(run)
 
 
 @pytest.fixture(scope="module")
@@ -133,17 +51,24 @@ class Links(HTMLParser):
 def test_the_page_needs_nothing_but_itself(page: Path):
     links = Links()
     links.feed(page.read_text())
-    # An icon, so that no browser asks for one, and a place of its own.
-    assert links.found == ["data:,", "#believing"]
+    # An icon, so that no browser asks for one, a place on the page, and the ablation's picture.
+    assert links.found[:2] == ["data:,", "#believing"]
+    assert [link[:22] for link in links.found[2:]] == ["data:image/png;base64,"]
     assert "@import" not in page.read_text().split("</style>")[0]
 
 
 def test_names_from_a_run_stay_text(page: Path):
     links = Links()
     links.feed(page.read_text())
-    assert links.tags.count("script") == 4
+    assert links.tags.count("script") == 3
     assert "b" not in links.tags
     assert "animals &lt;25&gt;" in page.read_text()
+    with open_page(page) as browser:
+        for figure, axis in (("classes", "ytick"), ("distribution", "xtick")):
+            browser.locator(f"#{figure}").scroll_into_view_if_needed()
+            browser.wait_for_selector(f"#{figure} .{axis} text")
+            names = browser.locator(f"#{figure} .{axis} text").all_text_contents()
+            assert sorted(names) == sorted(CLASSES)
 
 
 def test_the_page_renders_and_its_cost_can_be_switched(run: Run, page: Path):
@@ -239,9 +164,41 @@ def test_the_page_fits_a_phone_and_follows_its_colours(page: Path, scheme):
         )
 
 
+def test_an_ablation_is_drawn_beside_its_table(page: Path):
+    with open_page(page) as browser:
+        picture = browser.locator("img#ablation-3-against-default")
+        picture.scroll_into_view_if_needed()
+        assert picture.evaluate("one => one.naturalWidth") == 1350
+
+
+def test_the_page_tells_why_trials_were_stopped(run: Run, tmp_path: Path):
+    stopped = run.trials["state"] == "PRUNED"
+    reason = "rung of 2 epochs: 3 of 5 trials of the same schedule are ahead"
+    reasons = [reason if one else None for one in stopped]
+    told = replace(run, trials=run.trials.assign(stop_reason=reasons))
+    path = write_report(find(told), tmp_path / "report.html", chosen=choose(told, "knee"))
+    with open_page(path) as browser:
+        browser.wait_for_selector("#front.js-plotly-plot svg")
+        cells = browser.locator("table.stopped tbody td").all_inner_texts()
+        assert cells[:2] == ["rung of 2 epochs", str(stopped.sum())]
+        texts = browser.evaluate("document.getElementById('front').data[0].text")
+        assert len(texts) == len(run.stopped)
+        assert all(text.replace("<br>", " ").endswith(f"stopped: {reason}") for text in texts)
+        assert "stopped:" not in "".join(
+            browser.evaluate("document.getElementById('front').data.at(-1).text")
+        )
+
+
+def test_a_run_of_before_reasons_has_no_table_of_them(run: Run, tmp_path: Path):
+    old = replace(run, trials=run.trials.drop(columns="stop_reason", errors="ignore"))
+    path = write_report(find(old), tmp_path / "report.html", chosen=choose(old, "knee"))
+    assert 'class="stopped"' not in path.read_text()
+    assert "stopped:" not in path.read_text().split('id="plots"')[1]
+
+
 def test_what_is_not_known_is_said_in_its_place(tmp_path: Path):
     run = read_run(write_run(tmp_path / "run", four_trials()))
-    report_data = find(run, predictions=GONE, data=GONE)
+    report_data = find(run, predictions=GONE, labels=GONE)
     path = write_report(report_data, tmp_path / "report.html", chosen=choose(run, "2"))
     text = path.read_text()
     assert text.count(GONE) == 2
@@ -256,7 +213,7 @@ def test_what_is_not_known_is_said_in_its_place(tmp_path: Path):
 def test_costs_that_a_trial_lacks_can_not_be_chosen(tmp_path: Path):
     rows = [trial_row(0, 0.5, 0.1, latency_ms=3.0), trial_row(1, 0.6, 0.2)]
     run = read_run(write_run(tmp_path / "run", rows))
-    report_data = find(run, predictions=GONE, data=GONE)
+    report_data = find(run, predictions=GONE, labels=GONE)
     path = write_report(report_data, tmp_path / "report.html", chosen=choose(run, "1"))
     assert '<option value="size_mb"' in path.read_text()
     assert '<option value="latency_ms"' not in path.read_text()
@@ -265,16 +222,16 @@ def test_costs_that_a_trial_lacks_can_not_be_chosen(tmp_path: Path):
 def test_pictures_are_written_for_all_that_is_known(report_data: ReportData, tmp_path: Path):
     names = [path.name for path in write_pictures(report_data, tmp_path / "a")]
     assert names == [
-        *("front.png", "history.png", "parallel.png", "curves.png", "importances.png"),
-        *("classes.png", "distribution.png", "confirmed.png", "ablation-3-against-default.png"),
+        *("front.png", "confirmed.png", "ablation-3-against-default.png", "history.png"),
+        *("curves.png", "importances.png", "parallel.png", "classes.png", "distribution.png"),
     ]
     bare = read_run(write_run(tmp_path / "run", four_trials()))
-    drawn = write_pictures(find(bare, predictions=GONE, data=GONE), tmp_path / "b")
+    drawn = write_pictures(find(bare, predictions=GONE, labels=GONE), tmp_path / "b")
     assert [path.name for path in drawn] == [
         "front.png",
         "history.png",
-        "parallel.png",
         "curves.png",
+        "parallel.png",
     ]
 
 
@@ -283,4 +240,4 @@ def test_a_run_without_a_finished_trial_has_no_report(tmp_path: Path):
     with pytest.raises(UserError, match="no finished trial yet"):
         choose(run, "knee")
     with pytest.raises(UserError, match="no finished trial yet"):
-        find(run, predictions=GONE, data=GONE)
+        find(run, predictions=GONE, labels=GONE)

@@ -1,1 +1,1 @@
-"""A run's pictures: for the page by Plotly, as PNG files by Matplotlib, in the terminal."""
+"""A run's figures: by Plotly for the page, by Matplotlib as PNG files, as text in the terminal."""

@@ -6,29 +6,36 @@ from textwrap import fill
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from analysis.plot_style import GREY, OKABE_ITO, new_figure, save_picture, tidy
+from analysis.plot_style import GREY, OKABE_ITO, save_picture, tidy, titled_figure
 from analysis.results.ablation import Ablation, AblationRun
 from analysis.results.ablation_table import CHANGE, WITHIN, write_change
+from analysis.results.report_data import ReportData
 
 _STEP, _WITHOUT = OKABE_ITO[0], OKABE_ITO[1]
 _ROW_INCHES = 0.42
 _LABEL_WIDTH = 36  # characters
 
 
+def draw_ablations_png(data: ReportData, folder: Path) -> list[Path]:
+    """Draw a picture for each ablation of the run."""
+    return [
+        ablation_picture(one, folder / f"ablation-{one.trial}-against-{one.against}.png")
+        for one in data.ablations
+    ]
+
+
 def ablation_picture(ablation: Ablation, path: Path) -> Path:
     """Draw an ablation as a PNG at path, and return path.
 
-    A row for each recipe: small marks are seeds, a large one is their mean, the bar its standard
-    deviation. At the right the change against the row above, or, below the line, against the whole.
+    A row for each recipe: small marks are seeds, the large mark is their mean, the bar their
+    standard deviation. At the right stands the change: above the line against the row before, below
+    it against the whole recipe.
     """
     rows = ablation.rows
-    figure = new_figure(9, 1.5 + _ROW_INCHES * len(rows))
+    title = f"{ablation.run}: trial {ablation.trial} against {ablation.against},"
+    title += f" {ablation.num_seeds} seeds of {ablation.full.epochs} epochs"
+    figure = titled_figure(9, 1.5 + _ROW_INCHES * len(rows), title)
     axes = figure.add_subplot()
-    figure.suptitle(
-        f"{ablation.run}: trial {ablation.trial} against {ablation.against},"
-        f" {ablation.num_seeds} seeds of {ablation.full.epochs} epochs",
-        x=0.01, ha="left", fontsize=11,
-    )  # fmt: skip
     for index, row in enumerate(rows):
         _draw_row(axes, ablation, row, index)
     if len(rows) > len(ablation.cumulative):
@@ -59,7 +66,7 @@ def _draw_row(axes: Axes, ablation: Ablation, row: AblationRun, index: int) -> N
         message, colour = CHANGE, GREY
     if change is not None and change.holds_zero:
         message, colour = f"{message}, {WITHIN}", GREY
-    # In axes' coordinates across, beside every mark.
+    # Right of the axes, so that it covers no mark.
     axes.text(1.02, index, message, transform=axes.get_yaxis_transform(), va="center", fontsize=8.5,
               color=colour)  # fmt: skip
 

@@ -25,9 +25,9 @@ _FRONT, _PROMISED = OKABE_ITO[0], OKABE_ITO[1]
 def confirmation_picture(confirmation: Confirmation, path: Path) -> Path:
     """Draw test accuracy (%) against the first cost as a PNG at path, and return path.
 
-    A mark with a bar for each candidate, its 95 % interval; hollow above or below it what the
-    search had promised. The band holds the fronts of 95 % of the draws, the line is their median
-    (attainment surfaces).
+    Each candidate is a mark with its 95 % interval as a bar. A hollow mark shows the accuracy that
+    the search had promised. The band holds the fronts of 95 % of the draws, and the line is their
+    median (attainment surfaces).
     """
     cost, costs = confirmation.run.costs[0], confirmation.costs
     figure = new_figure(9, 5.6)
@@ -38,7 +38,7 @@ def confirmation_picture(confirmation: Confirmation, path: Path) -> Path:
         loc="left", fontsize=11,
     )  # fmt: skip
     set_cost_scale(axes, costs)
-    axes.set_xlim(with_room(costs))  # beyond the last cost the band goes on
+    axes.set_xlim(with_margin(costs))  # the band goes on beyond the last cost
     _draw_band(axes, confirmation)
     _draw_candidates(axes, confirmation)
     low, high = axes.get_ylim()
@@ -73,7 +73,7 @@ def _draw_candidates(axes: Axes, confirmation: Confirmation) -> None:
         costs, means, yerr=np.array([below, above]), fmt="o", ms=7, mec="white", mew=0.8,
         color=_FRONT, elinewidth=1.6, capsize=3, zorder=4, label="test, 95 % interval",
     )  # fmt: skip
-    # Of the same cost, but legible beside the mark.
+    # Drawn beside the test's mark, which has the same cost.
     beside = ScaledTranslation(-9 / 72, 0, axes.figure.dpi_scale_trans)
     axes.scatter(
         costs, [100 * candidate.promised for candidate in confirmation.candidates], marker="D",
@@ -88,8 +88,8 @@ def _draw_candidates(axes: Axes, confirmation: Confirmation) -> None:
         )  # fmt: skip
 
 
-def with_room(costs: FloatArray) -> tuple[float, float]:
-    """The ends of an axis on which no mark stands at the edge."""
+def with_margin(costs: FloatArray) -> tuple[float, float]:
+    """The ends of an axis that leaves a margin beside the lowest and the highest cost."""
     low, high = float(costs.min()), float(costs.max())
     if spans_magnitudes(costs):
         margin = (high / low) ** 0.08

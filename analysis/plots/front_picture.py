@@ -1,4 +1,4 @@
-"""The front as a picture: accuracy against cost, with every trial behind it."""
+"""The front as a PNG file: accuracy against cost, with every trial behind it."""
 
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,10 @@ from spaces.columns import ACCURACY
 def front_picture(run: Run, path: Path) -> Path:
     """Draw accuracy (%) against the first cost of the run as a PNG at path, and return path.
 
-    The front is a step line through large labelled marks, a shape and a colour for each model;
-    dominated trials are faint marks, int8 models hollow ones, those that were stopped early crosses
-    at the accuracy that they had come to. Labels that would cover another label or a mark of the
-    front are left out.
-    Raises UserError where no trial is finished.
+    The front is a step line through large labelled marks. Each model has a shape and a colour.
+    Dominated trials are faint and int8 models are hollow. A trial that was stopped early is a cross
+    at the accuracy that it had reached. A label is left out where it would cover another label or a
+    mark of the front. Raises UserError where no trial is finished.
     """
     front = run.front()
     figure = new_figure(9, 5.6)
@@ -57,7 +56,7 @@ def draw_front(axes: Axes, run: Run, front: pd.DataFrame) -> None:
         pruned[cost], 100 * pruned[ACCURACY], marker="x", s=22, lw=0.9, c=GREY, alpha=0.6,
         label="stopped early" if len(pruned) else None, zorder=1,
     )  # fmt: skip
-    # A cost that is no objective leaves the front in any order; the line goes up the accuracies.
+    # The front is not sorted by a cost that is no objective; the line needs it sorted.
     steps = front.sort_values([cost, ACCURACY])
     if len(run.objectives) == 2:
         axes.step(
@@ -76,7 +75,7 @@ def draw_front(axes: Axes, run: Run, front: pd.DataFrame) -> None:
             best[cost], 100 * best[ACCURACY], marker=marker, s=78, zorder=4,
             facecolors=_fills(best, colour), edgecolors=colour, linewidths=1.6,
         )  # fmt: skip
-        # A mark of the legend's own: the first of the front may be hollow.
+        # The legend gets its own filled mark, because the model's first mark may be hollow.
         axes.scatter([], [], marker=marker, s=78, c=colour, label=model)
     if finished["qat"].to_numpy(dtype=bool).any():
         axes.scatter([], [], marker="o", s=60, facecolors="white", edgecolors=GREY, label="int8")
@@ -96,13 +95,13 @@ def _fills(rows: pd.DataFrame, colour: str) -> list[str]:
 
 
 def label_front(axes: Axes, front: pd.DataFrame, cost: str) -> None:
-    """Write `mark_label` beside the marks of the front, where there is room.
+    """Write `mark_label` beside the marks of the front, where it fits.
 
     The axes must have been drawn once. The ends of the front are labelled first.
     """
     renderer = axes.figure.canvas.get_renderer()  # pyright: ignore[reportAttributeAccessIssue]
     marks = axes.transData.transform(front[[cost, ACCURACY]].to_numpy(dtype=float) * [1.0, 100.0])
-    room = axes.get_window_extent(renderer)
+    inside = axes.get_window_extent(renderer)
     taken: list[Bbox] = []
     indices = list(range(len(front)))
     for index in [*indices[:1], *indices[:0:-1]]:
@@ -114,7 +113,7 @@ def label_front(axes: Axes, front: pd.DataFrame, cost: str) -> None:
                 color="#222222", zorder=5, path_effects=[withStroke(linewidth=2.5, foreground="w")],
             )  # fmt: skip
             box = label.get_window_extent(renderer)
-            clear = _inside(box, room) and not any(box.overlaps(other) for other in taken)
+            clear = _is_inside(box, inside) and not any(box.overlaps(other) for other in taken)
             if clear and _is_nearest(box, marks, index):
                 taken.append(box)
                 break
@@ -122,11 +121,11 @@ def label_front(axes: Axes, front: pd.DataFrame, cost: str) -> None:
 
 
 def _is_nearest(box: Bbox, marks: FloatArray, index: int) -> bool:
-    """Tell whether a label at box is taken for that of its own mark, and covers no other."""
+    """Tell whether a label at box is clearly nearest to its own mark, and covers no other."""
     outside = np.maximum(np.maximum([box.x0, box.y0] - marks, marks - [box.x1, box.y1]), 0)
     distances = np.hypot(*outside.T)
     others = np.delete(distances, index)
-    # In pixels; equal marks share one label.
+    # Equal marks share one label. Distances are in pixels.
     elsewhere = others[(np.delete(marks, index, axis=0) != marks[index]).any(axis=1)]
     return bool((elsewhere > distances[index] + 6).all())
 
@@ -141,5 +140,5 @@ _OFFSETS: tuple[tuple[tuple[int, int], Any, Any], ...] = (
 )
 
 
-def _inside(box: Bbox, room: Bbox) -> bool:
-    return bool(room.x0 <= box.x0 and box.x1 <= room.x1 and room.y0 <= box.y0 and box.y1 <= room.y1)
+def _is_inside(box: Bbox, of: Bbox) -> bool:
+    return bool(of.x0 <= box.x0 and box.x1 <= of.x1 and of.y0 <= box.y0 and box.y1 <= of.y1)

@@ -32,7 +32,7 @@ def front_text(run: Run, *, width: int = 80, height: int = 20, colour: bool = Tr
     legend += [f"{_DOMINATED} dominated"] if len(behind) else []
     legend += [f"{_PRUNED} stopped early"] if len(pruned) else []
     below = _folded(legend, width)
-    # What is drawn later covers what lies under it.
+    # Later groups cover earlier ones.
     groups = [_group(pruned, cost, _PRUNED, GREY), _group(behind, cost, _DOMINATED, GREY)]
     groups += [
         _group(front.loc[front["model"] == model], cost, letter, styles[model][0])
@@ -58,7 +58,7 @@ def _group(rows: pd.DataFrame, cost: str, mark: str, colour: str) -> _Group:
 
 
 def _scatter(groups: list[_Group], *, width: int, height: int) -> str:
-    """Draw groups of marks with plotext, and leave its one figure as empty as it was."""
+    """Draw groups of marks with plotext, and empty its one global figure afterwards."""
     costs = np.concatenate([group.x for group in groups])
     log = spans_magnitudes(costs)
     low, high = float(costs.min()), float(costs.max())
@@ -97,6 +97,6 @@ def _folded(words: list[str], width: int) -> list[str]:
 
 
 def _rgb(colour: str) -> tuple[int, int, int] | None:
-    """Turn #RRGGBB into numbers; black is left to the terminal, whose ground may be black."""
+    """Turn #RRGGBB into numbers. Black becomes the terminal's own text colour."""
     red, green, blue = (int(colour[index : index + 2], 16) for index in (1, 3, 5))
     return (red, green, blue) if red or green or blue else None

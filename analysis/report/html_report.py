@@ -1,40 +1,36 @@
-"""One HTML file about a run: its front, how it came about, what mattered, which model to ship.
+"""One HTML file about a run: its figures, with the tables and the words around them.
 
-The file needs no network: Plotly's script is in it. What only torch can tell, the answers of the
-chosen model, is handed in.
+The page needs no network: Plotly's script is in it. `analysis.plots.figures` lists the figures.
 """
 
 import json
+from base64 import b64encode
+from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-import plotly.graph_objects as go
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from analysis.choose import RULES, Selection, choose
-from analysis.columns import describe_recipe, write_number, write_percent, write_setting
-from analysis.pareto.front import FloatArray
-from analysis.plot_style import mark_label
-from analysis.plots import html_figures as figures
-from analysis.plots.confirmation_figure import confirmation_figure
+from analysis.columns import describe_recipe, write_percent, write_setting
+from analysis.plots.figures import FIGURES, Figure
+from analysis.report.facts import run_facts
 from analysis.results.ablation import Ablation
 from analysis.results.ablation_table import ablation_cells, ablation_note, ablation_title
-from analysis.results.class_accuracy import Labels, SplitPredictions, confusions
-from analysis.results.confirmation import Confirmation, choose_candidates
+from analysis.results.class_accuracy import SplitPredictions, confusions
+from analysis.results.confirmation import Confirmation
 from analysis.results.confirmation_table import (
     confirmation_columns,
     confirmation_note,
     confirmation_sentences,
     describe_candidate,
 )
-from analysis.results.distribution import distribution_numbers
 from analysis.results.front_table import front_columns, front_records
-from analysis.results.importances import FEWEST_TRIALS
 from analysis.results.report_data import ReportData
-from analysis.runs import Run
+from analysis.results.stop_reasons import stop_reasons
 from spaces.errors import UserError
 from spaces.recipe import RECIPE_FIELDS
 
@@ -43,12 +39,14 @@ _MOST_CONFUSIONS = 12
 _MOST_FRONT_ROWS = 200
 
 
-def write_report(report_data: ReportData, path: Path, *, chosen: Selection) -> Path:
+def write_report(
+    data: ReportData, path: Path, *, chosen: Selection, figures: Sequence[Figure] = FIGURES
+) -> Path:
     """Write a run's report as one HTML file, and return path.
 
-    chosen: the trial that the page speaks for. Raises UserError where the file can't be written.
+    chosen: the trial whose recipe the page shows. Raises UserError where the file can't be written.
     """
-    page = _environment().get_template("report.html").render(_content(report_data, chosen))
+    page = _environment().get_template("report.html").render(_content(data, chosen, figures))
     try:
         path.write_text(page, encoding="utf-8")
     except OSError as error:
@@ -56,18 +54,16 @@ def write_report(report_data: ReportData, path: Path, *, chosen: Selection) -> P
     return path
 
 
-def _content(report_data: ReportData, chosen: Selection) -> dict[str, Any]:
-    run, predictions, data = report_data.run, report_data.predictions, report_data.data
-    front = figures.front_figure(run)
-    drawn = _figures(report_data, front.figure)
+def _content(data: ReportData, chosen: Selection, figures: Sequence[Figure]) -> dict[str, Any]:
+    run = data.run
+    sections = _sections(data, figures)
     records = front_records(run)
     columns = front_columns(run, records)
     return {
         "run": run,
-        "facts": _facts(run),
+        "facts": run_facts(run),
+        "sections": sections,
         "chosen": chosen,
-        "chosen_label": mark_label(chosen.row),
-        "chosen_recipe": describe_recipe(chosen.row),
         "settings": {
             field.replace("_", " "): write_setting(field, chosen.row[field])
             for field in RECIPE_FIELDS
@@ -79,65 +75,61 @@ def _content(report_data: ReportData, chosen: Selection) -> dict[str, Any]:
             for index, record in enumerate(records[:_MOST_FRONT_ROWS])
         ],
         "num_left_out": max(0, len(records) - _MOST_FRONT_ROWS),
-        "confirmed": report_data.confirmation and _confirmed(report_data.confirmation),
-        "ablated": [_ablated(ablation) for ablation in report_data.ablations],
-        "importances": report_data.importances,
-        "fewest_trials": FEWEST_TRIALS,
-        "answers": predictions,
+        "stop_reasons": stop_reasons(run),
+        "confirmed": data.confirmation and _confirmed(data.confirmation),
+        "ablated": [_ablated(ablation) for ablation in data.ablations],
         "confusions": (
-            confusions(predictions).head(_MOST_CONFUSIONS).to_dict("records")
-            if isinstance(predictions, SplitPredictions)
+            confusions(data.predictions).head(_MOST_CONFUSIONS).to_dict("records")
+            if isinstance(data.predictions, SplitPredictions)
             else []
         ),
-        "data": data,
-        "data_numbers": (
-            distribution_numbers(data.labels, data.classes) if isinstance(data, Labels) else {}
+        "plots": _script_data(
+            {
+                name: json.loads(str(plot.to_json()))
+                for section in sections
+                for name, plot in section["plots"].items()
+            }
         ),
-        "costs": {name: view["label"] for name, view in front.costs.items()},
-        "first_cost": front.first,
-        "drawn": set(drawn),
-        "figures": _script_data(
-            {name: json.loads(str(figure.to_json())) for name, figure in drawn.items()}
-        ),
-        "views": _script_data(front.costs),
         "plotly": Markup(get_plotlyjs()),  # noqa: S704 a script of Plotly's own package
         "percent": write_percent,
-        "number": write_number,
     }
 
 
-def _figures(report_data: ReportData, front: go.Figure) -> dict[str, go.Figure]:
-    """By the id of the element that each is drawn in; what is not known has none."""
-    drawn = {
-        "front": front,
-        "history-trials": figures.hypervolume_figure(report_data.history, over="trials"),
-        "parallel": figures.parallel_figure(report_data.scales),
-    }
-    if report_data.history.seconds is not None:
-        drawn["history-time"] = figures.hypervolume_figure(report_data.history, over="time")
-    if report_data.curves:
-        drawn["curves-accuracy"] = figures.curves_figure(report_data.curves, what="accuracy")
-        drawn["curves-loss"] = figures.curves_figure(report_data.curves, what="loss")
-    if report_data.confirmation:
-        drawn["confirmed"] = confirmation_figure(report_data.confirmation)
-    if report_data.importances:
-        drawn["importances"] = figures.importances_figure(report_data.importances)
-    if isinstance(report_data.predictions, SplitPredictions):
-        drawn["classes"] = figures.classes_figure(report_data.predictions)
-    if isinstance(report_data.data, Labels):
-        drawn["distribution"] = figures.distribution_figure(
-            report_data.data.labels, report_data.data.classes
+def _sections(data: ReportData, figures: Sequence[Figure]) -> list[dict[str, Any]]:
+    """What the page shows of each figure; a figure without data or words is left out."""
+    sections: list[dict[str, Any]] = []
+    above = ""
+    for figure in figures:
+        plots = figure.draw_html(data) if figure.draw_html else {}
+        pictures = {} if figure.draw_html else _embedded(figure, data)
+        text = figure.text if plots or pictures else figure.missing
+        if not (plots or pictures or text):
+            continue
+        sections.append(
+            {
+                "name": figure.name,
+                "title": None if figure.title == above else figure.title,
+                "text": text(data) if callable(text) else text,
+                "plots": plots,
+                "pictures": pictures,
+            }
         )
-    return drawn
+        above = figure.title
+    return sections
+
+
+def _embedded(figure: Figure, data: ReportData) -> dict[str, str]:
+    """A figure's PNG files as data URLs, by their stems."""
+    with TemporaryDirectory() as folder:
+        return {
+            path.stem: f"data:image/png;base64,{b64encode(path.read_bytes()).decode()}"
+            for path in figure.draw_png(data, Path(folder))
+        }
 
 
 def _confirmed(confirmation: Confirmation) -> dict[str, Any]:
     columns = confirmation_columns(confirmation)
     return {
-        "counted": f"{len(confirmation.candidates)} of the front's"
-        f" {len(choose_candidates(confirmation.run))} trials",
-        "num_seeds": confirmation.num_seeds,
-        "num_images": confirmation.num_images,
         "columns": list(columns),
         "rows": [
             (one.trial, [cells[index] for cells in columns.values()], describe_candidate(one))
@@ -157,45 +149,8 @@ def _ablated(ablation: Ablation) -> dict[str, Any]:
     }
 
 
-def _facts(run: Run) -> dict[str, str]:
-    """What the page's head tells, in words."""
-    provenance = run.study.get("provenance") or {}
-    counts = run.counts()
-    said = {"COMPLETE": "finished", "PRUNED": "stopped early", "FAIL": "failed", "RUNNING": "open"}
-    facts = {
-        "trials": ", ".join(f"{n:,} {said[state]}" for state, n in counts.items() if n),
-        "on the front": f"{len(run.front()):,}",
-        "best accuracy": f"{write_percent(run.finished['accuracy'].max())} %",
-    }
-    seconds = run.trials["search_seconds"].to_numpy(dtype=float)
-    if np.isfinite(seconds).any():
-        facts["search"] = _duration(float(np.nanmax(seconds)))
-    facts["time in epochs"] = _duration(_total(run.trials["seconds"].to_numpy(dtype=float)))
-    images = provenance.get("num_images")
-    if images:
-        facts["images"] = ", ".join(f"{number:,} {split}" for split, number in images.items())
-    if provenance.get("data_name"):
-        facts["data"] = f"{provenance['data_name']}, {provenance.get('num_classes')} classes"
-    if provenance.get("machine"):
-        facts["machine"] = str(provenance["machine"])
-    versions = provenance.get("versions") or {}
-    if versions:
-        facts["versions"] = ", ".join(f"{name} {number}" for name, number in versions.items())
-    return facts
-
-
-def _total(seconds: FloatArray) -> float:
-    return float(np.nansum(seconds))
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
 def _script_data(content: Any) -> Markup:
-    """JSON that may stand inside of a script element, whatever class names are like."""
+    """JSON for a script element, which no class name can end."""
     text = json.dumps(content, allow_nan=False, separators=(",", ":"))
     escaped = text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
     return Markup(escaped)  # noqa: S704 no < is left that could end the element

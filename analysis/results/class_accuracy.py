@@ -1,4 +1,4 @@
-"""How a model does on each class, and which classes it takes for one another."""
+"""A model's accuracy on each class, and the classes that it confuses."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-Places = npt.NDArray[np.integer]
+IndexArray = npt.NDArray[np.integer]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,20 +14,20 @@ class Labels:
     """The classes of a run's images."""
 
     classes: tuple[str, ...]
-    labels: Places
-    """(images,), each the place of its class in classes."""
+    labels: IndexArray
+    """(images,), each the index of its class in classes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitPredictions:
-    """What one trial's model said of the images of a split."""
+    """One trial's model on the images of a split: true and predicted classes."""
 
     trial: int
     classes: tuple[str, ...]
-    labels: Places
-    """(images,), each the place of its class in classes."""
-    predicted: Places
-    """(images,), the place of the most probable class."""
+    labels: IndexArray
+    """(images,), each the index of its class in classes."""
+    predicted: IndexArray
+    """(images,), the index of the most probable class."""
 
     @property
     def accuracy(self) -> float:

@@ -27,7 +27,7 @@ class Curve:
 
 
 def front_curves(run: Run, most: int = 6) -> list[Curve]:
-    """The curves of at most so many trials of the front, evenly along it, its ends among them.
+    """The curves of at most this many trials, evenly spaced along the front, with its ends.
 
     A trial that took over another one's result has no curve of its own and is left out.
     """

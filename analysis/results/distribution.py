@@ -13,7 +13,7 @@ from analysis.plot_style import new_figure, save_picture
 
 LabelArray = npt.NDArray[np.integer]
 
-# More names than these can't be read beside each other in one picture, or below in a terminal.
+# More names than these can't be read in one picture, or in one terminal.
 _NAMED_IN_PICTURE = 60
 _NAMED_IN_TEXT = 30
 
@@ -21,7 +21,7 @@ _NAMED_IN_TEXT = 30
 def images_per_class(labels: LabelArray, classes: Sequence[str]) -> npt.NDArray[np.int64]:
     """Count the images of each class.
 
-    labels: (images,), each the place of its class in classes. Returns (classes,); a class
+    labels: (images,), each the index of its class in classes. Returns (classes,); a class
     without images counts 0.
     """
     counts = np.bincount(np.asarray(labels, dtype=np.int64), minlength=len(classes))
@@ -76,7 +76,7 @@ def distribution_text(labels: LabelArray, classes: Sequence[str], *, width: int 
         order: list[int] = np.argsort(-counts, kind="stable").tolist()
         bars = [(classes[index], int(counts[index])) for index in order]
         return "\n".join(["images per class", *_bars(bars, width)])
-    # Whole numbers of images to a bar, at most 16 bars.
+    # A bar covers a whole number of images; there are at most 16 bars.
     step = max(1, -(-int(counts.max() - counts.min() + 1) // 16))
     edges = range(int(counts.min()), int(counts.max()) + 1, step)
     bars = [
@@ -116,7 +116,7 @@ def distribution_picture(
     axes.set_title(f"{shortened(title, 30)}: {what}" if title else what, loc="left", fontsize=11)
     axes.set_ylabel("images per class")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    edge = max(0.6, (5 - len(classes)) / 2)  # two classes are not two walls
+    edge = max(0.6, (5 - len(classes)) / 2)  # keeps the bars of few classes narrow
     axes.set_xlim(-edge, len(classes) - 1 + edge)
     if named:
         size = 9 if len(classes) <= 25 else 6.5
@@ -125,7 +125,7 @@ def distribution_picture(
     else:
         axes.set_xlabel("classes, from the largest to the smallest")
     axes.spines[["top", "right"]].set_visible(False)
-    # Above the bars, which fall to the right but may all be as high as the axes.
+    # Above the axes, because bars may be as high as the axes.
     axes.legend(frameon=False, fontsize=9, ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
     return save_picture(figure, path)
 

@@ -17,24 +17,24 @@ _STYLES = ("-", "--", "-.", ":")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HypervolumeTrace:
-    """The steps in which a front grew, one or more."""
+    """The steps in which a front grew; there is at least one."""
 
     finished: IntArray
-    """(steps,), trials finished by then, rising."""
+    """(steps,), number of trials finished by then, rising."""
     seconds: FloatArray | None
     """(steps,), wall time of the search by then; None where a run did not record it."""
     hypervolumes: FloatArray
     """(steps,), share of the box of all finished trials that was dominated, 0 to 1, rising."""
     num_finished: int
     total_seconds: float | None
-    """When the last trial finished."""
+    """Wall time when the last trial finished."""
 
 
 def hypervolume_trace(run: Run) -> HypervolumeTrace:
     """Follow the hypervolume over a run's finished trials, in the order in which they ended.
 
-    All steps are measured in one box, that of every finished trial (`analysis.pareto.front.Box`),
-    so that they compare with each other, and with no other run. Raises UserError where none is
+    All steps are measured in one box, that of every finished trial (`analysis.pareto.front.Box`).
+    They compare with each other, but not with another run. Raises UserError where none is
     finished.
     """
     finished = run.require_finished()
@@ -64,13 +64,13 @@ def hypervolume_trace(run: Run) -> HypervolumeTrace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeededTraces:
-    """One way to search, run with several seeds."""
+    """The hypervolume traces of one kind of search, run with several seeds."""
 
     name: str
     seconds: tuple[FloatArray, ...]
     """For each seed: (steps,), when the front grew, in rising order."""
     hypervolumes: tuple[FloatArray, ...]
-    """For each seed: (steps,), what it came to, as a share of 1."""
+    """For each seed: (steps,), the hypervolume from then on, 0 to 1."""
 
     def at(self, times: FloatArray) -> FloatArray:
         """(seeds, times): the hypervolume at these seconds; 0 before the first step."""
@@ -93,14 +93,14 @@ class SeededTraces:
 def median_and_quartiles(seconds: FloatArray) -> tuple[float, float, float]:
     """Lower quartile, median and upper quartile of seconds, of which some may be infinite."""
     ordered = np.sort(seconds)
-    # Of values that were there: between a number and infinity nothing can be interpolated.
+    # Each is one of the values: infinity can't be interpolated.
     indices = [int(np.floor(share * (len(ordered) - 1) + 0.5)) for share in (0.25, 0.5, 0.75)]
     low, middle, high = (float(ordered[index]) for index in indices)
     return low, middle, high
 
 
 def traces_table(traces: Sequence[SeededTraces], shares: Sequence[float]) -> Table:
-    """Seconds to each share of the hypervolume: median (quartiles), beside the first row's."""
+    """Seconds to each share of the hypervolume as median (quartiles), and times the first row's."""
     table = Table(box=None, title_justify="left", pad_edge=False)
     table.add_column("search")
     for share in shares:
@@ -108,13 +108,13 @@ def traces_table(traces: Sequence[SeededTraces], shares: Sequence[float]) -> Tab
     table.add_column(f"times to {shares[-1]:.0%}", justify="right")
     table.add_column("never", justify="right")
     first = median_and_quartiles(traces[0].seconds_to(shares[-1]))[1]
-    for growth in traces:
-        cells = [_write(growth.seconds_to(share)) for share in shares]
-        reached = growth.seconds_to(shares[-1])
+    for trace in traces:
+        cells = [_write(trace.seconds_to(share)) for share in shares]
+        reached = trace.seconds_to(shares[-1])
         times = median_and_quartiles(reached)[1] / first
         never = int(np.isinf(reached).sum())
         message = f"{times:.2f}" if np.isfinite(times) else "–"
-        table.add_row(growth.name, *cells, message, f"{never} of {len(reached)}")
+        table.add_row(trace.name, *cells, message, f"{never} of {len(reached)}")
     return table
 
 
@@ -127,12 +127,12 @@ def traces_picture(traces: Sequence[SeededTraces], path: Path, *, title: str) ->
     figure = new_figure(9, 5.6)
     axes = figure.add_subplot()
     axes.set_title(title, loc="left", fontsize=11)
-    for index, growth in enumerate(traces):
+    for index, trace in enumerate(traces):
         color = OKABE_ITO[index % len(OKABE_ITO)]
-        low, middle, high = np.percentile(100 * growth.at(times), [25, 50, 75], axis=0)
+        low, middle, high = np.percentile(100 * trace.at(times), [25, 50, 75], axis=0)
         axes.fill_between(times, low, high, step="post", color=color, alpha=0.15, lw=0)
         style = _STYLES[index // len(OKABE_ITO) % len(_STYLES)]
-        axes.step(times, middle, where="post", color=color, lw=1.8, ls=style, label=growth.name)
+        axes.step(times, middle, where="post", color=color, lw=1.8, ls=style, label=trace.name)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
@@ -147,7 +147,7 @@ def traces_picture(traces: Sequence[SeededTraces], path: Path, *, title: str) ->
 
 
 def _grid(traces: Sequence[SeededTraces]) -> FloatArray:
-    seconds = np.concatenate([steps for growth in traces for steps in growth.seconds])
+    seconds = np.concatenate([steps for trace in traces for steps in trace.seconds])
     seconds = seconds[seconds > 0]
     if not len(seconds):
         return np.array([0.1, 1.0])

@@ -15,18 +15,18 @@ from spaces.space import SearchSpace
 from spaces.space_file import parse_space
 
 FEWEST_TRIALS = 20
-"""With fewer trials than this, importances would be noise."""
+"""Importances of fewer trials would be noise."""
 _BEST_SHARE, _FEWEST_BEST = 0.1, 10
 
 
 def parameter_importances(run: Run) -> dict[str, dict[str, float]]:
-    """For each objective the searched fields and their importance, the largest first, sum 1.
+    """For each objective: field -> importance, 0 to 1, the largest first; they sum to 1.
 
     Optuna's PED-ANOVA (Watanabe et al. 2023, https://arxiv.org/abs/2304.10255): how much the values
-    of a field among the best tenth of the trials, or the best ten, differ from those among all of
-    them. Trials that were stopped early count, with what they had come to: a tenth of those that
-    finished would often be one. Fields that only some recipes draw count where they are drawn.
-    Empty where fewer than FEWEST_TRIALS are there, or the run does not say what it searched.
+    of a field in the best tenth of the trials (at least ten) differ from its values in all trials.
+    Trials that were stopped early count with the accuracy that they had reached: a tenth of the
+    finished trials would often be one trial. A field that only some recipes draw counts for those.
+    Empty where there are fewer than FEWEST_TRIALS trials, or the study does not name its space.
     """
     space, rows = _space(run), _with_results(run)
     if space is None or len(rows) < FEWEST_TRIALS:
@@ -39,7 +39,7 @@ def parameter_importances(run: Run) -> dict[str, dict[str, float]]:
 
 
 def by_importance(importances: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """Fields by the sum of what they matter to each objective, the largest first."""
+    """Fields by the sum of their importances for all objectives, the largest first."""
     sums: dict[str, float] = {}
     for shares in importances.values():
         for field, share in shares.items():
@@ -49,8 +49,8 @@ def by_importance(importances: Mapping[str, Mapping[str, float]]) -> list[str]:
 
 def _importances(drawn: list, values: list[float], direction: Direction) -> dict[str, float]:
     if min(values) == max(values):
-        return {}  # nothing can matter to what is the same everywhere
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # else it tells of every study made
+        return {}  # PED-ANOVA needs values that differ
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # else it logs every new study
     study = optuna.create_study(direction="maximize" if direction == "max" else "minimize")
     study.add_trials(
         [
@@ -60,7 +60,7 @@ def _importances(drawn: list, values: list[float], direction: Direction) -> dict
     )
     best = max(_BEST_SHARE, _FEWEST_BEST / len(values))
     with warnings.catch_warnings():
-        # Of fields that one trial draws, or none, or only the best: they count as 0.
+        # It warns of fields that too few trials draw; they count as 0.
         warnings.simplefilter("ignore", UserWarning)
         return get_param_importances(
             study, evaluator=PedAnovaImportanceEvaluator(target_quantile=best)

@@ -1,4 +1,4 @@
-"""Parallel coordinates: the searched settings, costs and accuracy of trials, as places on axes."""
+"""Parallel coordinates: where each trial crosses the axes of settings, costs and accuracy."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from analysis.runs import Run
 from spaces.columns import ACCURACY
 from spaces.recipe import RECIPE_FIELDS
 
-# More values than this, if they are numbers, make an axis of numbers.
+# A setting with more different numbers than this gets a numeric axis.
 _MOST_WORDS = 6
 _NUM_TICKS = 5
 
@@ -25,14 +25,14 @@ class Scale:
     column: str
     title: str
     positions: FloatArray
-    """(trials,), where each trial crosses it; magnitudes where numbers lie far apart."""
+    """(trials,), where each trial crosses it; log10 of numbers that span magnitudes."""
     ends: tuple[float, float]
     tick_positions: list[float]
     tick_labels: list[str]
 
 
 def parallel_scales(run: Run) -> list[Scale]:
-    """The axes of a run's finished trials: fields that differ, the costs, accuracy last.
+    """The axes of a run's finished trials: recipe fields that differ, the costs, accuracy last.
 
     The seed is left out. Raises UserError where no trial is finished.
     """
@@ -49,7 +49,7 @@ def _setting(name: str, values: Iterable[Any]) -> Scale:
     numbers = all(isinstance(cell, int | float) and not isinstance(cell, bool) for cell in known)
     if numbers and len(known) > _MOST_WORDS and len(known) == len(set(cells)):
         return _number(name, cells)
-    # Numbers in their order, words in alphabetical; a missing value (all blocks, no epochs) last.
+    # Numbers are sorted by value, words by alphabet; a missing value comes last.
     order = sorted(known, key=lambda cell: cell if numbers else str(cell))
     order += [None] if None in cells else []
     positions = {cell: float(index) for index, cell in enumerate(order)}

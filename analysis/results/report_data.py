@@ -1,4 +1,4 @@
-"""What a run tells, found once for all that shows it: the report's page and its pictures."""
+"""The data of a report, computed once for its page and its PNG files."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from analysis.runs import Run
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportData:
-    """See the functions that find each of them."""
+    """What `find` computes and what it is given."""
 
     run: Run
     history: HypervolumeTrace
@@ -22,27 +22,26 @@ class ReportData:
     importances: dict[str, dict[str, float]]
     scales: list[Scale]
     predictions: SplitPredictions | str
-    """Of the chosen model to the validation split; or why they are not there."""
-    data: Labels | str
-    """Of all images; or why they are not there."""
+    """Of the chosen model on the validation split, or why there are none."""
+    labels: Labels | str
+    """Of all images, or why they are not known."""
     confirmation: Confirmation | None
-    """None where the front was not trained again."""
+    """None where no trial of the front was trained again."""
     ablations: tuple[Ablation, ...]
 
 
 def find(
     run: Run,
     *,
-    predictions: SplitPredictions | str,
-    data: Labels | str,
+    predictions: SplitPredictions | str = "The chosen model made no predictions.",
+    labels: Labels | str = "The images were not read.",
     confirmation: Confirmation | None = None,
     ablations: tuple[Ablation, ...] = (),
 ) -> ReportData:
-    """Find what a run tells by itself.
+    """Compute what a report shows of a run.
 
-    Given is what takes torch or the images, and what other commands left beside the run.
-
-    Raises UserError where no trial is finished.
+    Predictions take torch, labels the prepared images, and other commands write confirmation and
+    ablations; whoever has them passes them in. Raises UserError where no trial is finished.
     """
     return ReportData(
         run=run,
@@ -51,7 +50,7 @@ def find(
         importances=parameter_importances(run),
         scales=parallel_scales(run),
         predictions=predictions,
-        data=data,
+        labels=labels,
         confirmation=confirmation,
         ablations=ablations,
     )

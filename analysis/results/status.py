@@ -17,6 +17,7 @@ from analysis.results.spending import (
     write_hours,
     write_money,
 )
+from analysis.results.stop_reasons import stop_reasons
 from analysis.runs import Run
 
 _MAX_FAILURES = 3
@@ -26,8 +27,9 @@ def run_status(run: Run, *, searched: bool, location: str | None = None) -> dict
     """Counts, times and failures of a run, as plain data.
 
     searched: whether a driver is at work in it; else trials that are RUNNING were interrupted.
-    place: its address, where this is a copy. seconds_trained, gpu_hours, core_hours: of all trials.
-    money: at the study's prices, None where it names none. failures: the first reasons of each
+    location: its address, where this is a copy. seconds_trained, gpu_hours, core_hours: of all
+    trials. money: at the study's prices, None where it names none. stopped: the kinds of reasons
+    for which trials were stopped early, with their numbers. failures: the first reasons of each
     kind, with the number of trials that they ended.
     """
     return _status(run, run_spending(run), searched=searched, location=location)
@@ -54,6 +56,7 @@ def _status(
         "seconds_trained": _total(run.trials, "seconds"),
         **spending_record(spending),
         "running_trials": [_running_row(run, plain_row(row)) for _, row in running.iterrows()],
+        "stopped": {one.kind: one.num_trials for one in stop_reasons(run)},
         "failures": {str(reason): int(n) for reason, n in failed.value_counts(sort=True).items()},
     }
 
@@ -90,6 +93,8 @@ def status_table(run: Run, *, searched: bool, location: str | None = None) -> Ta
         table.add_row(f"{'running' if searched else 'interrupted'} {trial['trial']}", message)
     if status["running"] and not searched:
         table.add_row("to go on", "flopwise search STUDY --resume")
+    for reason, number in status["stopped"].items():
+        table.add_row(f"pruned {number} x", reason)
     for reason, number in list(status["failures"].items())[:_MAX_FAILURES]:
         table.add_row(f"failed {number} x", reason)
     return table

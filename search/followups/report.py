@@ -41,7 +41,7 @@ def make_report(run: Path, rule: str = "knee", out: Path | None = None) -> Repor
     except UserError as error:
         data = f"Nothing is told of classes: {error}."
     predictions = data if isinstance(data, str) else _predictions(read, chosen, data)
-    from analysis.plots.png_figures import write_pictures
+    from analysis.plots.figures import write_pictures
     from analysis.report.html_report import write_report
     from analysis.results.report_data import find
 
@@ -49,7 +49,7 @@ def make_report(run: Path, rule: str = "knee", out: Path | None = None) -> Repor
     report_data = find(
         read,
         predictions=predictions,
-        data=labels,
+        labels=labels,
         confirmation=recall_confirmation(read),
         ablations=recall_ablations(read),
     )

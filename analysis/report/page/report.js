@@ -1,6 +1,5 @@
 "use strict";
-const figures = JSON.parse(document.getElementById("figures").textContent);
-const views = JSON.parse(document.getElementById("views").textContent);
+const plots = JSON.parse(document.getElementById("plots").textContent);
 const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d"] };
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
 
@@ -18,31 +17,32 @@ function themed(layout) {
   };
 }
 
-function draw(name) {
-  const element = document.getElementById(name);
-  const { data, layout } = figures[name];
-  return Plotly.react(element, data, themed(layout), config);
+function draw(id) {
+  const { data, layout } = plots[id];
+  return Plotly.react(document.getElementById(id), data, themed(layout), config);
 }
 
+// The layout's meta says what each cost changes.
 function showCost(name) {
-  const front = figures.front;
-  const view = views[name];
-  front.data = front.data.map((trace, place) => ({ ...trace, ...view.traces[place] }));
-  const title = { text: view.title };
+  const { data, layout } = plots.front;
+  const cost = layout.meta.costs[name];
+  plots.front.data = data.map((trace, index) => ({ ...trace, ...cost.traces[index] }));
+  const title = { text: cost.title };
   // A log axis takes its range anew from the values.
-  front.layout.xaxis = { ...front.layout.xaxis, title, type: view.type, range: null, autorange: true };
-  front.layout.yaxis = { ...front.layout.yaxis, range: null, autorange: true };
-  const { tickvals, ticktext } = view.ticks ?? {};
-  Object.assign(front.layout.xaxis, { tickvals, ticktext, tickmode: view.ticks ? "array" : "auto" });
+  layout.xaxis = { ...layout.xaxis, title, type: cost.type, range: null, autorange: true };
+  layout.yaxis = { ...layout.yaxis, range: null, autorange: true };
+  const { tickvals, ticktext } = cost.ticks ?? {};
+  Object.assign(layout.xaxis, { tickvals, ticktext, tickmode: cost.ticks ? "array" : "auto" });
   return draw("front");
 }
 
-const choice = document.getElementById("cost");
-showCost(choice ? choice.value : Object.keys(views)[0]);
-if (choice) {
-  choice.addEventListener("change", () => showCost(choice.value));
+if (plots.front) {
+  // A run with one cost has no choice; a browser may keep the choice of before when it reloads.
+  const choice = document.getElementById("cost");
+  showCost(choice?.value ?? plots.front.layout.meta.first);
+  choice?.addEventListener("change", () => showCost(choice.value));
 }
-// What lies far below is drawn when it comes near: a long page opens at once.
+// A figure far below is drawn when it comes near, so that a long page opens at once.
 const near = new IntersectionObserver(
   (entries) => {
     for (const entry of entries.filter((one) => one.isIntersecting)) {
@@ -52,15 +52,15 @@ const near = new IntersectionObserver(
   },
   { rootMargin: "600px" },
 );
-for (const name of Object.keys(figures)) {
-  if (name !== "front") {
-    near.observe(document.getElementById(name));
+for (const id of Object.keys(plots)) {
+  if (id !== "front") {
+    near.observe(document.getElementById(id));
   }
 }
 dark.addEventListener("change", () => {
-  for (const name of Object.keys(figures)) {
-    if (document.getElementById(name).classList.contains("js-plotly-plot")) {
-      draw(name);
+  for (const id of Object.keys(plots)) {
+    if (document.getElementById(id).classList.contains("js-plotly-plot")) {
+      draw(id);
     }
   }
 });

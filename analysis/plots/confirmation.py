@@ -1,21 +1,50 @@
-"""A confirmed front for the report's page; `confirmation_picture` draws it as a PNG."""
+"""A confirmed front for the page; `confirmation_picture` draws it as a PNG."""
+
+from pathlib import Path
 
 import numpy as np
 import plotly.graph_objects as go
 
 from analysis.columns import write_percent
 from analysis.plot_style import GREY, OKABE_ITO, axis_title, spans_magnitudes
-from analysis.plots.confirmation_picture import with_room
-from analysis.plots.html_figures import folded, magnitude_ticks, page_figure
-from analysis.results.confirmation import Confirmation
+from analysis.plots.confirmation_picture import confirmation_picture, with_margin
+from analysis.plots.html_style import fold, magnitude_ticks, page_figure
+from analysis.results.confirmation import Confirmation, choose_candidates
 from analysis.results.confirmation_table import describe_candidate
+from analysis.results.report_data import ReportData
 
 _FRONT, _PROMISED = OKABE_ITO[0], OKABE_ITO[1]
 _BAND = "rgba(0, 114, 178, 0.25)"  # the front's colour
 
 
+def describe_confirmation(data: ReportData) -> str:
+    """What was trained again and judged, for the page."""
+    confirmation = data.confirmation
+    assert confirmation is not None
+    return (
+        f"{len(confirmation.candidates)} of the front's {len(choose_candidates(confirmation.run))}"
+        f" trials were each trained again with {confirmation.num_seeds} fresh seeds. Every model"
+        f" was judged once, on {confirmation.num_images:,} images of the test split. The band holds"
+        " 95 % of the fronts that other images and other seeds might have given."
+    )
+
+
+def draw_confirmation_png(data: ReportData, folder: Path) -> list[Path]:
+    """Draw the confirmed front; nothing where no trial was trained again."""
+    if data.confirmation is None:
+        return []
+    return [confirmation_picture(data.confirmation, folder / "confirmed.png")]
+
+
+def draw_confirmation_html(data: ReportData) -> dict[str, go.Figure]:
+    """Draw the confirmed front; nothing where no trial was trained again."""
+    if data.confirmation is None:
+        return {}
+    return {"confirmed": confirmation_figure(data.confirmation)}
+
+
 def confirmation_figure(confirmation: Confirmation) -> go.Figure:
-    """Test accuracy (%) with its 95 % interval against the first cost, and what was promised.
+    """Draw test accuracy (%), its 95 % interval and the search's promise against the first cost.
 
     The band holds the fronts of 95 % of the draws, the line is their median.
     """
@@ -26,7 +55,7 @@ def confirmation_figure(confirmation: Confirmation) -> go.Figure:
     figure.add_trace(
         go.Scatter(
             x=costs, y=means.tolist(), name="test, 95 % interval", mode="markers", hoverinfo="text",
-            text=_hovers(confirmation), marker={"size": 10, "color": _FRONT},
+            text=_hover_texts(confirmation), marker={"size": 10, "color": _FRONT},
             error_y={
                 "type": "data", "array": (highs - means).tolist(), "color": _FRONT,
                 "arrayminus": (means - lows).tolist(), "thickness": 2, "width": 5,
@@ -37,8 +66,8 @@ def confirmation_figure(confirmation: Confirmation) -> go.Figure:
         go.Scatter(
             x=costs, y=[100 * candidate.promised for candidate in confirmation.candidates],
             name="promised by the search (validation)", mode="markers", hoverinfo="text",
-            text=_hovers(confirmation),
-            # Of the same cost, but legible beside the mark.
+            text=_hover_texts(confirmation),
+            # Drawn beside the test's mark, which has the same cost.
             marker={
                 "symbol": "diamond-open", "size": 9, "color": _PROMISED, "line": {"width": 2},
                 "angle": -90, "standoff": 11,
@@ -55,8 +84,8 @@ def confirmation_figure(confirmation: Confirmation) -> go.Figure:
 
 def _add_band(figure: go.Figure, confirmation: Confirmation) -> None:
     costs, surfaces = confirmation.band
-    # Beyond the last cost it goes on.
-    steps = np.append(costs, with_room(costs)[1])
+    # The band goes on beyond the last cost.
+    steps = np.append(costs, with_margin(costs)[1])
     best, middle, worst = 100 * np.hstack([surfaces, surfaces[:, -1:]])
     line = {"shape": "hv", "width": 0, "color": _FRONT}
     figure.add_trace(
@@ -76,8 +105,8 @@ def _add_band(figure: go.Figure, confirmation: Confirmation) -> None:
     )  # fmt: skip
 
 
-def _hovers(confirmation: Confirmation) -> list[str]:
-    """What is told of each candidate where it is pointed at."""
+def _hover_texts(confirmation: Confirmation) -> list[str]:
+    """Each candidate's accuracies and its recipe."""
     texts = []
     for candidate, found in zip(confirmation.candidates, confirmation.accuracies, strict=True):
         low, high = write_percent(found.low), write_percent(found.high)
@@ -85,5 +114,5 @@ def _hovers(confirmation: Confirmation) -> list[str]:
             f"<b>trial {candidate.trial}</b>: test {write_percent(found.mean)} % ({low} to {high})",
             f"promised: {write_percent(candidate.promised)} %",
         ]
-        texts.append("<br>".join([*message, *folded(describe_candidate(candidate))]))
+        texts.append("<br>".join([*message, *fold(describe_candidate(candidate))]))
     return texts

@@ -1,0 +1,143 @@
+"""The front for the page, where the cost can be chosen; `front_picture` draws it as a PNG."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from textwrap import wrap
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from analysis.columns import amount, describe_recipe, heading, is_missing, write_percent
+from analysis.pareto.front import front_order
+from analysis.plot_style import GREY, axis_title, model_styles, spans_magnitudes
+from analysis.plots.front_picture import front_picture
+from analysis.plots.html_style import (
+    HOVER_WIDTH,
+    fold,
+    magnitude_ticks,
+    mark_shapes,
+    page_figure,
+    round_values,
+)
+from analysis.results.report_data import ReportData
+from analysis.runs import Run
+from spaces.columns import ACCURACY, COSTS
+
+# A browser draws more points than this with WebGL.
+_SVG_POINTS = 1500
+
+
+def describe_front(data: ReportData) -> str:
+    """What the page says above the front."""
+    quantised = data.run.finished["qat"].to_numpy(dtype=bool).any()
+    hollow = "Hollow marks are int8 models. " if quantised else ""
+    return (
+        "Every trial is a mark. The line joins the trials that no other beats in both accuracy and"
+        f" cost. {hollow}Point at a mark, or tap it, for its recipe."
+    )
+
+
+def draw_front_png(data: ReportData, folder: Path) -> list[Path]:
+    """Draw the front against the run's first cost."""
+    return [front_picture(data.run, folder / "front.png")]
+
+
+def draw_front_html(data: ReportData) -> dict[str, go.Figure]:
+    """Draw the front against any cost that the run has measured: see `front_figure`."""
+    return {"front": front_figure(data.run)}
+
+
+def front_figure(run: Run) -> go.Figure:
+    """Draw every trial with its accuracy (%) against each cost that the run has measured.
+
+    The front is drawn anew for each cost: the finished trials that no other beats in accuracy and
+    that cost. Hollow marks are int8 models. layout.meta tells the page what a choice of the cost
+    changes: first is the cost that is shown first; costs has for each cost column its label, the
+    axis' title, type and ticks, and in traces what replaces x, y and text of each trace.
+    Raises UserError where no trial is finished.
+    """
+    finished, stopped = run.require_finished(), run.stopped
+    styles = model_styles(finished)
+    many = len(finished) + len(stopped) > _SVG_POINTS
+    scatter = go.Scattergl if many else go.Scatter
+    figure = page_figure(height=520)
+    figure.add_trace(
+        scatter(
+            name="stopped early", mode="markers", hoverinfo="text",
+            marker={"symbol": "x-thin", "size": 6, "line": {"width": 1, "color": GREY}},
+            opacity=0.55, text=_hover_texts(stopped), y=100 * stopped[ACCURACY],
+            visible=bool(len(stopped)),
+        )
+    )  # fmt: skip
+    groups = [stopped]
+    for model in styles:
+        rows = finished.loc[finished["model"] == model]
+        groups.append(rows)
+        figure.add_trace(
+            scatter(
+                name=model, mode="markers", hoverinfo="text", text=_hover_texts(rows),
+                y=100 * rows[ACCURACY], marker={"size": 8, **mark_shapes(rows, styles)},
+                opacity=0.45,
+            )
+        )  # fmt: skip
+    figure.add_trace(
+        go.Scatter(
+            name="front", mode="lines+markers", hoverinfo="text",
+            line={"shape": "hv", "width": 1.5, "color": GREY},
+        )
+    )  # fmt: skip
+    costs = {
+        name: _cost_view(finished, groups, styles, name)
+        for name in COSTS
+        if np.isfinite(finished[name].to_numpy(dtype=float)).all()
+    }
+    first = run.costs[0] if run.costs[0] in costs else next(iter(costs))
+    figure.update_yaxes(title="validation accuracy (%)")
+    figure.update_layout(hovermode="closest", meta={"first": first, "costs": costs})
+    return figure
+
+
+def _cost_view(
+    finished: pd.DataFrame,
+    groups: list[pd.DataFrame],
+    styles: Mapping[str, tuple[str, str]],
+    cost: str,
+) -> dict[str, Any]:
+    numbers = finished[[cost, ACCURACY]].to_numpy(dtype=float)
+    front = finished.iloc[front_order(numbers * [1.0, -1.0])]
+    traces: list[dict[str, Any]] = [{"x": round_values(rows[cost])} for rows in groups]
+    traces.append(
+        {
+            "x": round_values(front[cost]),
+            "y": round_values(100 * front[ACCURACY]),
+            "text": _hover_texts(front),
+            "marker": {"size": 13, "opacity": 1, **mark_shapes(front, styles)},
+        }
+    )
+    values = finished[cost].to_numpy(dtype=float)
+    log = spans_magnitudes(values)
+    return {
+        "label": heading(cost),
+        "title": axis_title(cost),
+        "type": "log" if log else "linear",
+        "ticks": magnitude_ticks(values) if log else None,
+        "traces": traces,
+    }
+
+
+def _hover_texts(rows: pd.DataFrame) -> list[str]:
+    """Each trial's accuracy, costs, recipe and, where it was stopped early, the reason."""
+    texts = []
+    for row in rows.to_dict("records"):
+        numbers = [f"<b>trial {row['trial']}</b>: {write_percent(row[ACCURACY])} %"]
+        numbers += [amount(name, row[name]) for name in ("effective_gflops", "params", "size_mb")]
+        if not is_missing(row["latency_ms"]):
+            numbers.append(amount("latency_ms", row["latency_ms"]))
+        lines = [", ".join(numbers), *fold(describe_recipe(row))]
+        reason = row.get("stop_reason")
+        if not is_missing(reason):
+            lines += wrap(f"stopped: {reason}", HOVER_WIDTH)
+        texts.append("<br>".join(lines))
+    return texts

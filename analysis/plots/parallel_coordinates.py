@@ -1,0 +1,79 @@
+"""Parallel coordinates: a line a finished trial across its settings, its costs and its accuracy."""
+
+from pathlib import Path
+
+import numpy as np
+import plotly.graph_objects as go
+from matplotlib.collections import LineCollection
+
+from analysis.plot_style import picture_title, save_picture, titled_figure
+from analysis.plots.html_style import page_figure
+from analysis.results.distribution import shortened
+from analysis.results.report_data import ReportData
+from spaces.columns import ACCURACY
+
+# Of more lines than this only the last ones could be seen; so many are drawn, evenly chosen.
+_MOST_LINES = 1500
+
+
+def draw_parallel_png(data: ReportData, folder: Path) -> list[Path]:
+    """Draw the lines, coloured by accuracy; the best lie on top."""
+    scales = data.scales
+    figure = titled_figure(max(9.0, 1.25 * len(scales)), 4.6, picture_title(data.run))
+    axes = figure.add_subplot()
+    heights = np.array(
+        [(scale.positions - scale.ends[0]) / (scale.ends[1] - scale.ends[0]) for scale in scales]
+    ).T
+    accuracy = next(scale for scale in scales if scale.column == ACCURACY)
+    order = np.argsort(accuracy.positions, kind="stable")
+    if len(order) > _MOST_LINES:
+        order = order[np.linspace(0, len(order) - 1, _MOST_LINES).astype(int)]
+    across = np.arange(len(scales), dtype=float)
+    lines = LineCollection(
+        [np.column_stack([across, row]) for row in heights[order]],
+        array=100 * accuracy.positions[order], cmap="cividis", alpha=0.6, lw=1,
+    )  # fmt: skip
+    axes.add_collection(lines)
+    for index, scale in enumerate(scales):
+        axes.axvline(index, color="#444444", lw=0.8)
+        span = scale.ends[1] - scale.ends[0]
+        for tick, label in zip(scale.tick_positions, scale.tick_labels, strict=True):
+            axes.text(
+                index + 0.03, (tick - scale.ends[0]) / span, label, fontsize=7.5, va="center",
+                bbox={"facecolor": "white", "alpha": 0.75, "pad": 0.6, "lw": 0},
+            )  # fmt: skip
+    axes.set_xlim(-0.1, len(scales) - 1 + 0.55)
+    axes.set_ylim(-0.04, 1.04)
+    titles = [scale.title.replace(" ", "\n", 1) for scale in scales]
+    axes.set_xticks(across, titles, fontsize=8.5)
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
+    figure.colorbar(lines, ax=axes, label="accuracy (%)", pad=0.01, fraction=0.03)
+    return [save_picture(figure, folder / "parallel.png")]
+
+
+def draw_parallel_html(data: ReportData) -> dict[str, go.Figure]:
+    """Draw the lines, coloured by accuracy; the page can filter them along each axis."""
+    figure = page_figure(height=420)
+    accuracy = next(scale for scale in data.scales if scale.column == ACCURACY)
+    figure.add_trace(
+        go.Parcoords(
+            line={
+                "color": 100 * accuracy.positions, "colorscale": "Cividis", "showscale": True,
+                "colorbar": {"title": {"text": accuracy.title, "side": "right"}, "thickness": 12},
+            },
+            dimensions=[
+                {
+                    "label": scale.title, "values": scale.positions, "range": scale.ends,
+                    "tickvals": scale.tick_positions,
+                    "ticktext": [shortened(label, 16) for label in scale.tick_labels],
+                }
+                for scale in data.scales
+            ],
+            labelangle=-25 if len(data.scales) > 6 else 0,
+        )
+    )  # fmt: skip
+    figure.update_layout(margin={"l": 110, "r": 30, "t": 90, "b": 20})
+    return {"parallel": figure}
