@@ -175,7 +175,7 @@ def test_a_cache_that_can_not_be_written_is_done_without(tmp_path, monkeypatch, 
     (tmp_path / "file").touch()
     monkeypatch.setenv("FLOPWISE_CACHE", str(tmp_path / "file"))
     resized = data.at_size(8)
-    assert "images at 8 px are resized again and again: Not a directory" in caplog.text
+    assert "images at 8 px are resized at every use: Not a directory" in caplog.text
     assert (len(resized), resized.size) == (20, 8)
     np.testing.assert_array_equal(resized.take(rows), expected)
 
@@ -225,7 +225,7 @@ def test_a_newer_format_is_named(tmp_path):
     data = make_data(tmp_path / "data")
     about = json.loads((data.path / "data.json").read_text())
     (data.path / "data.json").write_text(json.dumps({**about, "format_version": 2}))
-    with pytest.raises(UserError, match=r"newer flopwise \(format 2, this one reads up to 1\)"):
+    with pytest.raises(UserError, match=r"newer flopwise \(format 2, but this one reads up to 1\)"):
         open_data(data.path)
 
 

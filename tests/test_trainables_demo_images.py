@@ -41,7 +41,7 @@ def test_demo_data_says_that_it_is_synthetic(tmp_path):
     assert data.synthetic
     assert data.name == "synthetic"
     assert data.classes == ("synthetic-001", "synthetic-002", "synthetic-003", "synthetic-004")
-    assert "no photographs" in data.notes[0]
+    assert "not photographs" in data.notes[0]
     assert len(data) == class_counts(4, seed=0).sum()
     np.testing.assert_array_equal(np.bincount(data.labels), class_counts(4, seed=0))
     for split in ("train", "validation", "test"):

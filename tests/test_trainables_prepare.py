@@ -205,7 +205,7 @@ def test_hidden_and_other_files_are_left_out_and_others_counted(tmp_path):
     data = prepare(str(source), tmp_path / "out", size=SIZE)
     assert len(data) == 8
     assert data.notes == (
-        "files left out, since Pillow reads none like these (.db, .txt): 2",
+        "files left out, since Pillow can't read their kinds (.db, .txt): 2",
         "images left out, since they are in no class folder: 1",
     )
 
@@ -275,7 +275,7 @@ def test_decompression_bombs_are_bad_images(tmp_path, monkeypatch, pixels):
         (lambda source: source.touch(), "source: is a file"),
         (lambda source: source.mkdir(), "no images in class folders .0 folders, 0 other files"),
         (lambda source: (source / "dog").mkdir(parents=True), "no images in class folders .1 fold"),
-        (lambda source: make_source(source, classes=1), "source: one class only, class-0"),
+        (lambda source: make_source(source, classes=1), "source: has only one class, class-0"),
     ],
 )
 def test_sources_without_two_classes_of_images_are_one_clear_line(tmp_path, make, message):

@@ -78,7 +78,7 @@ def test_classes_that_no_split_can_satisfy_are_named():
     # Every three of four images make a class: two of the four must share a split.
     triples = list(itertools.combinations(range(4), 3))
     labels = np.repeat(np.arange(4), 3)
-    with pytest.raises(UserError, match="too few images that no other class has"):
+    with pytest.raises(UserError, match="too few images to split that are not in"):
         split(labels, np.ravel(triples))
 
 

@@ -92,7 +92,7 @@ def test_weights_of_another_width_are_told(tmp_path: Path):
 
 def test_a_file_with_nothing_but_a_foreign_head_is_told(tmp_path: Path):
     path = save({"classifier.1.weight": torch.zeros(9, 512, 1, 1)}, tmp_path)
-    with pytest.raises(UserError, match="nothing but a head of another shape"):
+    with pytest.raises(UserError, match="only holds a head of another shape"):
         state_of(SMALL.replace(weights=path))
 
 

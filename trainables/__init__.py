@@ -1,1 +1,1 @@
-"""torch: data, models, costs and the training loop. Ray in trial.py alone."""
+"""torch: data, models, costs and the training loop. Only trial.py uses Ray."""

@@ -1,11 +1,11 @@
 """What a model takes to run: multiply-adds, bit operations, parameters, size.
 
-Counted: convolutions, linear layers and matrix products, attention's included. Left out: batch norm
-(which folds away), other norms, activations, poolings, element-wise sums and products.
+Counted: convolutions, linear layers and matrix products, including those of attention. Left out:
+batch norm (which folds away), other norms, activations, poolings, element-wise sums and products.
 
-An int8 model (qat) does the multiply-adds of its float twin, and that is where they are counted:
-counters see nothing in a quantised model's own operators, and call it free. What int8 saves shows
-in bit operations, of which each layer has as many as its bit widths say.
+An int8 model (qat) does the same multiply-adds as its float model, and they are counted there.
+Counters don't know the operators of a quantised model, and would call it free. Bit operations show
+what int8 saves: each layer's depend on its bit widths.
 Not covered here: latency, which is measured on an exported model.
 """
 
@@ -22,7 +22,7 @@ from trainables.models.building import architecture_of, build_on_meta
 
 _FLOAT_BITS = 32
 _INT8_BITS = 8
-# Of an int8 layer, for each of its outputs: a float32 scale and bias, an int8 zero point.
+# Each output of an int8 layer has a float32 scale and bias, and an int8 zero point.
 _BYTES_AN_OUTPUT = 4 + 4 + 1
 
 
@@ -31,11 +31,11 @@ class CountedModel:
     """What is known of a model before it is trained."""
 
     model: nn.Module
-    """The float one, on any device."""
+    """The float model, on any device."""
     macs_by_layer: Mapping[str, int]
     """Multiply-adds of one forward pass of one image."""
     bits_by_layer: Mapping[str, int]
-    """The width of weights and activations that they are done in."""
+    """The bits of weights and activations in each layer."""
     int8_layers: frozenset[str]
 
     @property
@@ -49,7 +49,7 @@ class CountedModel:
         return sum(number * bits[name] ** 2 for name, number in self.macs_by_layer.items())
 
 
-# Each cost in `spaces.columns.COSTS` that follows from the model alone, and how.
+# How to compute each cost in `spaces.columns.COSTS` that depends only on the model.
 MEASURES: dict[str, Callable[[CountedModel], float]] = {
     "gmacs": lambda counted: counted.macs / 1e9,
     "gflops": lambda counted: 2 * counted.macs / 1e9,
@@ -61,7 +61,7 @@ MEASURES: dict[str, Callable[[CountedModel], float]] = {
 
 
 def recipe_cost(recipe: Recipe, num_classes: int) -> Cost:
-    """Cost of the recipe's model, without loading or even drawing its weights; cached.
+    """Cost of the recipe's model, without loading or drawing its weights. Results are cached.
 
     Raises UserError for an unknown model and for a size that it can't take.
     """
@@ -77,10 +77,10 @@ def _architecture_cost(architecture: Recipe, num_classes: int) -> Cost:
 def measure_cost(model: nn.Module, input_size: int, *, int8: bool = False) -> Cost:
     """Cost of one forward pass of one (3, input_size, input_size) image; 2 FLOPs a multiply-add.
 
-    model: always the float one. int8: of the model that quantisation makes of it.
+    model: always the float model. int8: return the cost of its quantised form.
     """
     macs = count_macs(model, input_size)
-    # Without those that never run themselves: attention takes their weights, and they stay float.
+    # Leave out layers that never run themselves. Attention uses their weights, which stay float.
     quantised = int8_layers(model) & macs.by_layer.keys() if int8 else frozenset()
     bits = {name: _INT8_BITS if name in quantised else _FLOAT_BITS for name in macs.by_layer}
     counted = CountedModel(
@@ -96,8 +96,8 @@ def measure_cost(model: nn.Module, input_size: int, *, int8: bool = False) -> Co
 def int8_layers(model: nn.Module) -> frozenset[str]:
     """Paths of the layers that quantisation makes int8: convolutions and linear layers.
 
-    Those whose weights another module takes and multiplies itself, such as attention's projections,
-    stay float; `count_macs` has their multiply-adds under that other module.
+    If another module multiplies a layer's weights itself, as attention does with its projections,
+    they stay float. `count_macs` counts their multiply-adds for that module.
     """
     return frozenset(
         name for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)
@@ -105,7 +105,7 @@ def int8_layers(model: nn.Module) -> frozenset[str]:
 
 
 def _stored_bytes(model: nn.Module, quantised: frozenset[str]) -> int:
-    """Of all tensors; where layers are quantised, batch norm is part of the one before it."""
+    """Bytes of all tensors. In a quantised model, batch norm is part of the layer before it."""
     stored = 0
     for name, module in model.named_modules():
         if name in quantised:

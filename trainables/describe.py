@@ -1,4 +1,4 @@
-"""What there is to say about models: a table of all of them, and the blocks of one."""
+"""Describes models: a table of all of them, and the blocks of one."""
 
 import dataclasses
 
@@ -26,7 +26,7 @@ class BlockRow:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ModelDescription:
-    """A model block by block, from the input on, the head last."""
+    """A model block by block, from the input to the head."""
 
     name: str
     input_size: int
@@ -36,7 +36,7 @@ class ModelDescription:
 
 
 def list_models() -> tuple[ModelSummary, ...]:
-    """All models by name, family by family; those whose figures are published are not built."""
+    """All models, family by family. Models with published figures are not built."""
     return tuple(family_of(name).published(name) or _counted(name) for name in model_names())
 
 

@@ -1,4 +1,4 @@
-"""From labelled images to prepared data: decoded, cut to squares, split and written, streaming."""
+"""Turns labelled images into prepared data: decodes, crops, splits and writes them in a stream."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -14,11 +14,11 @@ from trainables.data.writing import DataWriter, check_free, new_folder
 from trainables.system.cores import num_cores
 
 TORCHVISION = "torchvision:"
-# Decoded images that wait for their turn, for each thread.
+# Decoded images that may wait for their turn, for each thread.
 READ_AHEAD = 4
 
 ImageProgress = Callable[[int, int | None], None]
-"""Called with the number of images done and, where it is known, of all images."""
+"""Called with the number of images done, and of all images if that is known."""
 
 
 def prepare(
@@ -34,14 +34,14 @@ def prepare(
 ) -> ImageData:
     """Make prepared data at `out` from a folder of class folders or from `torchvision:NAME`.
 
-    Every image becomes upright RGB (image_files.py says how), its centre square resized to
-    size x size pixels; smaller ones are enlarged. Images are read in sorted order, so equal sources
-    and seeds give equal data. `out` appears whole or not at all; what a person should know about
-    its making is in its `notes`.
+    Every image becomes upright RGB (see image_files.py), and its centre square is resized to
+    size x size pixels; smaller images are enlarged. Images are read in sorted order, so equal
+    sources and seeds give equal data. `out` appears whole or not at all. Its `notes` say what a
+    person should know about the preparation.
     validation, test: fractions of each class. seed: of the split.
     skip_bad: leave unreadable images out and list them in the notes.
-    Raises UserError where `out` exists, on a source without images or with too few, and on
-    unreadable images, all of which it lists.
+    Raises UserError if `out` exists, if the source has no or too few images, and for unreadable
+    images, with a list of all of them.
     """
     if not 8 <= size <= 2048:
         raise UserError(f"size {size}: images are stored at 8 to 2048 px")
@@ -55,7 +55,7 @@ def prepare(
         for done, (sample, square) in enumerate(_decoded(images.samples(), size), 1):
             if isinstance(square, BadImageError):
                 bad.append(f"{sample.location}: {square}")
-            elif skip_bad or not bad:  # else the rest is read for its errors only
+            elif skip_bad or not bad:  # otherwise the rest is only read to find bad images
                 writer.append(square.pixels, sample.label, sample.location)
                 enlarged += square.enlarged
                 top_label = max(top_label, sample.label)
@@ -82,12 +82,12 @@ def prepare(
     return open_data(out)
 
 
-_BAD_HINT = "{} of {} images can't be read; mend or remove them, or leave them out with --skip-bad"
+_BAD_HINT = "{} of {} images can't be read; repair or remove them, or skip them with --skip-bad"
 
 
 def _open_source(source: str) -> Source:
     if source.startswith(TORCHVISION):
-        # Importing torchvision takes seconds that a folder need not wait for.
+        # Importing torchvision takes seconds, and folders don't need it.
         from trainables.data.torchvision_sets import torchvision_source
 
         return torchvision_source(source.removeprefix(TORCHVISION))
@@ -96,7 +96,7 @@ def _open_source(source: str) -> Source:
 
 def _check_counts(images: Source) -> None:
     if images.classes and len(images.classes) == 1:
-        raise UserError(f"{images.name}: one class only, {images.classes[0]}; two are needed")
+        raise UserError(f"{images.name}: has only one class, {images.classes[0]}; two are needed")
     if images.classes and images.counts:
         check_enough(images.counts, images.classes)
 
@@ -109,7 +109,7 @@ def _numbered(num_classes: int) -> tuple[str, ...]:
 def _decoded(
     samples: Iterator[Sample], size: int
 ) -> Iterator[tuple[Sample, Square | BadImageError]]:
-    """Decode in a thread for each core; results come in the order of the samples."""
+    """Decode with a thread for each core. Results come in the order of the samples."""
     threads = num_cores()
     waiting: deque[tuple[Sample, Future[Square | BadImageError]]] = deque()
     with ThreadPoolExecutor(threads) as pool:

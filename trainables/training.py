@@ -1,12 +1,12 @@
 """Trains one recipe. Training reports; it does not know who listens.
 
-Read from the top: `train` is the whole of it; `Training` is the same an epoch at a time, with its
-state saved and loaded between epochs. An epoch's random numbers follow from the recipe's seed and
-the epoch's number alone, so that a run which was interrupted ends as one that was not. Whether the
-frozen blocks run in every step or their output comes from the cache changes no batch.
+Read from the top: `train` trains a whole recipe. `Training` does the same epoch by epoch, and its
+state can be saved and loaded between epochs. An epoch's random numbers depend only on the recipe's
+seed and the epoch's number, so an interrupted run ends like any other. The batches are the same
+whether the frozen blocks run in every step or their output comes from the cache.
 
-With qat, the first epochs train in float. Then the frozen blocks become int8 once and for all, what
-trains gets fake quantisation, and accuracies are those of the int8 model that it converts to.
+With qat, the first epochs train in float. Then the frozen blocks become int8 for good, the other
+blocks get fake quantisation, and accuracies are those of the int8 model that results.
 """
 
 import math
@@ -37,7 +37,7 @@ from trainables.system.gpus import as_device
 
 
 class TrainingFailedError(UserError):
-    """The recipe can't be trained to an end: its loss is no longer a number."""
+    """The recipe can't be trained further: its loss is not a finite number."""
 
 
 def train(
@@ -49,8 +49,8 @@ def train(
 ) -> "Training":
     """Train a recipe to its end, calling report after every epoch.
 
-    Raises UserError where the recipe does not fit the data or the model, TrainingFailedError where
-    the loss stops being a number.
+    Raises UserError if the recipe does not fit the data or the model, TrainingFailedError if the
+    loss is not a finite number.
     """
     training = Training(recipe, data, device=device)
     while not training.done:
@@ -61,9 +61,9 @@ def train(
 class Training:
     """One recipe in training: `run_epoch` until `done`.
 
-    deepest_unfrozen: the largest `unfrozen` of this model's trials in the same search, so that the
-    frozen features that it leaves in the cache serve them too. room_bytes: of the device, what its
-    inputs may take at most to lie there; by default what `room_for_inputs` tells.
+    deepest_unfrozen: the largest `unfrozen` of this model's trials in the search, so that they can
+    use the frozen features that this one caches. room_bytes: memory of the device that inputs may
+    take; by default `room_for_inputs`.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Training:
         return len(self.history) == self.recipe.epochs
 
     def run_epoch(self) -> EpochMetrics:
-        """Train one epoch and validate. Raises TrainingFailedError for a loss that is no number."""
+        """Train one epoch and validate. Raises TrainingFailedError if the loss is not finite."""
         started = time.monotonic()
         epoch = len(self.history) + 1
         stage = self._open_stage(epoch)
@@ -135,7 +135,7 @@ class Training:
         return metrics
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next epoch depends on, as tensors and plain data."""
+        """All that the next epoch depends on, as tensors and plain data."""
         return {
             "recipe": self.recipe.to_dict(),
             "history": [asdict(metrics) for metrics in self.history],
@@ -146,10 +146,10 @@ class Training:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state of the same recipe."""
+        """Continue from a state of the same recipe."""
         assert state["recipe"] == self.recipe.to_dict(), "a state of another recipe"
         self.model.load_state_dict(state["model"])
-        self._stage = None  # its frozen blocks may be others
+        self._stage = None  # its frozen blocks may differ
         if state["int8"] is not None:
             self._begin_int8(state["int8"])
         self._optimizer.load_state_dict(state["optimizer"])
@@ -157,9 +157,9 @@ class Training:
         self.history = [EpochMetrics(**metrics) for metrics in state["history"]]
 
     def _open_stage(self, epoch: int) -> PrecisionStage:
-        """What trains in this epoch.
+        """The stage that trains in this epoch.
 
-        Late, so that frozen features are those of the weights that a loaded state brought.
+        It opens this late so that frozen features use the weights of a loaded state.
         """
         if self.recipe.qat and epoch > self.recipe.num_float_epochs:
             if not isinstance(self._stage, Int8Stage):
@@ -177,7 +177,7 @@ class Training:
         return self._stage
 
     def _begin_int8(self, state: dict[str, Any] | None = None) -> None:
-        """Go over to fake quantisation; the schedule goes on, momenta begin anew."""
+        """Switch to fake quantisation. The schedule continues, momenta start again."""
         self._stage = Int8Stage(
             self.model, self.recipe, self._data, self.device, state, room_bytes=self._room_bytes
         )
@@ -216,7 +216,7 @@ class Training:
             loss.backward()
             self._optimizer.step()
             self._schedule.after_step()
-            # Summed where they are: reading a number here would make a GPU wait at every step.
+            # Summed on the device: reading a number here would make a GPU wait at every step.
             loss_sum += loss.detach()
             num_correct += (logits_NK.argmax(1) == labels_N).sum()
         return float(loss_sum) / len(labels), float(num_correct) / len(order)
@@ -238,17 +238,17 @@ class Training:
 
 
 def default_device() -> torch.device:
-    """The first GPU that this process may use, else the CPU."""
+    """The first GPU that this process may use, or else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _raise_bn_momentum(model: nn.Module) -> None:
-    """Give running statistics at least torch's own momentum of 0.1.
+    """Give running statistics at least torch's default momentum of 0.1.
 
-    torchvision's MobileNetV3 and larger EfficientNets have 0.01, for hundreds of epochs: after a
-    few from random weights the statistics have hardly left their start, and validation stays at
-    chance (MobileNetV3-Small, 4 epochs at 96 px on 25 classes: 22 % in training, 4 % in validation;
-    with 0.1, 21 %).
+    torchvision's MobileNetV3 and larger EfficientNets have 0.01, which suits hundreds of epochs.
+    After a few epochs from random weights, the statistics have hardly changed, and validation stays
+    at chance (MobileNetV3-Small, 4 epochs at 96 px on 25 classes: 22 % in training, 4 % in
+    validation; with 0.1, 21 %).
     """
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d) and module.momentum is not None:
@@ -256,16 +256,16 @@ def _raise_bn_momentum(model: nn.Module) -> None:
 
 
 def _num_trained(num_images: int, batch_size: int) -> int:
-    """All images, but for one that were a batch of its own at the end: batch norm needs two."""
+    """All images, except a single one in the last batch, since batch norm needs two."""
     alone = num_images > batch_size > 1 and num_images % batch_size == 1
     return num_images - alone
 
 
 def use_threads(count: int | None) -> None:
-    """Have torch use so many CPU threads in this process; None: one for each core.
+    """Let torch use this many CPU threads in this process; None: one for each core.
 
-    Sums are rounded differently with another number of threads: to repeat a trial's accuracy to
-    the last image, use as many as it had.
+    The number of threads changes how sums are rounded. To repeat a trial's accuracy to the last
+    image, use as many as it had.
     """
     torch.set_num_threads(count or num_cores())
 
@@ -273,7 +273,7 @@ def use_threads(count: int | None) -> None:
 def save_model(training: Training, path: Path) -> None:
     """Write a trained model's state dict, for `weights:` in a recipe or for torch.load.
 
-    Raises UserError where the file can't be written.
+    Raises UserError if the file can't be written.
     """
     try:
         torch.save(training.model.state_dict(), path)

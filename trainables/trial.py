@@ -1,4 +1,4 @@
-"""The Ray Tune trainable: one warm actor trains recipe after recipe. The one file here with Ray."""
+"""The Ray Tune trainable: one warm actor trains recipe after recipe. Only this file uses Ray."""
 
 import ctypes
 import io
@@ -38,8 +38,8 @@ EPOCHS = "epochs"
 FAILURE = "failure"
 NODE = "node"
 RAN_ON = "ran_on"
-# A trial saves itself after its last epoch, and meanwhile as often as that takes a twentieth of its
-# time, but not more often than this: what an interruption loses is as little as it may cost.
+# A trial saves itself after its last epoch. Before that, saving may take a twentieth of its time,
+# at most once in this period. So an interruption loses little.
 _MIN_CHECKPOINT_PERIOD_SECONDS = 2.0
 _MAX_CHECKPOINT_SHARE = 0.05
 _PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -52,13 +52,13 @@ class Trial(tune.Trainable):
     Its config: recipe, data, copy_data (see open_near_data), device, threads, gpu_share (0 to 1, or
     whole GPUs), deepest_unfrozen (see Training), resume_from, and avoid: Ray's ids of nodes.
 
-    A recipe that fails ends its trial with the reason in the result, so that the actor stays warm
-    for the next; only an error that leaves the GPU unusable takes the actor down with it.
+    If a recipe fails, its trial ends with the reason in the result, and the actor stays warm for
+    the next one. The actor dies only if an error leaves the GPU unusable.
     """
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
-        """What Ray gives the trial, and where it does not put it."""
+        """The resources that Ray gives the trial, and the nodes to avoid."""
         bundle = {"CPU": config["threads"], "GPU": config["gpu_share"]}
         if not config["avoid"]:
             return tune.PlacementGroupFactory([bundle])
@@ -78,7 +78,7 @@ class Trial(tune.Trainable):
 
     def _begin(self, config: dict[str, Any]) -> None:
         self._config = config
-        # The last recipe's model goes before the next one's comes, also for those beside us.
+        # Free the last recipe's model before building the next one, so others have the memory too.
         self._training: Training | None = None
         give_back_memory()
         if torch.cuda.is_initialized():
@@ -104,7 +104,7 @@ class Trial(tune.Trainable):
         return result | self._where
 
     def _run_epoch(self) -> list[dict[str, Any]]:
-        """Run the next epoch; returns every epoch that the driver may not know of yet."""
+        """Run the next epoch; returns all epochs that the driver may not know yet."""
         if self._training is not None:
             return [asdict(self._training.run_epoch())]
         config = self._config
@@ -117,11 +117,11 @@ class Trial(tune.Trainable):
         return [asdict(metrics) for metrics in self._training.history]
 
     def _begin_training(self, data: ImageData) -> Training:
-        """Train the first epoch that this process has of the trial."""
+        """Train the trial's first epoch in this process."""
         with suppress(torch.OutOfMemoryError):
             return self._first_epoch(data)
-        # The inputs that lay on the GPU may have been what was too much. Not in a handler of the
-        # error: that would hold what the failed attempt had allocated.
+        # Try again without inputs on the GPU, which may have been too much. Do it outside of the
+        # error's handler, which would hold the memory of the failed attempt.
         forget_images()
         torch.cuda.empty_cache()
         return self._first_epoch(data, room_bytes=0)
@@ -143,13 +143,13 @@ class Trial(tune.Trainable):
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         assert self._training is not None
-        # torch's own writer says nothing of a disk that is full.
+        # torch's own writer does not report a full disk.
         content = io.BytesIO()
         torch.save(self._training.state_dict(), content)
         (Path(checkpoint_dir) / CHECKPOINT_FILE).write_bytes(content.getbuffer())
 
     def save(self, checkpoint_dir: str | None = None) -> Any:
-        """Ray's way of saving, timed: it copies what was written to where the run lies."""
+        """Save as Ray does, and measure the time. Ray copies the files to the run's storage."""
         started = time.monotonic()
         saved = super().save(checkpoint_dir)
         self._saved = time.monotonic()
@@ -157,15 +157,15 @@ class Trial(tune.Trainable):
         return saved
 
     def load_checkpoint(self, checkpoint: Any) -> None:
-        """Ray's way of going on after it moved a trial; ours is config["resume_from"]."""
+        """Continue after Ray moved a trial. We ourselves use config["resume_from"]."""
         self._config = {**self._config, "resume_from": [str(checkpoint)]}
         self._training = None
 
 
 def _load(training: Training, folder: str) -> bool:
-    """Go on from a checkpoint, if it is whole: one is not that was being written in a crash.
+    """Continue from a checkpoint if it is complete. After a crash it may not be.
 
-    folder: or an address.
+    folder: a folder or an address.
     """
     try:
         content = io.BytesIO(read_file(folder, CHECKPOINT_FILE))
@@ -178,16 +178,16 @@ def _load(training: Training, folder: str) -> bool:
 
 
 def _end_with_the_parent() -> None:
-    """Have the system end this process when Ray's raylet, which began it, is gone.
+    """Let the system end this process when its parent, Ray's raylet, is gone.
 
-    By itself it would outlive a raylet that was killed, with all of its memory.
+    Otherwise it would outlive a killed raylet and keep all of its memory.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _where(device: torch.device) -> dict[str, str]:
-    """Ray's id of this node, and what it is called in the run folder."""
+    """Ray's id of this node, and its name in the run folder."""
     if not ray.is_initialized():
         return {NODE: "", RAN_ON: ""}
     machine = f"{ray.util.get_node_ip_address()} ({device_name(device)})"
@@ -195,9 +195,9 @@ def _where(device: torch.device) -> dict[str, str]:
 
 
 def _breaks_the_process(error: Exception) -> bool:
-    """After a CUDA error other than memory, every later call on that GPU fails too.
+    """Whether every later call on the GPU fails too: after any CUDA error except out of memory.
 
-    The driver takes the death for the machine's, and gives the trial to another one.
+    The driver then blames the machine for the death, and runs the trial on another one.
     """
     broken = isinstance(error, torch.AcceleratorError | UnusableGpuError)
     return broken and not isinstance(error, torch.OutOfMemoryError)

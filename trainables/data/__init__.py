@@ -1,1 +1,1 @@
-"""Prepared data: images in memory-mapped tables, splits, digests, and how they are made."""
+"""Prepared data: images in memory-mapped tables, splits and digests, and how to make it."""

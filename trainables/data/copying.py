@@ -1,6 +1,6 @@
-"""Prepared data that lies elsewhere: copied once to each machine, into its cache, and checked.
+"""Copies prepared data from elsewhere into each machine's cache, once, and checks the copy.
 
-Where it lies is a folder, or an address that pyarrow or fsspec reads: s3://bucket/animals,
+The source is a folder, or an address that pyarrow or fsspec reads: s3://bucket/animals,
 gs://bucket/animals, file:///shared/animals.
 """
 
@@ -26,10 +26,10 @@ _CHUNK_BYTES = 8 << 20
 
 
 def open_near_data(where: str | Path, *, copy: bool = False) -> ImageData:
-    """Open prepared data; what lies at an address from this machine's copy, made if missing.
+    """Open prepared data. For an address, opens this machine's copy, and makes it if missing.
 
-    copy: also of a folder, which may be on another machine's disks. Raises UserError as
-    `open_data` does, where the data can't be read, and where a copy is not what data.json says.
+    copy: copy a folder too, which may be on another machine's disks. Raises UserError as
+    `open_data` does, and if the data can't be read or a copy does not match data.json.
     """
     if not copy and not is_address(str(where)):
         return open_data(Path(where))
@@ -37,7 +37,7 @@ def open_near_data(where: str | Path, *, copy: bool = False) -> ImageData:
 
 
 def copy_data(where: str) -> Path:
-    """Return this machine's copy of prepared data. One process makes it, others wait."""
+    """Return this machine's copy of prepared data. One process makes it; others wait."""
     source = _Source(where)
     written = source.read(ABOUT)
     try:
@@ -46,12 +46,12 @@ def copy_data(where: str) -> Path:
     except (ValueError, LookupError, TypeError) as error:
         raise UserError(f"{where}/{ABOUT}: damaged; prepare the data again ({error})") from None
     if not re.fullmatch(r"[0-9a-f]{32}", digest):
-        raise UserError(f"{where}/{ABOUT}: damaged; prepare the data again (its digest is none)")
+        raise UserError(f"{where}/{ABOUT}: damaged; prepare the data again (bad digest)")
     folder = cache_folder() / "data" / digest
     if not (folder / ABOUT).exists():
         for name in (ROWS, PIXELS):
             make_once(folder / name, partial(source.copy, name))
-    # The last file, and only there once the others were found to be right.
+    # This file comes last: it only exists once the others are found to be right.
     make_once(folder / ABOUT, partial(_finish, folder, about, written, where))
     return folder
 
@@ -65,14 +65,14 @@ def _finish(folder: Path, about: dict[str, Any], written: bytes, where: str, pat
         for name in (ROWS, PIXELS):
             (folder / name).unlink(missing_ok=True)
         raise UserError(
-            f"{where}: the copy is not what {ABOUT} says; damaged on the way, or at its source:"
-            " try again, or prepare it again"
+            f"{where}: the copy does not match {ABOUT}: it was damaged on the way or at its source;"
+            " try again, or prepare the data again"
         )
     path.write_bytes(written)
 
 
 def _digest_of(folder: Path, about: dict[str, Any]) -> str:
-    """The digest that a folder's pixels and rows have by their content."""
+    """The digest of a folder's pixels and rows, computed from their content."""
     rows = pa.ipc.open_file(pa.memory_map(str(folder / ROWS))).read_all()
     pixels = open_pixels(folder / PIXELS)
     chunk = max(1, BATCH_BYTES // pixels.size**2 // 3)
@@ -86,7 +86,7 @@ def _digest_of(folder: Path, about: dict[str, Any]) -> str:
 
 
 class _Source:
-    """The files of prepared data, read from wherever they lie."""
+    """Reads the files of prepared data from a folder or an address."""
 
     def __init__(self, where: str) -> None:
         self._where = where.rstrip("/")
@@ -96,12 +96,12 @@ class _Source:
             raise self._unreadable(error) from None
 
     def read(self, name: str) -> bytes:
-        """The whole of a small file."""
+        """The whole content of a small file."""
         with self._open(name) as file:
             return self._next(file, size=None)
 
     def copy(self, name: str, path: Path) -> None:
-        """Write a file here; an OSError is of the writing."""
+        """Copy a file to this machine. Raises OSError if writing fails."""
         with self._open(name) as file, path.open("xb") as target:
             while chunk := self._next(file, size=_CHUNK_BYTES):
                 target.write(chunk)
@@ -121,4 +121,4 @@ class _Source:
             raise self._unreadable(error) from None
 
     def _unreadable(self, error: Exception) -> UserError:
-        return UserError(f"{self._where}: can't read prepared data there: {message(error)}")
+        return UserError(f"{self._where}: can't read prepared data: {message(error)}")

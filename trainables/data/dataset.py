@@ -1,10 +1,10 @@
-"""Prepared image data: one folder, opened in a moment by every process that needs it.
+"""Prepared image data: one folder, which every process can open at once.
 
     data.json      what it is: name, size, classes, digest, notes; written last
-    rows.arrow     a row an image: label, split, digest of its pixels, where it came from
+    rows.arrow     a row for each image: label, split, digest of its pixels, source
     pixels.arrow   the images in the same order
 
-A trial takes its images through `ImageData.at_size` and `ImageData.rows`.
+A trial reads its images with `ImageData.at_size` and `ImageData.rows`.
 """
 
 import json
@@ -39,7 +39,7 @@ FORMAT_VERSION = 1
 ABOUT, ROWS, PIXELS = "data.json", "rows.arrow", "pixels.arrow"
 PARTIAL = ".partial-"
 _log = logging.getLogger("flopwise")
-# Of images at smaller input sizes, in the cache of a machine.
+# Holds resized images, in the cache of a machine.
 _FOLDER = "pixels"
 _LIMIT_VARIABLE = "FLOPWISE_PIXELS_GB"
 _MOST_BYTES = 100 * 10**9
@@ -62,9 +62,9 @@ class ImageData:
     digest: str
     """32 hexadecimal digits that identify pixels, labels, class names and splits."""
     synthetic: bool
-    """Generated, not photographed: to be said wherever results are shown."""
+    """Generated, not photographed. Every display of results must say so."""
     notes: tuple[str, ...]
-    """What preparing did that a person should know, a line each: images skipped, enlarged."""
+    """What a person should know about the preparation, a line each: images skipped, enlarged."""
     pixels: PixelTable
 
     def __len__(self) -> int:
@@ -74,21 +74,21 @@ class ImageData:
         return open_data, (self.path,)
 
     def rows(self, split: SplitName) -> npt.NDArray[np.int64]:
-        """Return the rows of a split, ascending."""
+        """The rows of a split, in ascending order."""
         return np.flatnonzero(self.splits == SPLITS.index(split))
 
     def at_size(self, input_size: int) -> Pixels:
-        """All images, in the same rows, at input_size x input_size.
+        """All images, in the same rows, at input_size x input_size pixels.
 
-        Resized with a bilinear filter that covers all of the larger image (antialiased), once on
-        each machine; kept in the cache folder, or where that has no room, resized whenever they are
-        taken. Raises UserError above the stored size.
+        Each machine resizes them once, with an antialiased bilinear filter, and keeps them in the
+        cache folder. If the cache has no room, they are resized each time they are read. Raises
+        UserError for a size above the stored one.
         """
         if input_size == self.size:
             return self.pixels
         if input_size > self.size:
             raise UserError(
-                f"input_size {input_size}: {self.path} holds images of {self.size} px;"
+                f"input_size {input_size}: {self.path} only holds images of {self.size} px;"
                 f" prepare it again with --size {input_size}"
             )
 
@@ -112,19 +112,19 @@ class ImageData:
                 break
             try:
                 return open_pixels(path)
-            except UserError as error:  # damaged, or thrown out in this moment: once more
+            except UserError as error:  # damaged, or just removed: try again
                 path.unlink(missing_ok=True)
                 reason = str(error)
-        _log.warning("images at %d px are resized again and again: %s", input_size, reason)
+        _log.warning("images at %d px are resized at every use: %s", input_size, reason)
         return ResizedPixels(self.pixels, input_size)
 
     def file_at_size(self, input_size: int) -> Path:
-        """Where this machine keeps the images at a size, once it has resized them."""
+        """The file where this machine keeps images that it resized to this size."""
         return cache_folder() / _FOLDER / f"{self.digest}-{input_size}px.arrow"
 
 
 class ResizedPixels:
-    """The rows of a table at another size, resized whenever they are taken."""
+    """The rows of a table at another size, resized each time they are read."""
 
     def __init__(self, pixels: Pixels, size: int) -> None:
         self.size = size
@@ -141,9 +141,9 @@ class ResizedPixels:
 
 
 def open_data(path: Path) -> ImageData:
-    """Open prepared data; its pixels stay on disk until they are used.
+    """Open prepared data. Its pixels stay on disk until they are used.
 
-    Raises UserError where path is no prepared data, damaged, or newer than this flopwise.
+    Raises UserError if path is not prepared data, is damaged, or is newer than this flopwise.
     """
     path = path.expanduser().absolute()
     about = _read_about(path)
@@ -166,12 +166,12 @@ def open_data(path: Path) -> ImageData:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: damaged; prepare it again ({reason})") from None
     if not len(pixels) == len(labels) == about.get("images") or pixels.size != data.size:
-        raise UserError(f"{path}: damaged; prepare it again (its files are of different data)")
+        raise UserError(f"{path}: damaged; prepare it again (its files do not match)")
     return data
 
 
 def read_sources(path: Path) -> list[str]:
-    """Return where each image of prepared data came from, by row: for instance cat/1.jpg."""
+    """The source of each image of prepared data, by row, such as cat/1.jpg."""
     return pa.ipc.open_file(pa.memory_map(str(path / ROWS))).read_all()["source"].to_pylist()
 
 
@@ -184,7 +184,7 @@ def _read_about(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: left by a prepare that was killed; delete it and prepare again")
     if not (path / ABOUT).exists():
         raise UserError(
-            f"{path}: is not prepared data; if it holds a folder of images for each class:"
+            f"{path}: is not prepared data; if it holds a folder of images for each class, run"
             f" flopwise data prepare {path} OUT"
         )
     try:
@@ -194,7 +194,7 @@ def _read_about(path: Path) -> dict[str, Any]:
         raise UserError(f"{path / ABOUT}: damaged; prepare the data again ({error})") from None
     if version > FORMAT_VERSION:
         raise UserError(
-            f"{path}: was prepared by a newer flopwise (format {version}, this one reads up to"
+            f"{path}: was prepared by a newer flopwise (format {version}, but this one reads up to"
             f" {FORMAT_VERSION}); update flopwise or prepare it again"
         )
     return about

@@ -1,11 +1,10 @@
-"""Generated images in the place of photographs: for demonstrations and tests, and labelled so.
+"""Generates images instead of photographs, for demonstrations and tests, and labels them so.
 
 Each image shows one textured shape before clutter. Its class is a combination of shape, hue, coarse
-pattern and fine pattern. Classes come in threes that differ in the fine pattern alone, which
-vanishes where images are made small: 18 to 24 cycles across the image need an input of more than
-36 to 48 px, and a quarter of the classes has 40 cycles and needs more than 80. Place, scale,
-rotation, light, contrast, background and noise vary within a class. A mirrored image keeps its
-class.
+pattern and fine pattern. Classes come in threes that differ only in the fine pattern, which small
+images lose: 18 to 24 cycles across the image need an input of more than 36 to 48 px. A quarter of
+the classes has 40 cycles and needs more than 80. Position, scale, rotation, light, contrast,
+background and noise vary within a class. A mirrored image keeps its class.
 """
 
 import colorsys
@@ -57,9 +56,9 @@ def make_demo(
     """Make prepared data of synthetic images at `out`, with the shape of the 151 animal species.
 
     26 to 60 images a class; 6,270 in all for 151 classes. size: of the images, in pixels. times:
-    as many images of every class instead of one.
+    multiplies the number of images.
     progress: called with the numbers of images done and of all images.
-    Raises UserError where `out` exists, and on numbers of classes that can't be made.
+    Raises UserError if `out` exists, or if this number of classes can't be made.
     """
     if not 2 <= classes <= MOST_CLASSES:
         raise UserError(f"classes {classes}: 2 to {MOST_CLASSES} can be generated")
@@ -72,7 +71,7 @@ def make_demo(
     with new_folder(out) as folder, DataWriter(folder, size) as writer:
         for label, look in enumerate(looks):
             for number in range(counts[label]):
-                # A seed for each image: the first classes are the same however many there are.
+                # A seed for each image, so the first classes do not depend on how many there are.
                 rng = np.random.default_rng([seed, label, number])
                 writer.append(draw_image(look, size, rng), label, f"{names[label]}/{number:02d}")
                 done += 1
@@ -82,7 +81,7 @@ def make_demo(
             name="synthetic",
             classes=names,
             synthetic=True,
-            notes=["generated images, no photographs: for trying flopwise out"],
+            notes=["generated images, not photographs: for trying flopwise out"],
             validation=0.15,
             test=0.15,
             seed=seed,
@@ -101,7 +100,7 @@ def class_counts(classes: int, seed: int) -> npt.NDArray[np.int64]:
 
 
 def class_looks(classes: int, seed: int) -> list[ClassLook]:
-    """Looks of the classes: neighbours in threes share all but the fine pattern."""
+    """Looks of the classes. Each group of three differs only in the fine pattern."""
     triples = list(itertools.product(SHAPES, range(NUM_HUES), COARSE))
     order = np.random.default_rng([seed, 0]).permutation(len(triples))
     return [
@@ -131,7 +130,7 @@ def draw_image(look: ClassLook, size: int, rng: np.random.Generator) -> UInt8Arr
     coarse = _pattern(look.coarse, x, y, rng.uniform(4.5, 6.5), rng.uniform(0, 1, 2))
     fine_cycles = look.fine_cycles * rng.uniform(0.94, 1.06)
     fine = _pattern(look.fine, x, y, fine_cycles, rng.uniform(0, 1, 2))
-    # Finer than the pixels would come out as something else.
+    # A pattern finer than the pixels would alias into another one.
     visible = fine_cycles < 0.48 * size
     light = 0.55 + rng.uniform(0.06, 0.16) * coarse + visible * rng.uniform(0.1, 0.24) * fine
     colour = _colour(look.hue + rng.normal(0, 0.02), rng.uniform(0.25, 0.6), 1.0)
@@ -164,7 +163,7 @@ def _distance(shape: str, x: FloatArray, y: FloatArray) -> FloatArray:
 def _pattern(
     kind: str, x: FloatArray, y: FloatArray, cycles: float, stage: npt.NDArray[np.float64]
 ) -> FloatArray:
-    """Return a wave from -1 to 1 with so many periods across the image."""
+    """Return a wave from -1 to 1 with this many periods across the image."""
     first, second = (2 * np.pi * stage).tolist()
     x, y = x * (2 * np.pi * cycles), y * (2 * np.pi * cycles)
     if kind == "rows":

@@ -1,4 +1,4 @@
-"""What prepared data is known by: digests of its images and of the whole."""
+"""Digests that identify images and prepared data."""
 
 import hashlib
 import json

@@ -1,8 +1,8 @@
-"""From an image file of any kind to a square of upright RGB pixels.
+"""Reads an image file of any kind as a square of upright RGB pixels.
 
-What Pillow reads is turned upright by its EXIF orientation and becomes RGB: transparent pixels are
-laid on white; 16-bit grey is scaled to 8 bits; of an animation the first frame is taken. Then the
-centre square is cut out and resized, so that the shortest side becomes `size`.
+An image is turned upright by its EXIF orientation and becomes RGB. Transparent pixels are laid on
+white. 16-bit grey is scaled to 8 bits. The first frame of an animation is taken. Then the centre
+square is cut out and resized, so that the shortest side becomes `size`.
 """
 
 import warnings
@@ -28,20 +28,20 @@ class Square:
 
 
 class BadImageError(ValueError):
-    """An image that can't be used; the message is the reason, without the path."""
+    """An image can't be used. The message gives the reason, without the path."""
 
 
 def image_suffixes() -> frozenset[str]:
-    """Suffixes, in lower case with their dot, of the files that Pillow reads."""
+    """Suffixes of the files that Pillow reads, in lower case and with the dot."""
     suffixes = Image.registered_extensions()  # also fills Image.OPEN
     return frozenset(suffix for suffix, kind in suffixes.items() if kind in Image.OPEN)
 
 
 @contextmanager
 def bombs_are_errors() -> Generator[None]:
-    """Make Pillow raise on suspiciously large images, and keep quiet about small oddities.
+    """Let Pillow raise an error for suspiciously large images, and hide its other warnings.
 
-    Warning filters belong to the process: enter this in one thread, around those that decode.
+    Warning filters hold for the whole process. Enter this in one thread, around the decoding ones.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="PIL")
@@ -54,8 +54,8 @@ def read_square(path: Path, size: int) -> Square:
     try:
         with Image.open(path) as image:
             shortest = min(image.size)
-            # libjpeg shrinks large JPEGs by 2, 4 or 8 while it decodes. Twice the size that is
-            # needed leaves the last, antialiased step to us.
+            # libjpeg can shrink large JPEGs by 2, 4 or 8 while it decodes. Ask for twice the size,
+            # so that we do the last, antialiased step.
             image.draft(None, (2 * size, 2 * size))
             pixels = square_pixels(image, size)
     except BadImageError:
@@ -66,9 +66,9 @@ def read_square(path: Path, size: int) -> Square:
 
 
 def square_pixels(image: Image.Image, size: int) -> UInt8Array:
-    """Turn an image into (size, size, 3) upright RGB pixels; see this module's first lines.
+    """Turn an image into (size, size, 3) upright RGB pixels; see the top of this module.
 
-    Raises BadImageError on pixel values whose white is unknown.
+    Raises BadImageError if it is unknown which pixel value is white.
     """
     rgb = _to_rgb(ImageOps.exif_transpose(image))
     shortest = min(rgb.size)
@@ -96,10 +96,10 @@ def _scale_grey(image: Image.Image) -> Image.Image:
     """Scale 16-bit grey (Pillow's I;16 and, from some files, I) and 0..1 floats to 8 bits."""
     values = np.asarray(image)
     white = 1.0 if image.mode == "F" else 65535
-    if not (values.min() >= 0 and values.max() <= white):  # also where there is NaN
+    if not (values.min() >= 0 and values.max() <= white):  # NaN fails this too
         raise BadImageError(
             f"grey values from {values.min():g} to {values.max():g};"
-            " only 8 bits, 16 bits and 0..1 floats have a known white"
+            " only 8 bits, 16 bits and floats from 0 to 1 have a known white"
         )
     return Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8))
 
@@ -108,5 +108,5 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = " ".join(str(error).split()) or type(error).__name__
-    # Pillow repeats the path, which is said already.
+    # Pillow's message repeats the path, which the caller adds.
     return "not an image that Pillow knows" if "cannot identify image file" in text else text

@@ -1,4 +1,4 @@
-"""Where images come from: any fixed sequence of labelled images, above all folders of classes."""
+"""Where images come from: a fixed sequence of labelled images, usually folders of classes."""
 
 import os
 from collections import Counter
@@ -16,9 +16,9 @@ class Sample:
 
     label: int
     location: str
-    """Where it is, as a person would look for it."""
+    """Where a person finds it."""
     read: Callable[[int], Square]
-    """Decodes it to a size, in any thread. Raises BadImageError."""
+    """Decodes it at a size, in any thread. Raises BadImageError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,9 +27,9 @@ class Source:
 
     name: str
     classes: tuple[str, ...] | None
-    """None where the source has numbers only."""
+    """None if the source only has numbers."""
     counts: tuple[int, ...] | None
-    """Images in each class, where that is known before reading them."""
+    """Images in each class; None if that is unknown before reading them."""
     total: int
     samples: Callable[[], Iterator[Sample]]
     notes: tuple[str, ...] = ()
@@ -38,12 +38,12 @@ class Source:
 def folder_source(folder: Path) -> Source:
     """Find the images in a folder of class folders, at any depth in each, without decoding them.
 
-    An image is a file with the suffix of one, and everything that starts with a dot is passed over.
-    Raises UserError where there are none.
+    A file is an image if its suffix says so. Names that start with a dot are ignored. Raises
+    UserError if there are no images.
     """
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "there is no such folder"
-        raise UserError(f"{folder}: {what}; the source is a folder with a folder for each class")
+        raise UserError(f"{folder}: {what}; name a folder that has a folder for each class")
     suffixes = image_suffixes()
     names = sorted(
         entry.name for entry in folder.iterdir() if entry.is_dir() and not _is_hidden(entry.name)
@@ -61,7 +61,7 @@ def folder_source(folder: Path) -> Source:
         found = f"{loose} images outside" if loose else f"{others.total()} other files"
         raise UserError(
             f"{folder}: no images in class folders ({len(names)} folders, {found});"
-            f" images belong into {folder / 'CLASS'}, a folder for each class"
+            f" put images into {folder / 'CLASS'}, a folder for each class"
         )
 
     def samples() -> Iterator[Sample]:
@@ -74,7 +74,7 @@ def folder_source(folder: Path) -> Source:
     if others:
         kinds = ", ".join(sorted(suffix or "no suffix" for suffix in others))
         notes.append(
-            f"files left out, since Pillow reads none like these ({kinds}): {others.total()}"
+            f"files left out, since Pillow can't read their kinds ({kinds}): {others.total()}"
         )
     if loose:
         notes.append(f"images left out, since they are in no class folder: {loose}")
@@ -89,7 +89,7 @@ def folder_source(folder: Path) -> Source:
 
 
 def images_in(folder: Path) -> Iterator[Path]:
-    """Yield a folder's image files, at any depth, sorted; what starts with a dot is left out."""
+    """Yield a folder's image files, at any depth, sorted. Names with a leading dot are ignored."""
     suffixes = image_suffixes()
     return (file for file in _walk(folder) if file.suffix.lower() in suffixes)
 
@@ -103,7 +103,7 @@ def _is_hidden(name: str) -> bool:
 
 
 def _walk(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
-    """Every file that is not hidden, at any depth, sorted; through links, but not in circles."""
+    """Every file that is not hidden, at any depth, sorted. Follows links, but not in circles."""
     real = folder.resolve()
     if real in above:
         return

@@ -1,7 +1,7 @@
-"""Files of equally large square images that many processes read at once without loading them.
+"""Files of square images of one size, which many processes read at once without loading them.
 
-Each is an uncompressed Arrow IPC file with one column, `pixels`, of fixed shape tensors: any Arrow
-reader understands it. Memory-mapped pages are shared by all processes of a machine.
+Each is an uncompressed Arrow IPC file with one column, `pixels`, of fixed shape tensors, so any
+Arrow reader can open it. All processes of a machine share the memory-mapped pages.
 """
 
 import math
@@ -18,11 +18,11 @@ from spaces.errors import UserError
 
 UInt8Array = npt.NDArray[np.uint8]
 
-# A batch is what the writer holds in memory. One image makes a batch where it is larger.
+# The writer holds one batch in memory. An image that is larger makes a batch of its own.
 BATCH_BYTES = 8 * 2**20
 
 
-# Beyond its pixels, for each batch and for the file.
+# Bytes besides the pixels, for each batch and for the file.
 _BATCH_OVERHEAD_BYTES, _FILE_OVERHEAD_BYTES = 1024, 8192
 
 
@@ -74,9 +74,9 @@ class PixelTable:
 
 
 def open_pixels(path: Path) -> PixelTable:
-    """Map a file of pixels into memory; nothing is read before rows are taken.
+    """Map a file of pixels into memory. Nothing is read before rows are taken.
 
-    Raises UserError where the file is missing, cut short or holds something else.
+    Raises UserError if the file is missing, cut short or holds something else.
     """
     try:
         reader = pa.ipc.open_file(pa.memory_map(str(path)))
@@ -94,9 +94,9 @@ def open_pixels(path: Path) -> PixelTable:
 
 
 class PixelWriter:
-    """Stream images into an open file; memory stays below one batch and one image.
+    """Streams images into an open file. Memory stays below one batch and one image.
 
-    The file can be read once the `with` block has ended without an error; by then it is on disk.
+    Once the `with` block has ended without an error, the file is on disk and can be read.
     """
 
     def __init__(self, file: BinaryIO, size: int, *, batch_bytes: int = BATCH_BYTES) -> None:
@@ -124,11 +124,11 @@ class PixelWriter:
         self._filled = 0
 
     def finish(self) -> None:
-        """Write what is left and the footer, and wait for the disk."""
+        """Write the last batch and the footer, and wait for the disk."""
         if self._filled:
             self._flush()
         self._sink.close()
-        self._file.truncate()  # what was reserved beyond: readers look for the footer at the end
+        self._file.truncate()  # readers look for the footer at the end
         self._file.flush()
         os.fsync(self._file.fileno())
 
@@ -146,7 +146,7 @@ class PixelWriter:
 
 
 def most_bytes(num_images: int, size: int) -> int:
-    """At least what a file of so many images takes."""
+    """An upper bound of the bytes of a file of this many images."""
     batches = math.ceil(num_images / _rows_of_a_batch(size, BATCH_BYTES))
     return num_images * size**2 * 3 + batches * _BATCH_OVERHEAD_BYTES + _FILE_OVERHEAD_BYTES
 

@@ -1,4 +1,4 @@
-"""Which images a model learns from, is chosen by, and is finally judged by."""
+"""Splits images: a model learns from some, is chosen by others, and is judged by the rest."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -10,7 +10,7 @@ from spaces.errors import UserError
 
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
-# How many shuffles are tried for a class whose images are mostly copies of other classes' images.
+# Try this many shuffles if most images of a class are copies of other classes' images.
 ATTEMPTS = 20
 
 
@@ -27,10 +27,10 @@ def split_rows(
 
     labels: (rows,) indices into classes. digests: (rows, bytes); rows with equal digests share a
     split, whatever their class. validation, test: fractions of each class, met as nearly as whole
-    images allow, with at least one image of every class in every split. The result depends on the
+    images allow. Every split gets at least one image of every class. The result depends on the
     contents and the seed, not on the order of the rows.
-    Raises UserError on fractions that leave nothing to a split, and on classes that have fewer
-    than 3 different images.
+    Raises UserError if the fractions leave nothing to a split, or if a class has fewer than 3
+    different images.
     """
     check_fractions(validation, test)
     _, group_of_row = np.unique(digests, axis=0, return_inverse=True)
@@ -51,7 +51,7 @@ def split_rows(
         if not missing:
             return np.array(split_of_group, dtype=np.uint8)[group_of_row.reshape(-1)]
     names = ", ".join(classes[label] for label in missing)
-    raise UserError(f"{names}: too few images that no other class has as well to split them")
+    raise UserError(f"{names}: too few images to split that are not in another class too")
 
 
 def check_fractions(validation: float, test: float) -> None:
@@ -64,10 +64,10 @@ def check_fractions(validation: float, test: float) -> None:
 
 
 def check_enough(counts: Sequence[int], classes: Sequence[str]) -> None:
-    """Raise UserError with a line for each class that has too few different images to split."""
+    """Raise UserError with a line for each class with too few different images to split."""
     lines = [
         f"{name}: {count} different image{'s' * (count != 1)}; a class needs at least"
-        f" {len(SPLITS)}, one for each split; add images or take its folder out"
+        f" {len(SPLITS)}, one for each split; add images or remove its folder"
         for name, count in zip(classes, counts, strict=True)
         if count < len(SPLITS)
     ]
@@ -78,7 +78,7 @@ def check_enough(counts: Sequence[int], classes: Sequence[str]) -> None:
 def _count_members(
     group_of_row: npt.NDArray[np.intp], labels: npt.NDArray[np.int64]
 ) -> list[dict[int, int]]:
-    """Return for each group of equal images its {label: number of rows}."""
+    """Return {label: number of rows} for each group of equal images."""
     members: list[dict[int, int]] = [{} for _ in range(int(group_of_row.max(initial=-1)) + 1)]
     for group, label in zip(group_of_row.tolist(), labels.tolist(), strict=True):
         members[group][label] = members[group].get(label, 0) + 1
@@ -100,10 +100,11 @@ def _whole_parts(count: int, validation: float, test: float) -> list[int]:
 def _assign(
     members: list[dict[int, int]], targets: list[list[int]], rng: np.random.Generator
 ) -> tuple[list[int], list[int]]:
-    """Give each group, largest first, the split that takes its classes nearest to their targets.
+    """Give each group, largest first, the split that brings its classes nearest to their targets.
 
-    A class with as many groups left as empty splits accepts empty ones only. Groups of several
-    classes can still be torn between these: also returned are the classes that miss a split.
+    If a class has only as many groups left as empty splits, it accepts only empty splits. A group
+    of several classes may not be able to please all of them, so the classes that miss a split are
+    returned too.
     """
     have = [[0] * len(SPLITS) for _ in targets]
     left = [0] * len(targets)
@@ -124,7 +125,7 @@ def _assign(
         ]
         split = min(
             open_splits or range(len(SPLITS)),
-            # What the squared distance to the targets grows by.
+            # The growth of the squared distance to the targets.
             key=lambda split: sum(
                 count * (2 * (have[label][split] - targets[label][split]) + count)
                 for label, count in labels.items()

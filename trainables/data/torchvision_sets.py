@@ -1,6 +1,6 @@
 """torchvision's classification data sets as a source of images.
 
-All labelled parts of a set are pooled: the seed decides what is held out, as it does for folders.
+All labelled parts of a set are pooled. As for folders, the seed decides what is held out.
 """
 
 import inspect
@@ -17,8 +17,8 @@ from trainables.data.image_files import BadImageError, Square, square_pixels
 from trainables.data.image_sources import Sample, Source
 from trainables.system.shared_cache import cache_folder
 
-# The labelled parts of the sets that name their parts by `split`. Where a set is not listed, its
-# default part is taken.
+# The labelled parts of the sets that name their parts by `split`. If a set is not listed, its
+# default part is used.
 LABELLED_SPLITS = {
     "Country211": ("train", "valid", "test"),
     "DTD": ("train", "val", "test"),
@@ -45,9 +45,9 @@ _BAD_IMAGE = (
 
 
 def torchvision_source(name: str) -> Source:
-    """Open torchvision.datasets.NAME; it is downloaded into the cache folder where it is missing.
+    """Open torchvision.datasets.NAME. If it is missing, downloads it into the cache folder.
 
-    Raises UserError where there is no such set, it can't be downloaded, or it has no class labels.
+    Raises UserError if there is no such set, it can't be downloaded, or it has no class labels.
     """
     known = [known for known in datasets.__all__ if inspect.isclass(getattr(datasets, known))]
     if name not in known:
@@ -87,8 +87,8 @@ def _arguments_of_parts(name: str) -> list[dict[str, Any]]:
     ]
     if required:
         raise UserError(
-            f"torchvision:{name}: needs {', '.join(required)}; only sets that need nothing but"
-            " their name can be prepared, others as a folder of class folders"
+            f"torchvision:{name}: needs {', '.join(required)}; only sets that need just their name"
+            " can be prepared, so save it as a folder of class folders"
         )
     common: dict[str, Any] = {}
     if "root" in accepted:
@@ -108,8 +108,8 @@ def _open(name: str, arguments: dict[str, Any]) -> Any:
     except (OSError, RuntimeError, ValueError, TypeError, ImportError) as error:
         reason = " ".join(str(error).split())
         raise UserError(
-            f"torchvision:{name}: could not be opened or downloaded: {reason}; what was downloaded"
-            f" by hand belongs into {cache_folder() / 'torchvision'}"
+            f"torchvision:{name}: could not be opened or downloaded: {reason}; if you download it"
+            f" by hand, put it into {cache_folder() / 'torchvision'}"
         ) from None
 
 
@@ -119,7 +119,7 @@ def _class_names(part: Any) -> tuple[str, ...] | None:
 
 
 def _sample(name: str, part: Any, row: int, location: str) -> Sample:
-    # Read here and not in a thread: some sets use global random state or one file handle.
+    # Don't read in a thread: some sets use global random state or one file handle.
     try:
         image, label = part[row]
     except _BAD_IMAGE as error:

@@ -1,4 +1,4 @@
-"""Writing prepared data: an image at a time, and a folder that appears whole or not at all."""
+"""Writes prepared data: image by image, into a folder that appears whole or not at all."""
 
 import json
 import os
@@ -21,9 +21,9 @@ from trainables.data.splits import split_rows
 
 
 def check_free(out: Path) -> None:
-    """Raise UserError where there is something at `out` already."""
+    """Raise UserError if `out` exists already."""
     if os.path.lexists(out):
-        raise UserError(f"{out}: exists already; choose another place or remove it")
+        raise UserError(f"{out}: exists already; choose another path or remove it")
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def new_folder(out: Path) -> Iterator[Path]:
     """Yield a hidden folder beside `out`, which becomes `out` when the block ends without an error.
 
     After an error or an interrupt nothing is left; after a kill, the hidden folder is. Raises
-    UserError where `out` exists, and where something can't be written.
+    UserError if `out` exists, or if a file can't be written.
     """
     out = out.expanduser().absolute()
     check_free(out)
@@ -40,7 +40,7 @@ def new_folder(out: Path) -> Iterator[Path]:
         partial = Path(tempfile.mkdtemp(prefix=f".{out.name}{PARTIAL}", dir=out.parent))
         try:
             yield partial
-            partial.chmod(0o777 & ~_umask())  # mkdtemp shuts others out
+            partial.chmod(0o777 & ~_umask())  # mkdtemp gives other users no access
             _sync_folder(partial)
             check_free(out)
             partial.rename(out)
@@ -53,9 +53,9 @@ def new_folder(out: Path) -> Iterator[Path]:
 
 
 class DataWriter:
-    """Collects images and their labels; pixels go to disk at once, some 100 bytes a row are kept.
+    """Collects images and labels. Writes pixels to disk at once; keeps some 100 bytes a row.
 
-    Used in a `with` block within that of `new_folder`, whose folder it fills; `finish` ends it.
+    Use it in a `with` block inside that of `new_folder`, whose folder it fills. Call `finish` last.
     """
 
     def __init__(self, folder: Path, size: int) -> None:
@@ -68,7 +68,7 @@ class DataWriter:
         self._sources: list[str] = []
 
     def append(self, image: UInt8Array, label: int, source: str) -> None:
-        """Add one (size, size, 3) image of class `label`; source says where it came from."""
+        """Add one (size, size, 3) image of class `label`. source: where it came from."""
         self._pixels.append(image)
         self._labels.append(label)
         self._digests += image_digest(image)
@@ -91,9 +91,9 @@ class DataWriter:
         test: float,
         seed: int,
     ) -> None:
-        """Split the rows and write everything that is not pixels.
+        """Split the rows and write everything except pixels.
 
-        Raises UserError where a class can't be split.
+        Raises UserError if a class can't be split.
         """
         self._pixels.finish()
         labels = np.array(self._labels, dtype=np.int64)

@@ -1,1 +1,1 @@
-"""Models: where they come from, their weights and blocks, the files that they are written to."""
+"""Models: their families, weights and blocks, and the files that they are written to."""

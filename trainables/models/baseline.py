@@ -17,15 +17,15 @@ class ConvBlock(nn.Module):
     """Convolution without padding, optional batch norm, ReLU, 2 x 2 max-pooling.
 
     With residual, the input is added before the ReLU, as in ResNet (arXiv:1512.03385). Since the
-    convolution has no padding, the input's border is cropped to the output's size first. Where the
-    number of channels changes, nothing is added, so that residual connections bring no parameters.
+    convolution has no padding, the input is first cropped to the output's size. If the number of
+    channels changes, nothing is added, so residual connections add no parameters.
     """
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel: int, *, batch_norm: bool, residual: bool
     ) -> None:
         super().__init__()
-        # The bias is kept under batch norm: the parameter counts of the seed report include it.
+        # Keep the bias with batch norm: the parameter counts of the seed report include it.
         self.conv = nn.Conv2d(in_channels, out_channels, kernel)
         self.norm = nn.BatchNorm2d(out_channels) if batch_norm else nn.Identity()
         self.crop = kernel // 2 if residual and in_channels == out_channels else None
@@ -40,13 +40,13 @@ class ConvBlock(nn.Module):
 class BaselineCNN(nn.Module):
     """Conv 3->64 k5, 64->128 k3, 128->128 k3, 128->128 k3, a linear layer, log-softmax.
 
-    Takes (N, 3, input_size, input_size), returns log-probabilities (N, num_classes); cross-entropy
-    may take them for logits, since log-softmax leaves log-probabilities as they are. width
-    multiplies the channels, rounded, at least 1. residual adds connections around the two
-    convolutions that keep their number of channels (see ConvBlock).
+    Takes (N, 3, input_size, input_size), returns log-probabilities (N, num_classes). Cross-entropy
+    can use them as logits, since log-softmax does not change log-probabilities. width multiplies
+    the channels, rounded, at least 1. residual adds connections around the two convolutions that
+    keep their number of channels (see ConvBlock).
 
     At 112 px and 151 classes: 857,239 parameters, 858,135 with batch norm.
-    Raises UserError where the input is too small for four poolings.
+    Raises UserError if the input is too small for four poolings.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ def smallest_input() -> int:
 
 
 def check_input_size(input_size: int) -> None:
-    """Raise UserError where the input is too small for four poolings."""
+    """Raise UserError if the input is too small for four poolings."""
     if input_size < smallest_input():
         raise UserError(
             f"input_size: {input_size} px is too small for the baseline CNN's four poolings;"

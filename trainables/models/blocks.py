@@ -19,7 +19,7 @@ _NORMS = (_BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm2d)
 class Block:
     """Modules that are frozen or trained together.
 
-    name is the path of the first one that has parameters, say features.3 or layer2.0.
+    name is the path of the first one that has parameters, such as features.3 or layer2.0.
     """
 
     name: str
@@ -31,12 +31,12 @@ class Block:
 
 
 def list_blocks(model: nn.Module) -> tuple[Block, ...]:
-    """The model's blocks in forward order; with the head, they hold every parameter once.
+    """The model's blocks in forward order. With the head, they hold every parameter once.
 
     Baseline: its four convolutions. MobileNets, EfficientNets: features.0 to features.N, then
-    MobileNetV3's classifier.0. ResNets: conv1, layer1.0, layer1.1 ... Others likewise: a layer or a
-    residual unit each. Norm layers, activations and poolings belong to the block before them,
-    dropout to what comes after. Raises UserError for a family whose blocks are not known.
+    MobileNetV3's classifier.0. ResNets: conv1, layer1.0, layer1.1 ... In other models, a block is a
+    layer or a residual unit. Norm layers, activations and poolings belong to the block before them,
+    dropout to the block after it. Raises UserError for a family whose blocks are not known.
     """
     return tuple(
         Block(
@@ -48,9 +48,9 @@ def list_blocks(model: nn.Module) -> tuple[Block, ...]:
 
 
 def freeze(model: nn.Module, unfrozen: int | None) -> None:
-    """Let the last `unfrozen` blocks and the head train, freeze the blocks before; None: train all.
+    """Train only the last `unfrozen` blocks and the head, and freeze the others; None: train all.
 
-    Raises UserError where the model has fewer blocks. See set_training for batch norm and dropout.
+    Raises UserError if the model has fewer blocks. See set_training for batch norm and dropout.
     """
     model.requires_grad_(True)
     if unfrozen is None:
@@ -62,10 +62,10 @@ def freeze(model: nn.Module, unfrozen: int | None) -> None:
 
 
 def set_training(model: nn.Module) -> None:
-    """Put what trains into training mode, frozen blocks into evaluation mode.
+    """Put frozen blocks into evaluation mode and the rest into training mode.
 
-    Call it in place of model.train(), which would let frozen batch norm drift from the statistics
-    that its weights were trained with.
+    Call it instead of model.train(), which would let frozen batch norm drift away from the
+    statistics that its weights were trained with.
     """
     model.train()
     if all(parameter.requires_grad for parameter in model.parameters()):
@@ -80,8 +80,8 @@ def split_model(model: nn.Module, unfrozen: int) -> tuple[nn.Sequential, nn.Sequ
     """Cut the model before its last `unfrozen` blocks: suffix(prefix(images)) is model(images).
 
     Both parts share the model's modules and parameters. The prefix ends after the frozen blocks'
-    last pooling, where its output is smallest; dropout belongs to the suffix, which leaves its
-    input as it is. Raises UserError where the model has fewer blocks.
+    last pooling, where its output is smallest. Dropout belongs to the suffix, which does not change
+    its input. Raises UserError if the model has fewer blocks.
     """
     num_blocks = len(_steps_of_blocks(model)) - 1
     cut = _num_frozen(model, num_blocks, unfrozen)
@@ -89,21 +89,21 @@ def split_model(model: nn.Module, unfrozen: int) -> tuple[nn.Sequential, nn.Sequ
 
 
 def model_between(model: nn.Module, start: int, stop: int | None) -> nn.Sequential:
-    """The blocks start to stop - 1, None: to the end, head included.
+    """The blocks start to stop - 1; None: to the end, including the head.
 
-    Takes what the blocks before start return: so a deeper cut goes on from a shallower one.
+    It takes the output of the blocks before start, so a deeper cut can continue a shallower one.
     """
     blocks = _steps_of_blocks(model)
     assert 0 <= start <= (stop if stop is not None else start) < len(blocks)
     part = nn.Sequential(*(step.module for steps in blocks[start:stop] for step in steps))
-    # A cached input must survive; only a leading dropout works in place on what it is given.
+    # Do not change a cached input: only a leading dropout works in place on its input.
     if start > 0 and len(part) and isinstance(part[0], _DropoutNd):
         part[0].inplace = False  # pyright: ignore[reportArgumentType]
     return part
 
 
 def _steps_of_blocks(model: nn.Module) -> list[list[Step]]:
-    """The forward pass by block, the head and what comes with it last."""
+    """The forward pass by block. The head and the steps around it come last."""
     family = family_that_built(model)
     head = model.get_submodule(family.head(model))
     steps = family.steps(model)
@@ -129,7 +129,7 @@ def _has_parameters(step: Step) -> bool:
 def _num_frozen(model: nn.Module, num_blocks: int, unfrozen: int) -> int:
     if unfrozen > num_blocks:
         raise UserError(
-            f"unfrozen: {unfrozen} blocks are more than the {num_blocks} that"
-            f" {type(model).__name__} has; use 0 to {num_blocks}, or leave it out to train all"
+            f"unfrozen: {type(model).__name__} has {num_blocks} blocks, not {unfrozen};"
+            f" use 0 to {num_blocks}, or leave it out to train all"
         )
     return num_blocks - unfrozen

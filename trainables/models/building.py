@@ -1,4 +1,4 @@
-"""A recipe's model, from its family, with weights and a head for the classes."""
+"""Builds a recipe's model from its family, with weights and a head for the classes."""
 
 import torch
 from torch import nn
@@ -13,12 +13,13 @@ from trainables.models.weights import load_file
 def build_model(recipe: Recipe, num_classes: int) -> nn.Module:
     """The recipe's model on the CPU, with its weights loaded and a head for num_classes.
 
-    Takes (N, 3, input_size, input_size), returns logits (N, num_classes), of the baseline
-    log-probabilities. Random weights are a function of recipe.seed; global random state stays as it
-    was. Raises UserError for an unknown model, a size that it can't take, weights that don't fit.
+    Takes (N, 3, input_size, input_size), returns logits (N, num_classes); for the baseline,
+    log-probabilities. Random weights depend only on recipe.seed, and global random state does not
+    change. Raises UserError for an unknown model, a size that it can't take, weights that don't
+    fit.
     """
     with torch.random.fork_rng(devices=[]):
-        # torch.manual_seed would seed the GPUs' generators too, and leave them so.
+        # torch.manual_seed would also seed the GPUs' generators, for good.
         torch.default_generator.manual_seed(recipe.seed)
         model = build_architecture(recipe, num_classes)
     family = family_of(recipe.model)
@@ -38,7 +39,7 @@ def build_on_meta(recipe: Recipe, num_classes: int) -> nn.Module:
 
 
 def build_architecture(recipe: Recipe, num_classes: int) -> nn.Module:
-    """The recipe's model, its weights drawn from torch's global random state.
+    """The recipe's model, with weights drawn from torch's global random state.
 
     Raises UserError for an unknown model and for a size that it can't take.
     """
@@ -47,7 +48,7 @@ def build_architecture(recipe: Recipe, num_classes: int) -> nn.Module:
 
 
 def architecture_of(recipe: Recipe) -> Recipe:
-    """A recipe of the fields alone on which a model's cost depends."""
+    """A recipe with only those fields on which a model's cost depends."""
     return Recipe(
         model=recipe.model,
         input_size=recipe.input_size,
@@ -59,14 +60,14 @@ def architecture_of(recipe: Recipe) -> Recipe:
 
 
 def check_input_size(name: str, input_size: int) -> None:
-    """Raise UserError where there is no such model, or it can't take input_size pixels."""
+    """Raise UserError if there is no such model, or if it can't take input_size pixels."""
     family_of(name).check_input_size(name, input_size)
 
 
 class _EmptyOnMeta(TorchFunctionMode):
-    """Parameters are born on the meta device, while what models compute meanwhile has values.
+    """Creates parameters on the meta device, but other tensors with values.
 
-    `with torch.device("meta")` would move that too, and RegNet reads its widths from tensors.
+    `with torch.device("meta")` would move all of them, and RegNet reads its widths from tensors.
     """
 
     def __torch_function__(self, func, types, args=(), kwargs=None):

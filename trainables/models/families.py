@@ -1,4 +1,4 @@
-"""The families of models: one table, and who has which model."""
+"""The table of all model families, and which family has which model."""
 
 from torch import nn
 
@@ -9,7 +9,7 @@ from trainables.models.baseline import BASELINE_FAMILY
 from trainables.models.family import Family, Normalization
 from trainables.models.torchvision_models import TORCHVISION
 
-# The first that has a name has the model.
+# The first family that has a name provides the model.
 FAMILIES: dict[str, Family] = {
     "baseline": BASELINE_FAMILY,
     "torchvision": TORCHVISION,
@@ -17,12 +17,12 @@ FAMILIES: dict[str, Family] = {
 
 
 def model_names() -> tuple[str, ...]:
-    """The models of all families, in their order: what `flopwise models list` shows."""
+    """The models of all families, in order, as `flopwise models list` shows them."""
     return tuple(name for family in FAMILIES.values() for name in family.names())
 
 
 def family_of(name: str) -> Family:
-    """The family that has a model. Raises UserError with the nearest name where none does."""
+    """The family that has a model. If none does, raises UserError with the nearest name."""
     for family in FAMILIES.values():
         if family.has_name(name):
             return family
@@ -33,13 +33,13 @@ def family_of(name: str) -> Family:
 
 
 def family_that_built(model: nn.Module) -> Family:
-    """The family that knows a model's steps. Raises UserError where none does."""
+    """The family that knows a model's steps. Raises UserError if none does."""
     for family in FAMILIES.values():
         if family.built(model):
             return family
     raise UserError(
-        f"unfrozen: the blocks of {type(model).__name__} are not known; leave unfrozen out,"
-        " which trains the whole model"
+        f"unfrozen: the blocks of {type(model).__name__} are not known; leave unfrozen out"
+        " to train the whole model"
     )
 
 

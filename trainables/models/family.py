@@ -1,4 +1,4 @@
-"""What a family of models is: where models come from, and all that is particular to them."""
+"""What a family of models is: one source of models, and all that is special about them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ State = dict[str, Tensor]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Normalization:
-    """What a model's images go through first: (image - mean) / std, of RGB values from 0 to 1."""
+    """How a model's images are normalised: (image - mean) / std, for RGB values from 0 to 1."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
 
-# Most published weights were trained with these, and random ones train as well with them.
+# Most published weights were trained with these. Random weights train well with them too.
 IMAGENET_NORMALIZATION = Normalization(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 
@@ -33,7 +33,7 @@ class ModelSummary:
     gmacs: float
     params: int
     imagenet_accuracy: float | None
-    """Top-1 of its default weights on ImageNet, a fraction; None: there are no weights."""
+    """Top-1 accuracy of its default weights on ImageNet, a fraction; None without weights."""
 
 
 def _always_imagenet(_recipe: Recipe) -> Normalization:
@@ -50,39 +50,38 @@ def _not_published(_name: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """One source of models. To add one: a module that makes it, and a line in `families.FAMILIES`.
+    """One source of models. To add one, write a module for it and a line in `families.FAMILIES`.
 
-    Whatever raises a UserError begins it with the recipe's field, as `input_size: ...`.
+    Every UserError must begin with the recipe's field, such as `input_size: ...`.
     """
 
     has_name: Callable[[str], bool]
-    """Whether a recipe's `model` is of this family; told without importing a package for it."""
+    """Whether a recipe's `model` is of this family. Must not import a package for it."""
     names: Callable[[], tuple[str, ...]]
-    """The models to list and to suggest. A family may have others, where names follow a rule."""
+    """The models to list and to suggest. A family may have more, if names follow a rule."""
     check_input_size: Callable[[str, int], None]
-    """Raises UserError with the nearest size where the model of that name can't take so many
-    pixels."""
+    """If the model of that name can't take this size, raises UserError with the nearest size."""
     build: Callable[[Recipe, int], nn.Module]
-    """The recipe's model on the CPU, its weights drawn from torch's global random state.
+    """The recipe's model on the CPU, with weights drawn from torch's global random state.
 
-    From normalised (N, 3, input_size, input_size) to logits (N, num_classes), also in training. May
-    assume what check_input_size lets through.
+    From normalised (N, 3, input_size, input_size) to logits (N, num_classes), also in training. It
+    may assume that check_input_size accepted the size.
     """
     built: Callable[[nn.Module], bool]
-    """Whether `steps` can take this model apart: by its class."""
+    """Whether `steps` can take this model apart, judged by its class."""
     steps: Callable[[nn.Module], tuple[Step, ...]]
-    """The forward pass of a model as modules of which each takes the last one's output. They share
-    the model's own modules; what it does between them is a step without parameters."""
+    """The forward pass of a model as modules, each of which takes the output of the one before.
+    They share the model's own modules. Operations between these are steps without parameters."""
     head: Callable[[nn.Module], str] = last_layer
-    """Path of the linear layer or convolution whose outputs are the classes."""
+    """The path of the linear layer or convolution whose outputs are the classes."""
     normalization: Callable[[Recipe], Normalization] = _always_imagenet
-    """What the recipe's model expects of its images, given its weights."""
+    """The normalisation that the recipe's model expects, given its weights."""
     load_imagenet: Callable[[nn.Module, str], None] | None = None
-    """Loads the published weights of the model of that name, but for the head. None: there are
-    none. Raises UserError where they can't be had."""
+    """Loads the published weights of the model of that name, except the head. Raises UserError if
+    it can't get them. None: there are no published weights."""
     translate: Callable[[nn.Module, State], State] = _as_it_is
-    """What was read from a file, with the model's keys and shapes where files have others."""
+    """Turns a file's state dict into one with the model's keys and shapes, if they differ."""
     published: Callable[[str], ModelSummary | None] = _not_published
-    """What its source says of the model of that name. None: it is counted."""
+    """The published figures of the model of that name. None: we count them."""
     packages: tuple[str, ...] = ()
-    """Of which versions models may differ in what they compute; torch is always one."""
+    """Packages whose version may change what models compute. torch always counts."""

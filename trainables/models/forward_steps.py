@@ -1,4 +1,4 @@
-"""A model's forward pass as a flat sequence of modules, of which blocks and cuts are made."""
+"""A model's forward pass as a flat sequence of modules, from which blocks and cuts are made."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -9,30 +9,30 @@ from torch import Tensor, nn
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One module of the sequence; name is its path in the model, empty where it has none."""
+    """One module of the sequence. name: its path in the model, or empty if it has none."""
 
     name: str
     module: nn.Module
 
 
 Stop = str | Callable[[Tensor], Tensor] | Step
-"""What a route is made of: the path of a module, of which a container is opened; a path with "/",
-whose children are the steps, as they are; a function of a tensor; a step made for the purpose."""
+"""One element of a route: the path of a module (a container is opened); a path that ends with "/"
+(its children are steps, unopened); a function of a tensor; or a ready step."""
 
 Route = tuple[Stop, ...]
 
 OpenUp = Callable[[str, nn.Module], Route | None]
-"""From a module and its path to the route through it, where its class needs one of its own."""
+"""From a path and its module to the route through it, if its class needs a special one."""
 
 
 def steps_along(
     model: nn.Module, route: Route, *, head: str | None = None, open_up: OpenUp | None = None
 ) -> tuple[Step, ...]:
-    """Turn a route through a model into steps: run in order, they have to be its forward pass.
+    """Turn a route through a model into steps. Run in order, they must be its forward pass.
 
-    They share the model's own modules and parameters. Containers (Sequential, ModuleList) become
-    their children, except one that holds a single layer with its norm and activation. head: path of
-    the layer whose outputs are the classes, a step by itself; by default the last layer.
+    They share the model's own modules and parameters. Containers (Sequential, ModuleList) are
+    replaced by their children, unless one holds a single layer with its norm and activation. head:
+    path of the layer whose outputs are the classes, always a step by itself; by default the last.
     """
     walk = _Walk(
         model=model,
@@ -43,7 +43,7 @@ def steps_along(
 
 
 def last_layer(model: nn.Module) -> str:
-    """Path of the last linear layer or convolution: where the classes are, in most models."""
+    """Path of the last linear layer or convolution, which is the head of most models."""
     paths = [
         path for path, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)
     ]
@@ -52,7 +52,7 @@ def last_layer(model: nn.Module) -> str:
 
 
 def flatten(x: Tensor) -> Tensor:
-    """Keep the images apart, and lay out all else in a row: (N, ...) to (N, D)."""
+    """Flatten each image's values: (N, ...) to (N, D)."""
     return torch.flatten(x, 1)
 
 
@@ -76,7 +76,7 @@ class _Walk:
                 yield from self._into(stop)
 
     def _into(self, path: str) -> Iterator[Step]:
-        """The steps inside a container; anything else is one step."""
+        """The steps inside a container. Any other module is one step."""
         module = self.model.get_submodule(path)
         route = self.open_up(path, module)
         if route is not None:
@@ -88,7 +88,7 @@ class _Walk:
             yield Step(name=path, module=module)
 
     def _is_unit(self, module: nn.Module) -> bool:
-        """One convolution or linear layer with its norm and activation, which belong together."""
+        """Whether it is one convolution or linear layer with its norm and activation."""
         children = list(module.children())
         weighted = [child for child in children if isinstance(child, nn.Linear | nn.Conv2d)]
         leaves = not any(next(child.children(), None) for child in children)

@@ -1,4 +1,4 @@
-"""Writes a trained model as a file that runs elsewhere: ONNX, or torch.export's .pt2."""
+"""Writes a trained model to a file that runs elsewhere: ONNX, or torch.export's .pt2."""
 
 import json
 import logging
@@ -15,7 +15,7 @@ from torch import nn
 from spaces.errors import UserError
 from trainables.inference.onnx_model import METADATA_KEY, About
 
-# Of the ONNX standard; from 21 on QuantizeLinear knows more types, which we do not need.
+# Version of the ONNX standard. From 21 on, QuantizeLinear knows more types, which we don't need.
 _OPSET = 20
 _VERSIONS = ("torch", "torchvision", "onnx", "onnxruntime")
 
@@ -28,13 +28,13 @@ def export_versions(*others: str) -> dict[str, str]:
 def write_onnx(model: nn.Module, about: About, path: Path) -> None:
     """Write a model to an ONNX file that ONNX Runtime runs; see make_onnx.
 
-    Raises UserError where the file can't be written.
+    Raises UserError if the file can't be written.
     """
     write_made_onnx(make_onnx(model, about.input_size), about, path)
 
 
 def write_made_onnx(made: bytes, about: About, path: Path) -> None:
-    """Write what make_onnx returned, with what About holds. Raises UserError where it can't be."""
+    """Write the result of make_onnx, with About as metadata. Raises UserError if it can't."""
     proto = onnx.load_model_from_string(made)
     onnx.helper.set_model_props(proto, {METADATA_KEY: about.to_json()})
     try:
@@ -44,7 +44,7 @@ def write_made_onnx(made: bytes, about: About, path: Path) -> None:
 
 
 def make_onnx(model: nn.Module, input_size: int) -> bytes:
-    """The content of an ONNX file, for any number of images at a time.
+    """The content of an ONNX file, which takes any number of images at a time.
 
     model: in evaluation mode, on the CPU, from normalised (N, 3, H, W) to logits (N, classes).
     """
@@ -63,14 +63,14 @@ def make_onnx(model: nn.Module, input_size: int) -> bytes:
     proto = program.model_proto
     proto.producer_name = "flopwise"
     for node in proto.graph.node:
-        del node.metadata_props[:]  # the exporter's notes on its work, half of a small int8 file
+        del node.metadata_props[:]  # the exporter's notes are half of a small int8 file
     return proto.SerializeToString()
 
 
 def write_pt2(model: nn.Module, about: About, path: Path) -> None:
     """Write a model to torch.export's format: `torch.export.load(path).module()` runs it.
 
-    What About holds lies in it as the extra file `flopwise.json`. Otherwise as write_onnx.
+    About is in its extra file `flopwise.json`. Raises UserError as write_onnx does.
     """
     dynamic = ({0: torch.export.Dim("batch")},)
     with quiet(), torch.no_grad():
@@ -83,25 +83,25 @@ def write_pt2(model: nn.Module, about: About, path: Path) -> None:
 
 
 def read_pt2(path: Path) -> nn.Module:
-    """Read back what write_pt2 wrote. Raises UserError where it is damaged."""
+    """Read a file of write_pt2. Raises UserError if it is damaged."""
     extra = {f"{METADATA_KEY}.json": ""}
     try:
         with quiet():
             program = torch.export.load(path, extra_files=extra)
         json.loads(extra[f"{METADATA_KEY}.json"])
     except (OSError, RuntimeError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: damaged, or no .pt2 file of flopwise: {error}") from None
+        raise UserError(f"{path}: damaged, or not a .pt2 file of flopwise: {error}") from None
     return program.module()
 
 
 def _images(size: int) -> torch.Tensor:
-    """Example images: two, for torch.export takes 1 for a size that never changes."""
+    """Two example images: torch.export would treat a batch of 1 as a fixed size."""
     return torch.zeros(2, 3, size, size)
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep what exporters say to themselves from the user."""
+    """Hide the exporters' own messages from the user."""
     names = ("torch.onnx", "onnxscript", "onnx_ir", "torch.utils._pytree")
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]

@@ -1,4 +1,4 @@
-"""torchvision's classification models: names, sizes, options of their builders, weights."""
+"""torchvision's classification models: names, input sizes, build options, weights."""
 
 import contextlib
 import functools
@@ -25,14 +25,14 @@ from trainables.models.forward_steps import last_layer
 from trainables.models.torchvision_steps import is_known, torchvision_steps
 from trainables.models.weights import DAMAGE, is_in, load_state
 
-# What the builders need beside num_classes, by name. Auxiliary heads would change the type of the
-# output in training; without init_weights both models warn.
+# Build options besides num_classes, by name. Auxiliary heads would change the type of the output in
+# training. Without init_weights, both models warn.
 _NO_AUXILIARY = {"aux_logits": False, "init_weights": True}
 _BUILD_OPTIONS: dict[str, dict[str, Any]] = {
     "googlenet": _NO_AUXILIARY,
     "inception_v3": _NO_AUXILIARY,
 }
-# Below these sizes, in pixels, poolings and convolutions without padding leave nothing.
+# Smallest sizes in pixels. Below them, poolings and unpadded convolutions leave nothing.
 _SMALLEST_INPUT = {
     "alexnet": 63,
     "convnext": 32,
@@ -43,7 +43,7 @@ _SMALLEST_INPUT = {
     "squeezenet1_1": 17,
     "vgg": 32,
 }
-# A vision transformer cuts the image into patches, MaxViT its smallest feature map into 7 x 7.
+# Vision transformers cut the image into patches, MaxViT cuts its smallest feature map into 7 x 7.
 _INPUT_MULTIPLE = {
     "vit_b_16": 16,
     "vit_l_16": 16,
@@ -52,12 +52,12 @@ _INPUT_MULTIPLE = {
     "vit_h_14": 14,
     "maxvit_t": 224,
 }
-# These come from TensorFlow, whose images go from -1 to 1. (torchvision's own models make them of
-# ImageNet's normalisation again, by `transform_input`.)
+# These weights come from TensorFlow, whose images go from -1 to 1. (torchvision's own models
+# convert ImageNet's normalisation to that, by `transform_input`.)
 _FROM_MINUS_1_TO_1 = ("googlenet", "inception_v3")
-# Auxiliary heads are in the files for GoogLeNet and Inception v3, and not in our models.
+# The files for GoogLeNet and Inception v3 have auxiliary heads; our models don't.
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
-# The DenseNet files are older than the rule that names hold no dots.
+# The DenseNet files are older than the rule that module names have no dots.
 _OLD_DENSENET_KEY = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 
 
@@ -101,7 +101,7 @@ def _normalization(recipe: Recipe) -> Normalization:
 def _load_imagenet(model: nn.Module, name: str) -> None:
     """Load the default weights from torch.hub's cache, or download them into it.
 
-    Raises UserError with the file and the folder to put it into where the hub is out of reach.
+    If the hub can't be reached, raises UserError with the file and where to put it.
     """
     weights = torchvision.models.get_model_weights(name).DEFAULT  # pyright: ignore
     file = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[-1]
@@ -112,7 +112,7 @@ def _load_imagenet(model: nn.Module, name: str) -> None:
         problem = "is damaged" if file.exists() else f"could not be downloaded ({reason})"
         raise UserError(
             f"weights: imagenet for {name}: {file.name} {problem};"
-            f" fetch {weights.url} where there is a network and put it at {file}"
+            f" download {weights.url} on a machine with network access and put it at {file}"
         ) from None
     head = last_layer(model)
     state = {key: value for key, value in state.items() if not is_in(key, head)}
@@ -120,13 +120,13 @@ def _load_imagenet(model: nn.Module, name: str) -> None:
 
 
 def _translate(model: nn.Module, state: State) -> State:
-    """What older files name otherwise, and what depends on the input size."""
+    """Rename keys of older files, and adapt what depends on the input size."""
     if isinstance(model, torchvision.models.DenseNet):
         state = {_OLD_DENSENET_KEY.sub(r"\1\2", key): value for key, value in state.items()}
     if isinstance(model, torchvision.models.GoogLeNet | torchvision.models.Inception3):
         state = {key: value for key, value in state.items() if not key.startswith(_AUXILIARY)}
     if isinstance(model, VisionTransformer) and "encoder.pos_embedding" in state:
-        with contextlib.suppress(ValueError):  # its shape is named with the others then
+        with contextlib.suppress(ValueError):  # load_state then reports its shape with the others
             state = dict(
                 interpolate_embeddings(model.image_size, model.patch_size, OrderedDict(state))
             )

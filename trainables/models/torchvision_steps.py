@@ -1,4 +1,4 @@
-"""The steps of torchvision's models, by class: what its forward pass does, in order."""
+"""The steps of torchvision's models by class: their forward pass, in order."""
 
 from collections.abc import Callable
 
@@ -18,7 +18,7 @@ def is_known(model: nn.Module) -> bool:
 
 
 def torchvision_steps(model: nn.Module) -> tuple[Step, ...]:
-    """The steps of a model that is known; see `Family.steps`."""
+    """The steps of a known model; see `Family.steps`."""
     route = next(route for kind, route in _ROUTES.items() if isinstance(model, kind))
     return steps_along(model, route(model) if callable(route) else route, open_up=_open_up)
 
@@ -86,7 +86,7 @@ def _open_up(path: str, module: nn.Module) -> Route | None:
 
 
 class _Densely(nn.Module):
-    """A DenseNet layer with the concatenation that its block does for it."""
+    """A DenseNet layer with the concatenation that its block does."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Weights for a model: state dicts, safely read from a file, and how they may differ from it."""
+"""Weights for a model: reads a state dict safely from a file, and checks that it fits."""
 
 import pickle
 import struct
@@ -14,7 +14,7 @@ from spaces.errors import UserError
 from trainables.models.family import Family, State
 
 _NAMED_KEYS = 3
-# What torch.load raises on damaged files beside OSError: a broken pickle can end in any of these.
+# torch.load raises these for damaged files besides OSError: a broken pickle can end in any of them.
 DAMAGE = (
     *(RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError),
     *(AssertionError, struct.error, pickle.UnpicklingError),
@@ -24,8 +24,8 @@ DAMAGE = (
 def load_file(model: nn.Module, path: str | Path, family: Family) -> None:
     """Load a file of torch.save that holds a state dict, plain or under `state_dict` or `model`.
 
-    family: the model's. By the rules of load_state. Raises UserError for a file that does not fit,
-    is missing, damaged, or unsafe to load.
+    family: the model's. The rules of load_state hold. Raises UserError if the file does not fit, is
+    missing, damaged, or unsafe to load.
     """
     state = family.translate(model, _read_state(Path(path)))
     load_state(model, state, head=family.head(model), source=f"weights: {path}")
@@ -34,7 +34,7 @@ def load_file(model: nn.Module, path: str | Path, family: Family) -> None:
 def _read_state(path: Path) -> State:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about pickles of other versions, before they fail
+            warnings.simplefilter("ignore")  # about pickles of other versions, which fail anyway
             content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"weights: {path}: there is no such file") from None
@@ -59,9 +59,9 @@ def _read_state(path: Path) -> State:
 def load_state(model: nn.Module, state: State, *, head: str, source: str) -> None:
     """Load a state dict with the model's own keys.
 
-    The head, a path, is loaded where it fits and stays as it is where it does not. Apart from it,
-    whole children of the model may be missing, and stay as they are: features without a classifier,
-    say. Any other difference raises UserError, which begins with source and names the keys.
+    head: its path. If the head does not fit, it keeps its own weights. Whole children of the model
+    may be missing, such as the classifier, and keep theirs too. Any other difference raises
+    UserError, which begins with source and names the keys.
     """
     own = model.state_dict()
     misfits = {key for key in state if key in own and state[key].shape != own[key].shape}
@@ -76,7 +76,7 @@ def load_state(model: nn.Module, state: State, *, head: str, source: str) -> Non
         and not key.endswith("num_batches_tracked")  # absent from files of torch before 0.4.1
     ]
     mistakes = [
-        "" if state else "nothing but a head of another shape",
+        "" if state else "it only holds a head of another shape",
         _complain("the model has no", [key for key in state if key not in own]),
         _complain("the file lacks", missing),
         _complain(
@@ -91,8 +91,8 @@ def load_state(model: nn.Module, state: State, *, head: str, source: str) -> Non
     if any(mistakes):
         kind = type(model).__name__
         message = "; ".join(filter(None, mistakes))
-        raise UserError(f"{source} does not fit {kind} (is it of another model?): {message}")
-    # Filled up from the model, so that torch is told of a complete state, with its versions.
+        raise UserError(f"{source} does not fit {kind} (is it for another model?): {message}")
+    # Add the model's own values, so that torch gets a complete state with its versions.
     for key, value in state.items():
         own[key] = value
     model.load_state_dict(own)
@@ -104,7 +104,7 @@ def _complain(what: str, keys: list[str]) -> str:
 
 
 def is_in(key: str, module_path: str) -> bool:
-    """Whether a state dict's key is of the module of that path."""
+    """Whether a state dict's key belongs to the module of that path."""
     return key.startswith(f"{module_path}.")
 
 

@@ -1,1 +1,1 @@
-"""The machine: GPUs, cores, memory, the cache that processes share, addresses, failures."""
+"""The machine: GPUs, cores, memory, the shared cache, addresses, failures."""

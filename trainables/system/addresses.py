@@ -1,4 +1,4 @@
-"""Files that lie in a folder, or at an address that pyarrow or fsspec reads and writes."""
+"""Files in a folder, or at an address that pyarrow or fsspec reads and writes."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ import pyarrow.fs as pafs
 from spaces.addresses import is_address
 
 NOT_REACHED = (pa.ArrowException, ImportError, OSError, ValueError)
-"""What is raised where an address is of no known kind, lacks a package, or does not answer."""
+"""Raised if an address is of an unknown kind, needs a missing package, or does not answer."""
 
 
 def where_it_lies(where: str) -> tuple[pafs.FileSystem, str]:
@@ -21,7 +21,7 @@ def where_it_lies(where: str) -> tuple[pafs.FileSystem, str]:
     except pa.ArrowInvalid as error:
         if "Unrecognized filesystem type" not in str(error):
             raise
-        # Others may know this kind of address.
+        # fsspec may know this kind of address.
         from fsspec.core import url_to_fs
 
         files, folder = url_to_fs(where)
@@ -29,12 +29,12 @@ def where_it_lies(where: str) -> tuple[pafs.FileSystem, str]:
 
 
 def read_file(folder: str, name: str) -> bytes:
-    """The whole of a file in a folder or below an address. Raises NOT_REACHED."""
+    """The content of a file in a folder or below an address. Raises NOT_REACHED."""
     files, path = where_it_lies(folder)
     with files.open_input_stream(f"{path}/{name}") as file:
         return file.read()
 
 
 def message(error: Exception) -> str:
-    """What a file system has to say, in one line."""
+    """A file system's error message, in one line."""
     return re.sub(r" \(Request ID: \S*\)", "", " ".join(str(error).split()))

@@ -1,4 +1,4 @@
-"""What to say of an error that ended a training."""
+"""Describes an error that ended a training."""
 
 import traceback
 from pathlib import Path
@@ -9,14 +9,14 @@ from spaces.errors import UserError
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error is for want of memory, on the CPU or a GPU."""
+    """Whether an error means that memory ran out, on the CPU or a GPU."""
     # torch's CPU allocator raises a bare RuntimeError.
     message = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     return message or isinstance(error, torch.OutOfMemoryError | MemoryError)
 
 
 def describe_failure(error: BaseException) -> str:
-    """One line: what went wrong, and where when it is not the user's error."""
+    """One line: what went wrong, and where, unless it is the user's error."""
     text = " ".join(str(error).split()) or "no message"
     if is_out_of_memory(error):
         return f"out of memory: {text}"

@@ -1,4 +1,4 @@
-"""What is done otherwise on a GPU: its precision, its memory, the way there. Not yet run on one."""
+"""What differs on a GPU: precision, memory, copying. This has not been run on a GPU yet."""
 
 import functools
 from collections.abc import Iterator
@@ -8,16 +8,16 @@ import torch
 
 from trainables.system.machine import cpu_name
 
-# Of the GPU memory that is free, so much may be taken by inputs that are kept there.
+# Inputs that are kept on the GPU may take this part of its free memory.
 _SHARE_FOR_INPUTS = 0.4
-# What a process takes of a GPU beside torch's tensors: the CUDA context and its kernels.
+# GPU memory that a process takes besides torch's tensors: the CUDA context and its kernels.
 CONTEXT_BYTES = 600 * 2**20
 
 
 def as_device(name: torch.device | str) -> torch.device:
-    """The device of a name; "cuda" is the first GPU that this process may use.
+    """The device of a name. "cuda" becomes "cuda:0", the first GPU that this process may use.
 
-    With its number, for tensors say "cuda:0", and torch's memory functions take no less.
+    Tensors name their device with its number, and torch's memory functions need it.
     """
     device = torch.device(name)
     return torch.device("cuda", 0) if device.type == "cuda" and device.index is None else device
@@ -25,10 +25,10 @@ def as_device(name: torch.device | str) -> torch.device:
 
 @functools.cache
 def precision(device: torch.device) -> str:
-    """What models compute in there: bf16 on a GPU that has it, fp32 elsewhere.
+    """The precision in which models compute: bf16 on a GPU that has it, otherwise fp32.
 
-    On the CPUs that we measured on (no AVX-512, no AMX) bf16 made MobileNetV2's forward pass 26
-    times slower.
+    On the CPUs that we measured (no AVX-512, no AMX), bf16 made MobileNetV2's forward pass 26 times
+    slower.
     """
     if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
         return "bf16"
@@ -36,11 +36,11 @@ def precision(device: torch.device) -> str:
 
 
 class UnusableGpuError(RuntimeError):
-    """A machine's GPU does not even begin to work."""
+    """A machine's GPU does not work at all."""
 
 
 def check_device(device: torch.device) -> None:
-    """Raise UnusableGpuError where the device can't hold a number: no driver, or a broken GPU."""
+    """Raise UnusableGpuError if the device can't hold a number: no driver, or a broken GPU."""
     if device.type != "cuda":
         return
     try:
@@ -57,7 +57,7 @@ def device_name(device: torch.device) -> str:
         return cpu_name()
     try:
         return torch.cuda.get_device_name(device)
-    except (RuntimeError, AssertionError):  # without a driver, of which trials tell
+    except (RuntimeError, AssertionError):  # no driver; trials report that themselves
         return "no GPU found"
 
 
@@ -70,7 +70,7 @@ def autocast(device: torch.device) -> AbstractContextManager[object]:
 
 @contextmanager
 def exact_float32() -> Iterator[None]:
-    """A context in which a GPU computes in float32 as it is meant, and not in TF32."""
+    """A context in which a GPU computes in true float32, and not in TF32."""
     convolutions, products = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     try:
@@ -91,17 +91,17 @@ def room_for_inputs(device: torch.device) -> int:
 
 
 def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Copy a CPU tensor to a device; a GPU goes on computing meanwhile."""
+    """Copy a CPU tensor to a device. A GPU keeps computing meanwhile."""
     if device.type != "cuda":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def limit_gpu_memory(share: float, device: torch.device) -> None:
-    """Keep this process within its share of a GPU, so that trials beside it find theirs.
+    """Keep this process within its share of a GPU, so that other trials have theirs.
 
-    share: of the whole GPU, its context included; 1 or more: no limit. What goes beyond it raises
-    torch.OutOfMemoryError in this process alone.
+    share: of the whole GPU, including the context; 1 or more: no limit. If this process needs more,
+    only it gets torch.OutOfMemoryError.
     """
     if device.type != "cuda":
         return

@@ -7,12 +7,12 @@ _M_MMAP_MAX, _M_TRIM_THRESHOLD = -4, -1  # mallopt(3)
 
 
 def keep_freed_memory() -> None:
-    """Have the C library keep what tensors free for the next ones, where it is glibc.
+    """If the C library is glibc, let it keep the memory that tensors free for the next ones.
 
-    By itself it gives every large tensor back to the system, which clears each page of the next
-    one: measured on one core, steps take 1.2 times as long for MobileNetV2's last 8 blocks at 96 px
-    and the baseline CNN, twice as long for all of MobileNetV2 at 224 px. The peak rises by up to a
-    sixth; `give_back_memory` is for the time between two trainings.
+    By default it gives every large tensor back to the system, which clears each page of the next
+    one. Measured on one core, steps then take 1.2 times as long for MobileNetV2's last 8 blocks at
+    96 px and for the baseline CNN, and twice as long for all of MobileNetV2 at 224 px. Keeping
+    memory raises the peak by up to a sixth. Call `give_back_memory` between two trainings.
     """
     mallopt = _of_libc("mallopt")
     if mallopt is not None:
@@ -21,7 +21,7 @@ def keep_freed_memory() -> None:
 
 
 def give_back_memory() -> None:
-    """Return what is free to the system, for processes beside this one."""
+    """Return free memory to the system, for other processes."""
     trim = _of_libc("malloc_trim")
     if trim is not None:
         trim(ctypes.c_size_t(0))

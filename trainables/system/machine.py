@@ -1,4 +1,4 @@
-"""What this machine computes with, as the system names it."""
+"""The name of this machine's CPU, as the system gives it."""
 
 import os
 import platform
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def cpu_name() -> str:
-    """The CPU's name; its architecture where the system does not tell more."""
+    """The CPU's name, or its architecture if the system does not tell the name."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
@@ -17,5 +17,5 @@ def cpu_name() -> str:
 
 
 def machine_name() -> str:
-    """The CPU's name, and how many cores the machine has."""
+    """The CPU's name and the machine's number of cores."""
     return f"{cpu_name()}, {os.cpu_count()} cores"

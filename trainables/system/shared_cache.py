@@ -14,42 +14,42 @@ from filelock import FileLock, Timeout
 from spaces.errors import UserError
 
 WritePart = Callable[[BinaryIO, int], None]
-"""Writes the part of that number into the open file, where it belongs."""
-# How long a process that finds no part to write waits before it looks again.
+"""Writes the part of that number into its position in the open file."""
+# A process that finds no part to write waits this long before it looks again.
 _LOOK_AGAIN_SECONDS = 0.2
 
 
 def cache_folder() -> Path:
-    """Return $FLOPWISE_CACHE, or ~/.cache/flopwise. What lies there can be deleted at any time."""
+    """Return $FLOPWISE_CACHE, or ~/.cache/flopwise. Its content can be deleted at any time."""
     return Path(os.environ.get("FLOPWISE_CACHE") or "~/.cache/flopwise").expanduser()
 
 
 def make_once(path: Path, make: Callable[[Path], None]) -> Path:
-    """Return path, a file in the cache, after `make(partial)` has written it if it was missing.
+    """Return path, a file in the cache. If it is missing, `make(partial)` writes it first.
 
-    One process makes it and others wait. It appears by a rename: a maker that is killed leaves a
-    partial file that the next one removes. Raises UserError where it can't be written.
+    One process makes it and others wait. It appears by a rename. If its maker is killed, the next
+    one removes the partial file. Raises UserError if it can't be written.
     """
     try:
         return _make_once(path, make)
     except OSError as error:
         raise UserError(
             f"{path.parent}: can't be written: {error.strerror or error};"
-            " set FLOPWISE_CACHE to a folder with room"
+            " set FLOPWISE_CACHE to a folder with free space"
         ) from None
 
 
 def free_bytes(folder: Path) -> int:
-    """Room on the disk where a folder is or will be."""
+    """Free bytes on the disk where a folder is or will be."""
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free
 
 
 class BoundedFolder:
-    """Files of the cache that together stay below a bound: the least recently used ones go.
+    """Cache files whose total size stays below a bound. The least recently used are removed.
 
-    A process that has one of them mapped keeps what it has: the system frees it afterwards.
+    A process that has mapped a removed file can go on using it; the system frees it afterwards.
     """
 
     def __init__(self, folder: Path, limit_bytes: int) -> None:
@@ -57,25 +57,25 @@ class BoundedFolder:
         self.limit_bytes = limit_bytes
 
     def find(self, name: str) -> Path | None:
-        """The file of that name, from now on the one used last; None where there is none."""
+        """The file of that name, marked as just used; None if there is none."""
         path = self._folder / name
         try:
             os.utime(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except OSError:  # a folder that is read-only
+        except OSError:  # the folder is read-only
             return path
         return path
 
     def make_once(
         self, name: str, num_bytes: int, begin: Callable[[], WritePart], *, num_parts: int = 1
     ) -> Path:
-        """Return the file of that name, after it has been filled if it was missing.
+        """Return the file of that name. If it is missing, writes it first.
 
-        num_bytes: its size, for which room is made before anything is computed. begin: called once
-        where this process writes any of its parts. Processes that want the file at the same time
-        share them out: each writes what no other has begun, and what one that dies had begun is
-        written by another. Raises OSError where there is no room, or the folder can't be written.
+        num_bytes: its size; space is made before anything is computed. begin: called once if this
+        process writes any of the parts. Processes that want the file at the same time share the
+        parts: each writes those that no other has begun. If a process dies, another one writes its
+        part. Raises OSError if there is no space, or if the folder can't be written.
         """
         path = self._folder / name
 
@@ -87,12 +87,12 @@ class BoundedFolder:
                 parts.write_free(write_part, file)
                 parts.write_left(write_part, file)
                 parts.close()
-                os.fsync(file.fileno())  # after a power cut, its blocks would be there, but empty
+                os.fsync(file.fileno())  # otherwise a power cut could leave empty blocks
 
         def help_out() -> None:
             for folder in path.parent.glob(f".{name}.partial-*"):
                 parts = _Parts(folder, num_parts)
-                # Its maker may be done meanwhile, or have died: then the folder goes.
+                # Its maker may finish or die meanwhile. Then the folder is removed.
                 with suppress(FileNotFoundError):
                     if parts.any_free():
                         write_part = begin()
@@ -102,7 +102,7 @@ class BoundedFolder:
         return self.find(name) or _make_once(path, make, meanwhile=help_out)
 
     def _allocate(self, partial: Path, num_bytes: int) -> BinaryIO:
-        # One at a time, so that each sees what the others have taken.
+        # One process at a time, so that each sees the space that the others have taken.
         with FileLock(self._folder / ".room.lock"):
             self._make_room(num_bytes, besides=partial.parent)
             file = partial.open("xb")
@@ -110,7 +110,7 @@ class BoundedFolder:
                 if hasattr(os, "posix_fallocate"):
                     os.posix_fallocate(file.fileno(), 0, num_bytes)
             except OSError as error:
-                # Some file systems can't reserve; on those, writing finds out.
+                # Some file systems can't reserve space. There, writing may fail later.
                 if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
                     file.close()
                     raise
@@ -126,7 +126,7 @@ class BoundedFolder:
                     files.append((path.stat().st_mtime_ns, path.stat().st_size, path))
         held = sum(size for _, size, _ in files)
         if num_bytes > self.limit_bytes:
-            raise OSError(errno.ENOSPC, f"more than the {self.limit_bytes:,} bytes of the bound")
+            raise OSError(errno.ENOSPC, f"more than the limit of {self.limit_bytes:,} bytes")
         for _, size, path in sorted(files):
             if held + num_bytes <= self.limit_bytes:
                 break
@@ -137,10 +137,11 @@ class BoundedFolder:
 def bounded_folder(
     name: str, variable: str, *, most: int, most_of_the_disk: float
 ) -> BoundedFolder:
-    """A folder of the cache that may take $variable, in gigabytes.
+    """A folder of the cache that may take as many gigabytes as the environment's `variable` says.
 
-    By default most, but at most that share of what would be free on its disk without it. Raises
-    UserError where the variable is no number from 0 up.
+    By default, it may take `most` bytes, or the share `most_of_the_disk` of the disk space that
+    would be free without it, if that is less. Raises UserError if the variable is not a number from
+    0 up.
     """
     folder = cache_folder() / name
     written = os.environ.get(variable)
@@ -151,7 +152,7 @@ def bounded_folder(
                 return BoundedFolder(folder, int(gigabytes * 10**9))
         except ValueError:
             pass
-        raise UserError(f"{variable}: takes a number of gigabytes from 0, not {written}")
+        raise UserError(f"{variable}: set it to a number of gigabytes from 0 up, not {written}")
     free = free_bytes(folder) + sum(_bytes_of(path) for path in folder.glob("[!.]*"))
     return BoundedFolder(folder, int(min(most, most_of_the_disk * free)))
 
@@ -159,14 +160,14 @@ def bounded_folder(
 def _bytes_of(path: Path) -> int:
     try:
         return path.stat().st_size
-    except OSError:  # thrown out in this moment
+    except OSError:  # just removed
         return 0
 
 
 class _Parts:
-    """Which parts of a file are done while it is written, and who writes which of the others.
+    """Tracks which parts of a file are written, and lets processes claim the others.
 
-    A part is claimed by a lock in the partial file's folder, which a dying process lets go of.
+    A lock in the partial file's folder claims a part. If the process dies, the lock is freed.
     """
 
     def __init__(self, folder: Path, number: int) -> None:
@@ -174,15 +175,15 @@ class _Parts:
         self._number = number
 
     def open(self) -> None:
-        """Let others claim parts from now on: the file has its size."""
+        """Let others claim parts from now on, since the file has its full size."""
         self._opened.touch()
 
     def close(self) -> None:
-        """All are done: what else lies in the folder may go."""
+        """End claims after all parts are written. The folder may then be removed."""
         self._opened.unlink()
 
     def any_free(self) -> bool:
-        """Whether a part is left that nobody has claimed."""
+        """Whether there is a part that nobody has claimed."""
         return self._opened.exists() and any(map(self._is_free, range(self._number)))
 
     def write_free(self, write_part: WritePart, file: BinaryIO) -> None:
@@ -190,7 +191,7 @@ class _Parts:
         self._write(write_part, file, wait=False)
 
     def write_left(self, write_part: WritePart, file: BinaryIO) -> None:
-        """Wait for the parts that others have claimed, and write those of the dead."""
+        """Wait for the parts that others have claimed, and write those of dead processes."""
         self._write(write_part, file, wait=True)
 
     def _write(self, write_part: WritePart, file: BinaryIO, *, wait: bool) -> None:
@@ -212,10 +213,10 @@ class _Parts:
             return not self._done(part).exists()
 
     def _claim(self, part: int, *, wait: bool) -> AbstractContextManager[object] | None:
-        """None: it is done, or another has it. Raises FileNotFoundError once all are done."""
+        """Claim a part; None if it is done or taken. Raises FileNotFoundError once all are done."""
         if self._done(part).exists():
             return None
-        if not self._opened.exists():  # a lock would make the folder anew
+        if not self._opened.exists():  # a lock would make the folder again
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._opened)
         try:
             return FileLock(self._folder / f"{part}.lock").acquire(timeout=-1 if wait else 0)
@@ -231,7 +232,7 @@ class _Parts:
 
 
 def _bytes_of_partial(folder: Path) -> int:
-    """What a file that is being written takes; nothing once its writer is dead, and it is gone."""
+    """Bytes of a file that is being written. If its writer is dead, removes it and returns 0."""
     name = folder.name.removeprefix(".").split(".partial-")[0]
     try:
         with FileLock(_lock_of(folder.with_name(name)), timeout=0):
@@ -244,7 +245,7 @@ def _bytes_of_partial(folder: Path) -> int:
 def _make_once(
     path: Path, make: Callable[[Path], None], *, meanwhile: Callable[[], None] | None = None
 ) -> Path:
-    """meanwhile: called again and again while another process makes the file."""
+    """As make_once. meanwhile: called repeatedly while another process makes the file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     while not path.exists():
         try:
@@ -264,7 +265,7 @@ def _make_once(
 def _make(path: Path, make: Callable[[Path], None]) -> None:
     """Make a file whose lock is held."""
     _remove_partials(path)
-    # Another process may put its claim into the folder while that is removed.
+    # Another process may put a claim into the folder while it is removed.
     with tempfile.TemporaryDirectory(
         prefix=f".{path.name}.partial-", dir=path.parent, ignore_cleanup_errors=True
     ) as folder:
@@ -278,6 +279,6 @@ def _lock_of(path: Path) -> Path:
 
 
 def _remove_partials(path: Path) -> None:
-    """Remove what makers of this file have left that were killed. Its lock must be held."""
+    """Remove what killed makers of this file have left. Its lock must be held."""
     for left_over in path.parent.glob(f".{path.name}.partial-*"):
         shutil.rmtree(left_over, ignore_errors=True)
