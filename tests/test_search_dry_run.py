@@ -232,7 +232,7 @@ def test_a_probe_that_fails_is_told_with_its_recipe(
     candidates: list[Candidate], demo_data: ImageData
 ):
     broken = candidates[0].recipe.replace(unfrozen=99)
-    with pytest.raises(UserError, match=r"a probe failed: baseline_cnn.*99 blocks are more than"):
+    with pytest.raises(UserError, match=r"a probe failed: baseline_cnn.*has 4 blocks, not 99"):
         run_probes([broken], [], demo_data, workers=1, num_gpus=0, threads=1, tell=lambda _: None)
 
 

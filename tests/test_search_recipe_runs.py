@@ -118,7 +118,7 @@ def test_a_retry_that_was_interrupted_goes_on_as_one(
 
 
 def test_two_commands_on_one_run_do_not_meet(tmp_path: Path):
-    message = pytest.raises(UserError, match="is at work on this run already")
+    message = pytest.raises(UserError, match="is already at work on this run")
     with alone_in(tmp_path / "below"), message, alone_in(tmp_path / "below"):
         pass
     with alone_in(tmp_path / "below"):

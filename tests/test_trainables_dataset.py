@@ -245,7 +245,7 @@ def test_missing_files_and_files_of_other_data_are_damage(tmp_path, file):
     data = make_data(tmp_path / "data")
     other = make_data(tmp_path / "other", images=30)
     (other.path / file).replace(data.path / file)
-    with pytest.raises(UserError, match=r"prepare it again \(its files are of different"):
+    with pytest.raises(UserError, match=r"prepare it again \(its files do not match"):
         open_data(data.path)
     (data.path / file).unlink()
     with pytest.raises(UserError, match="damaged; prepare it again"):

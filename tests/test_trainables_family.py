@@ -173,7 +173,7 @@ def test_the_pt2_file_is_checked_with_images_normalised_its_way(
     torch.save(training.state_dict(), tmp_path / CHECKPOINT_FILE)
     loaded = load_trained(training.recipe, demo_data, tmp_path, threads=1)
     _, checked = export_verified(loaded, demo_data, tmp_path / "toy.pt2", "pt2")
-    assert f"the same answer as before on {len(demo_data.rows('validation'))} images" in checked
+    assert f"the same prediction on {len(demo_data.rows('validation'))} images" in checked
 
 
 def test_its_weights_come_from_a_file_and_its_head_need_not_fit(tmp_path: Path):

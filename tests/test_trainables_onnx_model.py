@@ -129,7 +129,7 @@ def test_a_pte_file_runs_in_executorch(trained: Trained, data: ImageData, tmp_pa
     expected = trained.logits(pixels_NHWC)
     np.testing.assert_allclose(found, expected, atol=1e-4)  # int8 as in ONNX Runtime, too
     (tmp_path / "torn.pte").write_bytes((tmp_path / "model.pte").read_bytes()[:200])
-    with pytest.raises(UserError, match=r"torn.pte: ExecuTorch can't run it: damaged"):
+    with pytest.raises(UserError, match=r"torn.pte: ExecuTorch can't run it: it is damaged"):
         open_pte(tmp_path / "torn.pte", IMAGENET_NORMALIZATION)
 
 
@@ -146,7 +146,7 @@ def test_an_export_that_lost_accuracy_fails_and_leaves_no_file(
     trained: Trained, data: ImageData, tmp_path: Path
 ):
     promised = replace(trained, accuracy=trained.accuracy - 0.5)
-    with pytest.raises(UserError, match=r"not exported: loaded again, it gets .* its trial had"):
+    with pytest.raises(UserError, match=r"not exported: the file gets .* its trial got"):
         export_verified(promised, data, tmp_path / "model.onnx", "onnx")
     assert not (tmp_path / "model.onnx").exists()
 
@@ -197,7 +197,7 @@ def test_class_folders_are_evaluated_by_their_names(file: Path, photographs: Pat
     assert some.by_class == {"red": whole.by_class["red"]}
     assert some.skipped == ("red/broken.png: not an image that Pillow knows",)
     (tmp_path / "some" / "violet").mkdir()
-    with pytest.raises(UserError, match=r"2 classes, 1 of which .* does not know: violet"):
+    with pytest.raises(UserError, match=r"does not know 1 of these 2: violet"):
         evaluate(model, tmp_path / "some")
 
 
@@ -221,7 +221,7 @@ def test_files_that_are_no_exports_have_their_line(file: Path, tmp_path: Path):
     assert "is a folder" in line_of(tmp_path)
     torn = tmp_path / "torn.onnx"
     torn.write_bytes(file.read_bytes()[:1000])
-    assert "damaged, or no ONNX file" in line_of(torn)
+    assert "damaged, or not an ONNX file" in line_of(torn)
     about = json.loads(open_exported(file).about.to_json())
     out = tmp_path / "other.onnx"
     assert "not exported by flopwise" in line_of(with_metadata(file, out, None))
@@ -230,7 +230,7 @@ def test_files_that_are_no_exports_have_their_line(file: Path, tmp_path: Path):
     newer = json.dumps({**about, "format": 2})
     assert "newer flopwise" in line_of(with_metadata(file, out, newer))
     fewer = json.dumps({**about, "classes": ["red", "green"]})
-    assert "names 2 classes and has 3 outputs" in line_of(with_metadata(file, out, fewer))
+    assert "names 2 classes but has 3 outputs" in line_of(with_metadata(file, out, fewer))
 
 
 def test_a_damaged_checkpoint_has_its_line(data: ImageData, tmp_path: Path):

@@ -1,1 +1,1 @@
-"""What a model's forward pass and its training take, counted before either happens."""
+"""Counts what a model's forward pass and its training take, without running either."""

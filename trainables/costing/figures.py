@@ -1,4 +1,4 @@
-"""What a model takes to run, as figures. No torch: whoever decides or stores needs no more."""
+"""The cost of a model as figures. No torch, so code that decides or stores can do without it."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,19 +11,19 @@ from spaces.columns import COSTS, LATENCY
 class Cost:
     """The cost of one forward pass of one image, and of the model itself.
 
-    The figures that our own code speaks of have a property each.
+    Each figure that our own code uses has a property.
     """
 
     figures: Mapping[str, float]
-    """By column of `spaces.columns.COSTS`; what was not measured is not there."""
+    """By column of `spaces.columns.COSTS`. Columns that were not measured are missing."""
     uncounted: tuple[str, ...] = ()
-    """Operators that may hold multiply-adds and can't be counted; the figures lack them."""
+    """Operators that may do multiply-adds but can't be counted. The figures lack them."""
     float_layers: tuple[str, ...] = ()
-    """Of an int8 model: layers whose multiply-adds stay in float32, and are counted so."""
+    """For an int8 model: layers that stay in float32, and are counted as such."""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The cost that `to_dict` wrote, also after a way through JSON or a table."""
+        """The cost that `to_dict` wrote, even if it went through JSON or a table."""
         figures = {name: values[name] for name in values if name not in _LISTS}
         return cls(
             figures={name: value for name, value in figures.items() if value is not None},
@@ -31,7 +31,7 @@ class Cost:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data: a figure for each column, None where it was not measured."""
+        """Plain data: a figure for each column, None if it was not measured."""
         lists = {name: list(getattr(self, name)) for name in _LISTS}
         return {name: self[name] for name in COSTS} | lists
 

@@ -1,8 +1,8 @@
 """Multiply-adds of a model, layer by layer, counted on the meta device: shapes and no values.
 
-For the operators that we count, the figures are fvcore's, as a test sees to. fvcore itself has to
-run the model on the CPU, since torch.jit can't trace the meta device: that takes seconds and
-gigabytes for large models, this 0.1 to 0.5 s.
+For the operators that we count, the figures equal fvcore's; a test checks this. fvcore has to run
+the model on the CPU, since torch.jit can't trace the meta device. That takes seconds and gigabytes
+for large models; this takes 0.1 to 0.5 s.
 """
 
 import contextlib
@@ -22,18 +22,18 @@ aten = torch.ops.aten
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class LayerMacs:
-    """Multiply-adds of one image by the layer that does them."""
+    """Multiply-adds for one image, by layer."""
 
     by_layer: dict[str, int]
-    """Path of the module -> its own multiply-adds, without its children's; no layer has 0."""
+    """Path of the module -> its own multiply-adds, without its children's. No entry is 0."""
     uncounted: tuple[str, ...]
-    """Operators that may hold multiply-adds and that we do not know."""
+    """Operators that we do not know, and that may do multiply-adds."""
 
 
 def count_macs(model: nn.Module, input_size: int) -> LayerMacs:
     """Multiply-adds of one forward pass, in evaluation, of one (3, input_size, input_size) image.
 
-    The model may lie on any device, the meta device too; it is left as it was.
+    The model may be on any device, even the meta device. It is not changed.
     """
     state = {
         name: tensor.detach().to("meta")
@@ -49,7 +49,7 @@ def count_macs(model: nn.Module, input_size: int) -> LayerMacs:
 
 
 class _MacCounter(TorchDispatchMode):
-    """Adds up what each operator does for the module at the end of path."""
+    """Adds the multiply-adds of each operator to the module at the end of path."""
 
     def __init__(self, path: list[str]) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class _MacCounter(TorchDispatchMode):
 
 def _convolution(args: Sequence[Any], output: torch.Tensor) -> int:
     x_NCHW, weight_OIHW, transposed = args[0], args[1], args[6]
-    # Every weight meets each pixel of the output once, of the input where it is transposed.
+    # Every weight is used once for each output pixel, or input pixel if it is transposed.
     pixels = math.prod((x_NCHW if transposed else output).shape[2:])
     return len(x_NCHW) * weight_OIHW.numel() * pixels
 
@@ -83,7 +83,7 @@ def _product_and_sum(args: Sequence[Any], output: torch.Tensor) -> int:
     return _product(args[1:], output)
 
 
-# What linear layers, matmul, einsum and attention come down to, see the registry of
+# Linear layers, matmul, einsum and attention are made of these; see the registry of
 # torch.utils.flop_counter.
 _MACS: dict[Any, Callable[[Sequence[Any], torch.Tensor], int]] = {
     aten.convolution: _convolution,
@@ -93,8 +93,8 @@ _MACS: dict[Any, Callable[[Sequence[Any], torch.Tensor], int]] = {
     aten.baddbmm: _product_and_sum,
 }
 
-# Left out by definition: norms, poolings, softmax, reductions; and what only moves memory. Torch
-# itself marks views and most element-wise operators.
+# Left out by definition: norms, poolings, softmax, reductions, and operators that only move memory.
+# Torch itself marks views and most element-wise operators.
 _WITHOUT_MACS = frozenset(
     (
         *(aten.native_batch_norm, aten.native_layer_norm, aten.native_group_norm),
@@ -111,7 +111,7 @@ _WITHOUT_MACS = frozenset(
 
 @contextlib.contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while; each module's own mode comes back."""
+    """Evaluation mode for a while. Afterwards each module has its own mode again."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -123,7 +123,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _following(model: nn.Module, path: list[str]) -> Iterator[None]:
-    """Keep the name of the module that is running at the end of path."""
+    """Keep the running module's name at the end of path."""
     with contextlib.ExitStack() as hooks:
         for name, module in model.named_modules():
 

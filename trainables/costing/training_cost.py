@@ -1,4 +1,4 @@
-"""What training a recipe takes, in multiply-adds: without training it."""
+"""How much training a recipe takes, in multiply-adds, computed without training it."""
 
 import functools
 
@@ -14,9 +14,10 @@ _MOST_ARCHITECTURES = 256
 
 
 def share_of_training(recipe: Recipe, num_classes: int) -> float:
-    """What training takes with its frozen blocks, of what it would take with all of them: 0 to 1.
+    """The cost of training with frozen blocks, as a share of training all blocks: 0 to 1.
 
-    What frozen blocks return is at hand, as after a while. Raises UserError as `recipe_cost` does.
+    Assumes that the output of frozen blocks is cached if it can be. Raises UserError as
+    `recipe_cost` does.
     """
     if recipe.unfrozen is None:
         return 1.0
@@ -26,7 +27,7 @@ def share_of_training(recipe: Recipe, num_classes: int) -> float:
 
 
 def trained_share(recipe: Recipe, num_classes: int) -> float:
-    """Of a model's multiply-adds, those in layers that train: 0 to 1."""
+    """The share of a model's multiply-adds in layers that train: 0 to 1."""
     if recipe.unfrozen is None:
         return 1.0
     model, macs = _layer_macs(architecture_of(recipe), num_classes)

@@ -1,1 +1,1 @@
-"""From a checkpoint to a file that runs elsewhere, checked before it gets its name."""
+"""Turns a checkpoint into a file that runs elsewhere, and checks the file."""

@@ -1,4 +1,4 @@
-"""The page that goes with an exported model: what it is, what it reached, what it takes."""
+"""The page for an exported model: what it is, its accuracy, its cost."""
 
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,9 @@ def model_card(
     checked: str,
     images: str = "N",
 ) -> str:
-    """Markdown. numbers: of the trial, as an exported recipe has them. checked: one sentence.
+    """The page in Markdown. numbers: the trial's, as in an exported recipe.
 
-    images: how many the file takes at a time.
+    checked: the result of the check, in one sentence. images: how many the file takes at a time.
     """
     megabytes = file.stat().st_size / 1e6
     rows = [
@@ -57,14 +57,14 @@ def model_card(
         f"An RGB image: its largest centre square, resized to {_sizes(about)} px (bilinear,"
         f" antialiased), divided by 255, minus"
         f" {_list(about.mean)}, divided by {_list(about.std)}; float32, ({images}, 3,"
-        f" {about.input_size}, {about.input_size}). The output is one value a class; softmax makes"
-        " probabilities of them.",
+        f" {about.input_size}, {about.input_size}). The output is one value a class; softmax turns"
+        " them into probabilities.",
         "",
         "## Data",
         "",
         f"Trained on `{numbers.get('data')}` (digest {numbers.get('data_digest')}). The accuracy is"
-        " of the validation split, by which the recipe was chosen: on images that nothing was"
-        " chosen by, expect a little less.",
+        " that of the validation split, by which the recipe was chosen. On new images, expect a"
+        " little less.",
         "",
         "## Recipe",
         "",

@@ -1,4 +1,4 @@
-"""What a trained model answers for the images of a split."""
+"""A trained model's predictions for the images of a split."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,10 +22,10 @@ def predictions_on_split(
     threads: int | None = None,
     progress: Callable[[int, int | None], None] = lambda _done, _total: None,
 ) -> NDArray[np.int64]:
-    """The class that a trained model takes each image for, in the order of `data.rows(split)`.
+    """The class that a trained model predicts for each image, in the order of `data.rows(split)`.
 
-    checkpoint, threads: as in `trained_model.load_trained`. progress: called with images done and
-    their number. Raises UserError where the checkpoint is damaged or of another recipe.
+    checkpoint, threads: as in `trained_model.load_trained`. progress: called with the numbers of
+    images done and of all. Raises UserError if the checkpoint is damaged or of another recipe.
     """
     logits = load_trained(recipe, data, checkpoint, threads=threads).logits
     rows, table = data.rows(split), data.at_size(recipe.input_size)

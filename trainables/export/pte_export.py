@@ -1,6 +1,6 @@
-"""Writes a trained model as a .pte file and runs one: ExecuTorch, its layers by XNNPACK.
+"""Writes a trained model as a .pte file for ExecuTorch with XNNPACK, and runs one.
 
-Needs the extra `executorch`, which is imported where it is used.
+Needs the extra `executorch`, which is imported only where it is used.
 """
 
 import copy
@@ -25,7 +25,7 @@ from trainables.models.model_export import quiet
 
 
 def require_executorch() -> None:
-    """Raise UserError where ExecuTorch is not installed."""
+    """Raise UserError if ExecuTorch is not installed."""
     if find_spec("executorch") is None:
         raise UserError("ExecuTorch is not installed: pip install 'flopwise[executorch]'")
 
@@ -33,12 +33,12 @@ def require_executorch() -> None:
 def write_pte(model: nn.Module, about: About, path: Path) -> None:
     """Write a model for one normalised image (1, 3, H, W) at a time.
 
-    model: in evaluation mode, on the CPU. What About holds is what the file's method `flopwise`
-    returns, as JSON. Raises UserError where the file can't be written.
+    model: in evaluation mode, on the CPU. The file's method `flopwise` returns About as JSON.
+    Raises UserError if the file can't be written.
     """
     image = torch.zeros(1, 3, about.input_size, about.input_size)
     with quiet(), torch.no_grad():
-        # For what XNNPACK leaves of int8 models.
+        # For the parts of int8 models that XNNPACK does not take.
         import executorch.kernels.quantized  # noqa: F401  # pyright: ignore[reportMissingImports]
         from executorch.backends.xnnpack.partition.config import (  # pyright: ignore[reportMissingImports]
             ALL_PARTITIONER_CONFIGS,
@@ -50,7 +50,7 @@ def write_pte(model: nn.Module, about: About, path: Path) -> None:
 
         taken = ALL_PARTITIONER_CONFIGS
         if any(isinstance(part, fx.GraphModule) for part in model.modules()):  # int8
-            # XNNPACK refuses, once it loads them, to join or to multiply different ranges.
+            # When XNNPACK loads a file, it refuses to join or multiply different ranges.
             left = ("cat.default", "mul.Tensor")
             taken = [config for config in taken if config.target_name not in left]
         program = to_edge_transform_and_lower(
@@ -65,9 +65,9 @@ def write_pte(model: nn.Module, about: About, path: Path) -> None:
 
 
 def open_pte(path: Path, normalization: Normalization) -> Logits:
-    """Have ExecuTorch's runtime load a file of a model that expects images normalised so.
+    """Load a file into ExecuTorch's runtime.
 
-    Raises UserError where it does not.
+    normalization: what the model expects. Raises UserError if the file can't be loaded.
     """
     try:
         with _silent(), quiet():
@@ -77,14 +77,14 @@ def open_pte(path: Path, normalization: Normalization) -> Logits:
             program.load_method("forward")
     except RuntimeError as error:
         raise UserError(
-            f"{path}: ExecuTorch can't run it: damaged, no .pte file of flopwise, or with layers"
-            f" that XNNPACK refuses: {error}"
+            f"{path}: ExecuTorch can't run it: it is damaged, not a .pte file of flopwise, or has"
+            f" layers that XNNPACK refuses: {error}"
         ) from None
 
     def logits(pixels_NHWC: UInt8Array) -> NDArray[np.float32]:
         batch = to_batch(pixels_NHWC, torch.device("cpu"))
         images_NCHW = normalize(batch, normalization).contiguous()
-        forward = program.load_method("forward")  # which the program holds
+        forward = program.load_method("forward")  # the program caches it
         return np.concatenate(
             [forward.execute((image,))[0].numpy() for image in images_NCHW.split(1)]
         )
@@ -93,7 +93,7 @@ def open_pte(path: Path, normalization: Normalization) -> Logits:
 
 
 def _as_xnnpack_has_it(model: nn.Module) -> nn.Module:
-    """A copy with contiguous weights; of int8 models, with what XNNPACK wants of them."""
+    """A copy with contiguous weights. Int8 models are also changed as XNNPACK needs them."""
     model = copy.deepcopy(model).to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
     for part in model.modules():
         if isinstance(part, fx.GraphModule):
@@ -104,7 +104,7 @@ def _as_xnnpack_has_it(model: nn.Module) -> nn.Module:
 
 
 def _shift_activations(part: fx.GraphModule) -> None:
-    """Have activations in int8 in place of uint8, 128 less, for the same numbers as before."""
+    """Make activations int8 instead of uint8, less by 128, so they mean the same numbers."""
     for node in part.graph.nodes:
         if "quantize_per_tensor" in str(node.target):  # and dequantize_per_tensor
             values, scale, zero_point, *limits = node.args
@@ -113,9 +113,9 @@ def _shift_activations(part: fx.GraphModule) -> None:
 
 
 def _float_weights_before_float(part: fx.GraphModule) -> None:
-    """Store the weights of layers whose outputs are not quantised, as logits, in float.
+    """If a layer's output is not quantised, as for logits, store its weights in float.
 
-    XNNPACK leaves such int8 layers to ExecuTorch's own kernels, whose sums come out wrong (1.5.1).
+    XNNPACK leaves such int8 layers to ExecuTorch's own kernels, which give wrong sums (1.5.1).
     """
     from trainables.learning.quantization import end_of_kernel
 
@@ -135,7 +135,7 @@ def _float_weights_before_float(part: fx.GraphModule) -> None:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Keep from the terminal what the runtime, not written in Python, tells of the CPU."""
+    """Hide what the runtime's native code prints about the CPU."""
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:

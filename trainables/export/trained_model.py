@@ -1,4 +1,4 @@
-"""A trial's model, from its checkpoint."""
+"""Loads a trial's model from its checkpoint."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,27 +31,27 @@ Logits = Callable[[UInt8Array], NDArray[np.float32]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
-    """What a trial trained."""
+    """The trained model of a trial."""
 
     recipe: Recipe
     accuracy: float
-    """Of its last epoch, on the validation split; a fraction of 1."""
+    """After its last epoch, on the validation split; a fraction of 1."""
     logits: Logits
-    """What it answers, run as when that was measured: int8 in ONNX Runtime, float in torch."""
+    """Runs the model as its accuracy was measured: int8 in ONNX Runtime, float in torch."""
     torch_model: Callable[[], nn.Module]
-    """Makes the model in torch, in evaluation, on the CPU, from normalised images to logits. The
+    """Makes the torch model, in evaluation, on the CPU, from normalised images to logits. The
     frozen blocks of an int8 model are calibrated again, which takes a while."""
     onnx: bytes | None = None
-    """With qat: the content of the ONNX file that has this accuracy."""
+    """With qat: the content of the ONNX file whose accuracy this is."""
 
 
 def load_trained(
     recipe: Recipe, data: ImageData, checkpoint: Path, *, threads: int | None = None
 ) -> Trained:
-    """Load what a finished trial trained on this data.
+    """Load the model that a finished trial trained on this data.
 
-    checkpoint: the folder that it wrote. threads: that it had, since sums should be rounded as they
-    were. Raises UserError where the checkpoint is damaged, or of a trial that is not finished.
+    checkpoint: the folder that it wrote. threads: as many as the trial had, so that sums are
+    rounded the same way. Raises UserError if the checkpoint is damaged, or the trial not finished.
     """
     state = _read_finished(recipe, checkpoint)
     accuracy = EpochMetrics(**state["history"][-1]).accuracy
@@ -66,7 +66,7 @@ def load_trained(
             logits=logits_of(model, normalization),
             torch_model=lambda: model,
         )
-    # Brings ONNX Runtime, for which float models need not wait.
+    # This imports ONNX Runtime. Float models should not wait for it.
     from trainables.inference.onnx_model import open_session, run_session
 
     made = bytes(state["int8"]["onnx"].numpy())
@@ -93,7 +93,7 @@ def logits_of(model: nn.Module, normalization: Normalization) -> Logits:
 
 
 def _float_model(recipe: Recipe, data: ImageData, state: dict[str, Any]) -> nn.Module:
-    # The recipe's weights file may be gone; the checkpoint has all of its own.
+    # The recipe's weights file may be gone, and the checkpoint has all weights.
     model = build_model(recipe.replace(weights="none"), num_classes=len(data.classes))
     model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     model.load_state_dict(state["model"])
@@ -104,9 +104,9 @@ def _float_model(recipe: Recipe, data: ImageData, state: dict[str, Any]) -> nn.M
 def _read_finished(recipe: Recipe, checkpoint: Path) -> dict[str, Any]:
     state = _read(checkpoint / CHECKPOINT_FILE)
     if state.get("recipe") != recipe.to_dict():
-        raise UserError(f"{checkpoint}: holds another recipe than its trial's")
+        raise UserError(f"{checkpoint}: its recipe is not its trial's")
     if len(state["history"]) < recipe.epochs:
-        raise UserError(f"{checkpoint}: of a trial that was not finished")
+        raise UserError(f"{checkpoint}: its trial was not finished")
     return state
 
 
@@ -117,5 +117,5 @@ def _read(checkpoint: Path) -> dict[str, Any]:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{checkpoint}: damaged: {reason}") from None
     if not isinstance(state, dict):
-        raise UserError(f"{checkpoint}: is no checkpoint of a trial")
+        raise UserError(f"{checkpoint}: is not a trial's checkpoint")
     return state

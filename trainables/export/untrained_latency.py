@@ -1,4 +1,4 @@
-"""The latency of a recipe's model before it is trained: what weights say takes no time."""
+"""The latency of a recipe's model before it is trained. It does not depend on the weights."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,7 +16,7 @@ _CALIBRATION_IMAGES = 4
 
 
 def measure_untrained_latency(recipe: Recipe, num_classes: int) -> Latency:
-    """Export the recipe's model with random weights, int8 where it says qat, and time it.
+    """Export the recipe's model with random weights, in int8 if it has qat, and time it.
 
     Takes 5 to 20 seconds, most of them for the export. Keep a core free meanwhile.
     """

@@ -1,4 +1,4 @@
-"""Writes a trained model to a file, loads it again, and sees that it does what was promised."""
+"""Writes a trained model to a file, loads it again, and checks its accuracy."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,19 +24,19 @@ ModelForm = Literal["onnx", "pt2", "pte"]
 
 _TOLERANCE = 0.002  # of the accuracy: 0.2 points
 _WAY_OUT = (
-    "; an int8 model rounds otherwise in torch than in ONNX Runtime, where its trial was measured:"
-    " --format onnx has that model"
+    "; an int8 model rounds differently in torch and in ONNX Runtime, where its trial was measured;"
+    " use --format onnx"
 )
 
 
 def export_verified(
     trained: Trained, data: ImageData, path: Path, form: ModelForm
 ) -> tuple[About, str]:
-    """Write the model; returns what the file says about itself, and what the check came to.
+    """Write the model; returns what the file says about itself, and the result of the check.
 
-    The file that was written is loaded again and run on the whole validation split, and only then
-    gets its name. Raises UserError, with nothing left, where its accuracy is not the trial's within
-    0.2 points; where ExecuTorch is wanted and not installed.
+    The file is loaded again and run on the whole validation split. Only then it gets its name. If
+    its accuracy differs from the trial's by more than 0.2 points, nothing is left and UserError is
+    raised. Also raises UserError if ExecuTorch is needed and not installed.
     """
     if form == "pte":
         require_executorch()
@@ -60,8 +60,8 @@ def export_verified(
         if abs(found.accuracy - trained.accuracy) > _TOLERANCE:
             way_out = _WAY_OUT if form == "pt2" and trained.onnx else ""
             raise UserError(
-                f"{path}: not exported: loaded again, it gets {found.accuracy:.2%} of"
-                f" {found.num_images:,} validation images right, and its trial had"
+                f"{path}: not exported: the file gets {found.accuracy:.2%} of"
+                f" {found.num_images:,} validation images right, but its trial got"
                 f" {trained.accuracy:.2%}; the largest difference of an output is"
                 f" {found.largest_difference:.3g}{way_out}"
             )
@@ -70,7 +70,7 @@ def export_verified(
         partial.unlink(missing_ok=True)
     return about, (
         f"Loaded again and run on the {found.num_images:,} images of the validation split: accuracy"
-        f" {found.accuracy:.2%} (the trial's: {trained.accuracy:.2%}), the same answer as before"
+        f" {found.accuracy:.2%} (the trial's: {trained.accuracy:.2%}), the same prediction"
         f" on {found.num_same:,} images, largest difference of an output"
         f" {found.largest_difference:.3g}."
     )
@@ -81,7 +81,7 @@ class _Check:
     num_images: int
     accuracy: float
     num_same: int
-    """Images with the answer that the trial had for them."""
+    """Images with the same prediction as the trial's model."""
     largest_difference: float
 
 
@@ -104,7 +104,7 @@ def _write(trained: Trained, about: About, path: Path, form: ModelForm) -> Logit
 
 
 def _check(written: Logits, trained: Trained, data: ImageData) -> _Check:
-    """Compare what was written with the trial's model on the validation split."""
+    """Compare the written file with the trial's model on the validation split."""
     rows = data.rows("validation")
     table = data.at_size(trained.recipe.input_size)
     num_correct, num_same, largest = 0, 0, 0.0

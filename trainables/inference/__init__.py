@@ -1,1 +1,1 @@
-"""Exported models at work: ONNX Runtime, predictions, latency. No torch."""
+"""Runs exported models: ONNX Runtime, predictions, latency. No torch."""

@@ -1,4 +1,4 @@
-"""How long one image takes: ONNX Runtime, one image at a time, one thread of this machine."""
+"""Measures the latency of one image: ONNX Runtime, one thread of this machine."""
 
 import time
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ import onnxruntime
 from trainables.inference.onnx_model import open_exported
 from trainables.system.machine import cpu_name
 
-# Runs before the clock starts: the first ones allocate.
+# Runs before the clock starts, since the first ones allocate memory.
 _WARM_RUNS = 10
-# Runs go on until both are reached: a median of few runs, or of a moment, is an accident.
+# Run until both are reached: a median of few runs, or of a short time, depends on chance.
 _MIN_RUNS = 50
 _MIN_SECONDS = 1.0
 _MAX_RUNS = 2000
@@ -20,19 +20,19 @@ _MAX_RUNS = 2000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latency:
-    """Milliseconds of one forward pass of one image, its pixels already normalised."""
+    """Milliseconds of one forward pass of one image that is already normalised."""
 
     median_ms: float
     quartiles_ms: tuple[float, float]
     runs: int
     machine: str
-    """The CPU and ONNX Runtime's version: without them the figure says nothing."""
+    """The CPU and ONNX Runtime's version. Without them, the figure has no meaning."""
 
 
 def measure_latency(file: Path) -> Latency:
-    """Time an exported model on this thread, warm.
+    """Time an exported model on this thread, after some warm-up runs.
 
-    What runs beside it on the machine disturbs it: keep a core free.
+    Other load on the machine disturbs it, so keep a core free.
     """
     exported = open_exported(file, threads=1)
     size, session = exported.about.input_size, exported.session

@@ -1,6 +1,6 @@
-"""An exported model in use, by ONNX Runtime alone: what would go onto a device needs no torch.
+"""Runs an exported model with ONNX Runtime alone, as on a device without torch.
 
-The file tells by itself how images have to be prepared and what its outputs stand for.
+The file itself says how to prepare images, and what its outputs mean.
 """
 
 import json
@@ -25,19 +25,19 @@ _FORMAT = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class About:
-    """What an exported file says about itself, in the metadata of the ONNX file, as JSON."""
+    """What an exported file says about itself, as JSON in the file's metadata."""
 
     classes: tuple[str, ...]
-    """By output."""
+    """In the order of the outputs."""
     input_size: int
     """Height and width of the model's input, in pixels."""
     prepared_size: int
-    """The size of the prepared data, through which images went on their way to input_size."""
+    """The size of the prepared data. Images were resized to it first, then to input_size."""
     mean: tuple[float, float, float]
-    """Of 0 to 1 RGB values, taken off before the division by std."""
+    """Subtracted from RGB values from 0 to 1, before the division by std."""
     std: tuple[float, float, float]
     accuracy: float
-    """Of the trial, on the validation split; a fraction of 1."""
+    """The trial's accuracy on the validation split, a fraction of 1."""
     recipe: dict[str, Any]
     versions: dict[str, str]
 
@@ -66,44 +66,44 @@ class ExportedModel:
         return softmax(self.logits(pixels_NHWC), axis=1)
 
     def fit(self, pixels: UInt8Array) -> UInt8Array:
-        """Resize (prepared_size, prepared_size, 3) as training did, to the model's input."""
+        """Resize (prepared_size, prepared_size, 3) to the model's input, as training did."""
         size = self.about.input_size
         return pixels if len(pixels) == size else resize_square(pixels, size)
 
 
 def open_exported(path: Path, *, threads: int | None = None) -> ExportedModel:
-    """Open an exported ONNX file. threads: of ONNX Runtime, all cores by default.
+    """Open an exported ONNX file. threads: of ONNX Runtime; by default all cores.
 
-    Raises UserError where it is missing, damaged, or not from flopwise.
+    Raises UserError if it is missing, damaged, or not from flopwise.
     """
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "there is no such file"
         raise UserError(f"{path}: {what}; an exported model is an .onnx file (flopwise export)")
     try:
         session = open_session(path, threads=threads or num_cores())
-    except Exception as error:  # its errors share no base but Exception
-        raise UserError(f"{path}: damaged, or no ONNX file: {_first_line(error)}") from None
+    except Exception as error:  # its errors have no other common base
+        raise UserError(f"{path}: damaged, or not an ONNX file: {_first_line(error)}") from None
     written = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     if written is None:
         raise UserError(
-            f"{path}: was not exported by flopwise: it says neither its classes nor how images"
-            " are prepared for it"
+            f"{path}: was not exported by flopwise, since it names neither classes nor how to"
+            " prepare images"
         )
     about = _read_about(path, written)
     outputs = session.get_outputs()[0].shape[-1]
     if outputs != len(about.classes):
         raise UserError(
-            f"{path}: damaged: it names {len(about.classes)} classes and has {outputs} outputs"
+            f"{path}: damaged: it names {len(about.classes)} classes but has {outputs} outputs"
         )
     return ExportedModel(path=path, about=about, session=session)
 
 
 def open_session(file: Path | bytes, *, threads: int) -> onnxruntime.InferenceSession:
-    """Have ONNX Runtime load a file, or the content of one, on the CPU. Raises what it raises."""
+    """Load a file, or its content, into ONNX Runtime on the CPU. Raises ONNX Runtime's errors."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # what it can't do is raised
+    options.log_severity_level = 3  # errors are raised anyway
     source = str(file) if isinstance(file, Path) else file
     return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
@@ -137,7 +137,7 @@ def _read_about(path: Path, written: str) -> About:
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{path}: damaged: what it says about itself can't be read") from None
+        raise UserError(f"{path}: damaged: its metadata can't be read") from None
 
 
 def _first_line(error: Exception) -> str:

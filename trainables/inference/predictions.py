@@ -1,4 +1,4 @@
-"""Answers of an exported model: for image files, and how many are right on labelled images."""
+"""Predictions of an exported model for image files, and its accuracy on labelled images."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,24 +17,24 @@ from trainables.inference.onnx_model import ExportedModel, in_batches
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """What a model says of one image file."""
+    """A model's prediction for one image file."""
 
     path: Path
     classes: tuple[str, ...]
     """The most probable first."""
     probabilities: tuple[float, ...]
     problem: str | None = None
-    """Why there is no answer."""
+    """Why there is no prediction."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """How a model does on labelled images."""
+    """A model's results on labelled images."""
 
     images: int
     correct: int
     by_class: dict[str, tuple[int, int]]
-    """Class -> images and how many of them were right; classes without images are left out."""
+    """Class -> (images, correct predictions). Classes without images are left out."""
     skipped: tuple[str, ...] = ()
     """Files that could not be read, a line each."""
 
@@ -44,9 +44,9 @@ class Evaluation:
 
 
 def find_images(paths: Sequence[Path]) -> list[Path]:
-    """Files as they are named; of a folder every image in it, at any depth, in order.
+    """The named files, and every image in the named folders, at any depth, in order.
 
-    Raises UserError for a path that is not there and for a folder without images.
+    Raises UserError if a path does not exist, or if a folder has no images.
     """
     found: list[Path] = []
     for path in paths:
@@ -85,9 +85,9 @@ def evaluate(
     *,
     progress: Callable[[int, int | None], None] = lambda _done, _total: None,
 ) -> Evaluation:
-    """Count a model's right answers on prepared data's split, or on a folder of class folders.
+    """Count correct predictions on a split of prepared data, or on a folder of class folders.
 
-    Raises UserError where data has classes that the model does not know, and where it has no image.
+    Raises UserError if the data has classes that the model does not know, or has no image.
     """
     if (data / ABOUT).exists():
         return _evaluate_prepared(model, data, split, progress)
@@ -131,7 +131,7 @@ def _evaluate_folder(
 
 
 class _Tally:
-    """Adds up answers."""
+    """Counts predictions and correct ones by class."""
 
     def __init__(self, model: ExportedModel) -> None:
         self._model = model
@@ -149,7 +149,7 @@ class _Tally:
 
     def result(self, path: Path, skipped: tuple[str, ...] = ()) -> Evaluation:
         if not self.images:
-            raise UserError(f"{path}: there is no image that can be read; {'; '.join(skipped[:1])}")
+            raise UserError(f"{path}: no image can be read; {'; '.join(skipped[:1])}")
         return Evaluation(
             images=self.images,
             correct=int(self._right.sum()),
@@ -165,13 +165,13 @@ class _Tally:
 
 
 def _outputs_of(model: ExportedModel, classes: Sequence[str], path: Path) -> np.ndarray:
-    """The model's output of each class of the data."""
+    """The index of the model's output for each class of the data."""
     known = {name: output for output, name in enumerate(model.about.classes)}
     unknown = [name for name in classes if name not in known]
     if unknown:
         some = ", ".join(unknown[:3]) + (", ..." if len(unknown) > 3 else "")
         raise UserError(
-            f"{path}: has {len(classes)} classes, {len(unknown)} of which {model.path}, trained on"
-            f" {len(known)}, does not know: {some}"
+            f"{path}: {model.path} was trained on {len(known)} classes and does not know"
+            f" {len(unknown)} of these {len(classes)}: {some}"
         )
     return np.asarray([known[name] for name in classes])

@@ -1,1 +1,1 @@
-"""What a training gets in batches: images, augmented images, or the output of frozen blocks."""
+"""The batches that a training gets: images, augmented images, or the output of frozen blocks."""

@@ -15,12 +15,12 @@ from trainables.system.gpus import send
 
 
 def to_batch(pixels_NHWC: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
-    """Lay pixels out as torch wants them: uint8 (N, 3, H, W), channels last in memory."""
+    """Arrange pixels for torch: uint8 (N, 3, H, W), channels last in memory."""
     return send(torch.from_numpy(pixels_NHWC), device).permute(0, 3, 1, 2)
 
 
 def normalize(images_NCHW: torch.Tensor, normalization: Normalization) -> torch.Tensor:
-    """Turn uint8 images into the float32 ones that a model takes, per channel."""
+    """Turn uint8 images into float32 images, normalised per channel."""
     mean, scale = _mean_and_scale(images_NCHW.device, normalization)
     return images_NCHW.float().sub_(mean).mul_(scale)
 
@@ -29,17 +29,18 @@ def normalize(images_NCHW: torch.Tensor, normalization: Normalization) -> torch.
 def _mean_and_scale(
     device: torch.device, normalization: Normalization
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Once a device: a GPU waits for every tensor that is made of Python's numbers."""
+    """Made once a device, since a GPU waits for every tensor made from Python numbers."""
     with torch.inference_mode(False):
         mean = torch.tensor(normalization.mean, device=device).view(1, 3, 1, 1) * 255
         return mean, 1 / (torch.tensor(normalization.std, device=device).view(1, 3, 1, 1) * 255)
 
 
 def build_augmentation(recipe: Recipe) -> Callable[[torch.Tensor], torch.Tensor] | None:
-    """A function of uint8 (N, 3, H, W) images, drawing from torch's random state; None for none.
+    """A function of uint8 (N, 3, H, W) images that draws from torch's random state, or None.
 
-    light: a mirror image half of the time, shifted by up to an eighth of the size.
-    trivialaugment: light, then one random operation of random strength an image (arXiv 2103.10158).
+    light: mirrors half of the images, and shifts all by up to an eighth of the size.
+    trivialaugment: light, then one random operation of random strength for each image
+    (arXiv 2103.10158).
     """
     if recipe.augment == "none":
         return None

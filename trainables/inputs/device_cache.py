@@ -1,4 +1,4 @@
-"""Images and features on a GPU: copied there once where they fit; no step waits for them then."""
+"""Images and features on a GPU. If they fit, they are copied once, and no step waits for them."""
 
 from dataclasses import dataclass
 
@@ -28,18 +28,18 @@ class _Kept:
         return same and np.array_equal(self.rows, rows)
 
 
-# The images of the last trial stay on the device: the next one of this process most often wants the
-# same. One table, since its room is counted for one.
+# The images of the last trial stay on the device, since this process's next trial usually needs the
+# same. There is only one table, since memory is reserved for one.
 _kept: list[_Kept] = []
 
 
 def open_images(
     data: ImageData, input_size: int, device: torch.device, *, room_bytes: int | None = None
 ) -> Inputs:
-    """The images for training and validation at a size: on the device where they fit, else mapped.
+    """The images for training and validation at a size: on the device if they fit, else mapped.
 
-    room_bytes: what may be taken on the device; 0.4 of its free memory, nothing of a CPU's, where
-    mapped images are as near. Raises UserError above the stored size.
+    room_bytes: memory that they may take on the device; by default 0.4 of its free memory, and 0 on
+    a CPU, where mapped images are as fast. Raises UserError above the stored size.
     """
     table, rows = data.at_size(input_size), rows_in_order(data)
     if not any(kept.is_of(data, rows, input_size, device) for kept in _kept):
@@ -55,9 +55,9 @@ def open_images(
 def keep_near(
     features: torch.Tensor, device: torch.device, *, room_bytes: int | None = None
 ) -> torch.Tensor:
-    """Features on the device where they fit, in place of images; else as they are.
+    """Replace images on the device by features if they fit; otherwise return them unchanged.
 
-    room_bytes: as of open_images.
+    room_bytes: as in open_images.
     """
     forget_images()
     room = room_for_inputs(device) if room_bytes is None else room_bytes
@@ -65,7 +65,7 @@ def keep_near(
 
 
 def forget_images() -> None:
-    """Let go of the images that this process keeps on a device."""
+    """Free the images that this process keeps on a device."""
     _kept.clear()
 
 

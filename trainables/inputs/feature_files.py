@@ -1,7 +1,7 @@
 """Features in files: NumPy's .npy format, written in parts, mapped when read.
 
-Features of shape (N, C, H, W) lie as (N, H, W, C), channels last. bf16, which NumPy does not know,
-lies as uint16.
+Features of shape (N, C, H, W) are stored as (N, H, W, C), channels last. bf16, which NumPy does not
+know, is stored as uint16.
 """
 
 import io
@@ -23,38 +23,38 @@ class Layout:
     """How the features of one cut are stored."""
 
     shape: tuple[int, ...]
-    """(rows, H, W, C), or (rows, ...) where a row's features have another number of dimensions."""
+    """(rows, H, W, C), or (rows, ...) if a row's features have another number of dimensions."""
     dtype: torch.dtype
 
     @property
     def num_bytes(self) -> int:
-        """What a file takes."""
+        """The size of a file."""
         return self.begin_of(self.shape[0])
 
     @property
     def header(self) -> bytes:
-        """What a file begins with."""
+        """The first bytes of a file."""
         about = {"descr": _DTYPES[self.dtype].str, "fortran_order": False, "shape": self.shape}
         file = io.BytesIO()
         npy.write_array_header_1_0(file, about)
         return file.getvalue()
 
     def begin_of(self, row: int) -> int:
-        """Where in a file a row begins, in bytes."""
+        """The offset of a row in a file, in bytes."""
         return len(self.header) + row * math.prod(self.shape[1:]) * self.dtype.itemsize
 
 
 def layout_of(features: torch.Tensor, num_rows: int) -> Layout:
-    """How num_rows rows such as those of a batch are stored."""
+    """The layout of num_rows rows of the shape and type of a batch."""
     return Layout(shape=(num_rows, *_stored(features).shape[1:]), dtype=features.dtype)
 
 
 def write_features(
     file: BinaryIO, layout: Layout, batches: Iterable[torch.Tensor], *, first_row: int = 0
 ) -> None:
-    """Write the rows of batches into a file, from first_row on; with row 0, what it begins with.
+    """Write the rows of batches into a file, from first_row on. With row 0, writes the header too.
 
-    Raises OSError where the disk is full.
+    Raises OSError if the disk is full.
     """
     if first_row == 0:
         file.seek(0)
@@ -69,7 +69,7 @@ def write_features(
 
 
 def hold_features(layout: Layout, batches: Iterable[torch.Tensor]) -> torch.Tensor:
-    """The same in memory."""
+    """Collect the rows of batches in memory, in the same layout."""
     held = torch.empty(layout.shape, dtype=layout.dtype)
     start = 0
     for batch in batches:
@@ -79,11 +79,11 @@ def hold_features(layout: Layout, batches: Iterable[torch.Tensor]) -> torch.Tens
 
 
 def open_features(path: Path) -> torch.Tensor:
-    """Map a file of features: nothing is read before rows are taken, and processes share it.
+    """Map a file of features. Nothing is read before rows are taken, and processes share it.
 
-    Raises OSError where it is missing, ValueError where it is damaged.
+    Raises OSError if it is missing, ValueError if it is damaged.
     """
-    # Copy on write, which never happens: torch warns of arrays that can't be written.
+    # Copy on write, though nothing writes: torch warns about arrays that are read-only.
     array = npy.open_memmap(path, mode="c")
     features = torch.from_numpy(array)
     return features.view(torch.bfloat16) if array.dtype == np.uint16 else features

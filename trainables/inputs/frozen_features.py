@@ -1,8 +1,8 @@
-"""What a model's frozen blocks make of the images: computed once, shared by a machine's trials.
+"""The output of a model's frozen blocks: computed once, and shared by a machine's trials.
 
-A file holds the output of a model's first `cut` blocks for all images that are trained or validated
-on. Its name is a digest of everything that this output depends on: equal prefixes find it, others
-never. Only without augmentation, with which every epoch has other images.
+A file holds the output of a model's first `cut` blocks for all training and validation images. Its
+name is a digest of everything that this output depends on, so only equal prefixes find it. This
+needs training without augmentation, which changes the images in every epoch.
 """
 
 import errno
@@ -43,19 +43,19 @@ _FORMAT = 3
 _LIMIT_VARIABLE = "FLOPWISE_FEATURES_GB"
 _MOST_BYTES = 20 * 10**9
 _MOST_OF_THE_DISK = 0.2
-# Of the bound, what one file may take, and one that is stored for the sake of later cuts: others
-# have to find room beside them.
+# The parts of the limit that one file may take, and that a file for later cuts may take: other
+# files need space too.
 _LARGEST_SHARE = 0.5
 _LARGEST_SHARE_AHEAD = 0.25
-# In rows: a multiple of every batch of images that is evaluated at a time.
+# In rows: a multiple of every evaluation batch of images.
 _SMALLEST_PART = 256
 _MOST_PARTS = 256
-# Where the disk is full, features up to this size are held in the trial's own memory.
+# If the disk is full, features up to this size are held in the trial's own memory.
 _MOST_BYTES_IN_MEMORY = 512 * 2**20
 
 
 def has_shared_features(recipe: Recipe) -> bool:
-    """Whether what a recipe's frozen blocks return is the same in every epoch and every trial."""
+    """Whether the output of a recipe's frozen blocks is the same in all epochs and trials."""
     return recipe.unfrozen is not None and recipe.augment == "none"
 
 
@@ -71,15 +71,15 @@ def frozen_features(
 ) -> torch.Tensor | None:
     """The output of the model's frozen blocks, as StoredInputs takes it; None: train from images.
 
-    Mapped from the cache, after this process has put it there if no other had, going on from the
-    deepest shallower cut that was there. Trials that want it at the same time compute it together.
-    deepest_unfrozen: the largest `unfrozen` that trials of this model will have: that cut is stored
-    on the way, so that none has to begin with the images again. open_images: called only if they
-    are needed. int8_prefix: makes the frozen blocks int8, by nothing but their weights and the
-    training images, for the features of these; called only if they are not in the cache.
+    It is mapped from the cache. If it is missing there, this process computes it, starting from the
+    deepest shallower cut in the cache. Trials that need it at the same time compute it together.
+    deepest_unfrozen: the largest `unfrozen` that trials of this model will have. That cut is stored
+    on the way, so that no trial has to start from the images again. open_images: called only if
+    they are needed. int8_prefix: makes the frozen blocks int8, from only their weights and the
+    training images; called only if their features are not in the cache.
 
-    None where nothing is frozen, with augmentation, with FLOPWISE_FEATURES_GB=0, and where neither
-    the cache nor 512 MB of memory have room.
+    None if nothing is frozen, with augmentation, with FLOPWISE_FEATURES_GB=0, and if they fit
+    neither into the cache nor into 512 MB of memory.
     """
     if not has_shared_features(recipe):
         return None
@@ -107,7 +107,7 @@ def frozen_features(
     )
     shallowest = num_blocks - max(recipe.unfrozen, deepest_unfrozen or 0)
     if int8_prefix is not None:
-        shallowest = cut  # blocks are calibrated together: no cut goes on from another
+        shallowest = cut  # blocks are calibrated together, so no cut continues another
     try:
         return prefix.features(cut, max(1, shallowest))
     except OSError as error:
@@ -117,7 +117,7 @@ def frozen_features(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Prefix:
-    """The frozen blocks of a model, and the files for what each cut of them returns."""
+    """The frozen blocks of a model, and the files with the output of each cut."""
 
     model: nn.Module
     device: torch.device
@@ -126,14 +126,14 @@ class _Prefix:
     num_rows: int
     open_images: Callable[[], Inputs]
     names: list[str]
-    """By cut; 0, the images themselves, is no file."""
+    """File names by cut. Cut 0 is the images themselves and has no file."""
     folder: BoundedFolder
     int8_prefix: Callable[[], nn.Module] | None
 
     def features(self, cut: int, shallowest: int) -> torch.Tensor:
-        """Find the features of a cut or make them, if need be by way of a shallower cut.
+        """Find or compute the features of a cut, if useful by way of a shallower cut.
 
-        Raises OSError where they can't be kept.
+        Raises OSError if they can't be stored.
         """
         found = self._find(cut)
         if found is not None:
@@ -144,9 +144,9 @@ class _Prefix:
         most_ahead = _LARGEST_SHARE_AHEAD * self.folder.limit_bytes
         ahead = next((k for k in range(shallowest, cut) if layouts[k].num_bytes <= most_ahead), cut)
         if ahead < cut and self._deepest_cached(cut)[0] < ahead:
-            with suppress(OSError):  # this cut may still find room
+            with suppress(OSError):  # there may still be space for this cut
                 self.features(ahead, ahead)
-        # What calibrating takes is not shared out, so the rest is not either.
+        # Calibration can't be divided among processes, so don't divide the rest either.
         rows = self.num_rows if self.int8_prefix else _rows_of_a_part(self.num_rows)
 
         def begin() -> WritePart:
@@ -168,7 +168,7 @@ class _Prefix:
         return open_features(path)
 
     def features_in_memory(self, cut: int) -> torch.Tensor | None:
-        """Compute the features of a cut for this process alone; None where they are too large."""
+        """Compute the features of a cut for this process alone; None if they are too large."""
         layout = self._layouts(cut)[cut]
         if layout.num_bytes > _MOST_BYTES_IN_MEMORY:
             return None
@@ -180,14 +180,14 @@ class _Prefix:
             return None
         try:
             return open_features(path)
-        except OSError:  # thrown out in this moment, or not ours to read
+        except OSError:  # just removed, or not ours to read
             return None
         except ValueError:  # damaged
             path.unlink(missing_ok=True)
             return None
 
     def _deepest_cached(self, before: int) -> tuple[int, torch.Tensor | None]:
-        """The deepest shallower cut that is in the cache, with its features; 0: none is."""
+        """The deepest shallower cut in the cache, with its features; 0 if there is none."""
         for cut in range(before - 1, 0, -1):
             found = self._find(cut)
             if found is not None:
@@ -195,9 +195,9 @@ class _Prefix:
         return 0, None
 
     def _computer(self, cut: int) -> Callable[[int, int], Iterator[torch.Tensor]]:
-        """What yields the output of the first `cut` blocks, in batches of rows in their order.
+        """A function that yields the output of the first `cut` blocks, in batches of rows.
 
-        It takes the first of these rows, and the one after the last.
+        It takes the first row, and the one after the last.
         """
         if self.int8_prefix is None:
             start, stored = self._deepest_cached(cut)
@@ -209,7 +209,7 @@ class _Prefix:
 
         def compute(first: int, end: int) -> Iterator[torch.Tensor]:
             for batch in source.batches(torch.arange(first, end), source.evaluation_batch):
-                # Around the blocks alone: a mode that is on at a yield reaches whoever reads.
+                # Not around the yield: the reader of the generator would be in this mode too.
                 with torch.inference_mode(), context():
                     if stored is None:
                         batch = normalize(batch, self.normalization)
@@ -220,7 +220,7 @@ class _Prefix:
 
     @torch.inference_mode()
     def _layouts(self, cut: int) -> list[Layout]:
-        """By cut from 0 on: found by sending one black image through."""
+        """The layout of each cut from 0 on, found with one black image."""
         size = self.input_size
         output = torch.zeros(1, 3, size, size, device=self.device)
         layouts = [layout_of(output, self.num_rows)]
@@ -232,9 +232,9 @@ class _Prefix:
 
 
 def _rows_of_a_part(num_rows: int) -> int:
-    """How many rows a process computes before it looks which are left.
+    """How many rows a process computes before it looks which ones are left.
 
-    Whole batches of images, so that it makes no difference to rounding who computes what.
+    These are whole batches of images, so rounding does not depend on who computes what.
     """
     return _SMALLEST_PART * math.ceil(num_rows / (_SMALLEST_PART * _MOST_PARTS))
 
@@ -250,7 +250,7 @@ def _digests(
 ) -> list[str]:
     """Digests of everything that the output of the first 0 to cut blocks depends on.
 
-    The values of their weights stand for the weights file, and for the seed of random ones.
+    The values of the weights stand for a weights file, or for the seed of random weights.
     """
     threads = torch.get_num_threads()
     setting = {
@@ -260,7 +260,7 @@ def _digests(
         "model": [recipe.model, recipe.width, recipe.residual, recipe.input_size],
         "normalization": asdict(normalization_of(recipe)),
         "data": [data.digest, hashlib.sha256(rows_in_order(data).tobytes()).hexdigest()],
-        # With another number of threads, sums are rounded otherwise.
+        # The number of threads changes how sums are rounded.
         "computed": [
             *(device.type, precision(device), device.type == "cpu" and threads),
             f"int8 by torchao {version('torchao')}" if int8 else "float",

@@ -1,6 +1,6 @@
 """Where batches come from: mapped images, images kept on the device, features of frozen blocks.
 
-All count positions alike: those of the training images first, then those of the validation images.
+All sources use the same positions: first the training images, then the validation images.
 """
 
 from collections.abc import Iterator
@@ -15,18 +15,18 @@ from trainables.data.image_table import Pixels
 from trainables.inputs.augmentation import to_batch
 from trainables.system.gpus import send
 
-# Without gradients. On a CPU, larger batches of images leave its caches: MobileNetV2 at 96 px took
-# 5.7 ms an image in batches of 32, 9.1 ms in batches of 128. A GPU wants to be kept busy.
+# Batch sizes without gradients. Larger batches of images don't fit into a CPU's caches: MobileNetV2
+# at 96 px took 5.7 ms an image in batches of 32, 9.1 ms in batches of 128. A GPU must be kept busy.
 _EVALUATION_BATCH = {"cpu": 32, "cuda": 256}
-# Of vectors, such as pooled features: a step's fixed cost is all that there is.
+# For vectors, such as pooled features, only a step's fixed cost matters.
 _EVALUATION_VECTORS = 4096
 
 
 class Inputs(Protocol):
-    """What a model, or the part of it that trains, is fed."""
+    """The inputs of a model, or of the part of it that trains."""
 
     evaluation_batch: int
-    """How many inputs at a time are fastest without gradients."""
+    """The batch size that is fastest without gradients."""
 
     def batches(self, order_N: torch.Tensor, batch_size: int) -> Iterator[torch.Tensor]:
         """Yield the inputs at these positions, in this order, on the model's device."""
@@ -52,7 +52,7 @@ class MappedImages:
 class StoredInputs:
     """Inputs held as one tensor: in memory, mapped, or on the device.
 
-    stored: (positions, H, W, C) for batches (N, C, H, W), channels last; others as they are.
+    stored: (positions, H, W, C) gives batches (N, C, H, W), channels last. Other shapes stay.
     """
 
     def __init__(self, stored: torch.Tensor, device: torch.device) -> None:
@@ -70,5 +70,5 @@ class StoredInputs:
 
 
 def rows_in_order(data: ImageData) -> NDArray[np.int64]:
-    """The rows that positions stand for: of the training images, then of the validation images."""
+    """The row of each position: first the training images, then the validation images."""
     return np.concatenate([data.rows("train"), data.rows("validation")])

@@ -1,22 +1,22 @@
-"""What one epoch of a training came to. No torch, as in `costing.figures`."""
+"""The results of one training epoch. No torch, as in `costing.figures`."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochMetrics:
-    """What one epoch came to, at its end. Accuracies are fractions of 1."""
+    """The results of one epoch, at its end. Accuracies are fractions of 1."""
 
     epoch: int
     """Counted from 1."""
     train_loss: float
-    """Mean over the epoch's batches, with label smoothing and class weights where they are on."""
+    """Mean over the epoch's batches, including label smoothing and class weights."""
     train_accuracy: float
     val_loss: float
-    """Plain cross-entropy, so that recipes compare."""
+    """Plain cross-entropy, so that recipes can be compared."""
     accuracy: float
-    """Of the validation split."""
+    """On the validation split."""
     learning_rate: float
     """At the epoch's first step."""
     seconds: float
-    """On the wall; in the first epoch with what it takes to find or compute frozen features."""
+    """Wall time. The first epoch includes the time to find or compute frozen features."""

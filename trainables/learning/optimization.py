@@ -20,16 +20,16 @@ _OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
     "adagrad": optim.Adagrad,
 }
 
-# rmsprop has no such kernel.
+# rmsprop has no fused kernel.
 _FUSED_ON_GPU = ("adam", "adamw", "sgd")
 _FUSED_ON_CPU = (*_FUSED_ON_GPU, "adagrad")
 
 
 def build_optimizer(recipe: Recipe, parameters: Iterable[nn.Parameter]) -> optim.Optimizer:
-    """Torch's optimiser with its defaults; sgd is with Nesterov momentum 0.9.
+    """Torch's optimiser with its defaults; sgd has Nesterov momentum 0.9.
 
-    Fused into one kernel where torch has it for the parameters' device. On one core, a step for the
-    last 8 blocks of MobileNetV2 takes 1.9 ms with adam and 1.2 with sgd, in place of 7.5 and 3.8.
+    Uses the fused kernel if torch has one for the parameters' device. On one core, a step for the
+    last 8 blocks of MobileNetV2 takes 1.9 ms with adam and 1.2 with sgd, instead of 7.5 and 3.8.
     """
     build, trained = _OPTIMIZERS[recipe.optimizer], list(parameters)
     on_gpu = any(parameter.is_cuda for parameter in trained)
@@ -39,11 +39,12 @@ def build_optimizer(recipe: Recipe, parameters: Iterable[nn.Parameter]) -> optim
 
 
 class Schedule:
-    """The learning rate over a training run; call `after_step` and `after_epoch`.
+    """The learning rate over a training run. Call `after_step` and `after_epoch`.
 
-    constant; step: divided by 10 after each third of the epochs; plateau: divided by 10 when the
-    validation loss has not fallen for 3 epochs; cosine: to 0 over all epochs, step by step;
-    onecycle: up for 30 % of the steps and down, the recipe's rate as its peak (arXiv 1708.07120).
+    constant: no change. step: divided by 10 after each third of the epochs. plateau: divided by 10
+    when the validation loss has not fallen for 3 epochs. cosine: falls to 0 over all epochs, step
+    by step. onecycle: rises for 30 % of the steps to the recipe's rate, then falls (arXiv
+    1708.07120).
     """
 
     def __init__(self, recipe: Recipe, optimizer: optim.Optimizer, steps_per_epoch: int) -> None:
@@ -66,7 +67,7 @@ class Schedule:
                     optimizer,
                     max_lr=recipe.learning_rate,
                     total_steps=steps,
-                    # Momentum that cycles would make the optimiser's own choice unreadable.
+                    # Cycling momentum would hide the effect of the optimiser's own choice.
                     cycle_momentum=False,
                 )
 

@@ -1,6 +1,6 @@
-"""What a recipe trains, and on what: the float model, then, with qat, its int8 stand-in.
+"""The stages of a training: first the float model, then, with qat, its int8 form.
 
-Both begin after the frozen blocks where their output can be had from the cache.
+If the output of the frozen blocks is cached, both stages start after these blocks.
 """
 
 from collections.abc import Callable
@@ -22,37 +22,37 @@ from trainables.system.gpus import autocast, exact_float32, precision
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
 
-# Images on which the ranges of an int8 model's activations are found, and in what batches. More
-# pixels than these at a time would not fit beside the other trials.
+# Find the ranges of an int8 model's activations on this many images, in batches of at most this
+# many pixels. Larger batches would not fit beside the other trials.
 _CALIBRATION_IMAGES = 256
 _CALIBRATION_PIXELS = 64 * 128**2
 
 
 class PrecisionStage(Protocol):
-    """A stretch of epochs in which the same module trains on the same inputs."""
+    """A series of epochs in which the same module trains on the same inputs."""
 
     inputs: Inputs
 
     def parameters(self) -> list[nn.Parameter]:
-        """Return what trains."""
+        """The parameters that train."""
         ...
 
     def training(self, epoch: int) -> Forward:
-        """Switch to training; returns what makes logits of the inputs' batches.
+        """Switch to training; returns a function from the inputs' batches to logits.
 
-        epoch: of the whole training, from 1. What differs between epochs follows from it alone.
+        epoch: of the whole training, from 1. Only this decides what differs between epochs.
         """
         ...
 
     def evaluation(self, *, final: bool) -> tuple[Forward, Inputs]:
-        """Switch to evaluation; returns what makes logits of these inputs' batches.
+        """Switch to evaluation; returns inputs, and a function from their batches to logits.
 
-        final: of the last epoch, for the accuracy that counts.
+        final: whether this is the last epoch, whose accuracy counts.
         """
         ...
 
     def state_dict(self) -> dict[str, Any] | None:
-        """What the model's own state does not hold."""
+        """State that the model's own state dict does not hold."""
         ...
 
 
@@ -96,7 +96,7 @@ class FloatStage:
         return self._forward
 
     def evaluation(self, *, final: bool) -> tuple[Forward, Inputs]:
-        """In the device's precision, but the last one in float32: that model is what ships."""
+        """Evaluate in the device's precision, but finally in float32, as the model ships."""
         (self._suffix or self._model).eval()
         if final and precision(self._device) != "fp32":
             self._model.eval()
@@ -118,9 +118,9 @@ class FloatStage:
 
 
 class Int8Stage:
-    """Frozen blocks in int8 as they are, the others with fake quantisation; in float32.
+    """Frozen blocks in int8, which do not train; the others in float32 with fake quantisation.
 
-    state: of an Int8Phase of the same model, to go on from; by default its ranges are found anew.
+    state: of an Int8Stage of the same model, to continue; by default it finds the ranges itself.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class Int8Stage:
         *,
         room_bytes: int | None = None,
     ) -> None:
-        # torchao takes seconds to import, which only these recipes have to wait for.
+        # torchao takes seconds to import. Only these recipes have to wait for it.
         from trainables.learning import quantization
 
         self._quantization = quantization
@@ -167,27 +167,27 @@ class Int8Stage:
         return list(self._prepared.parameters())
 
     def training(self, epoch: int) -> Forward:
-        """In the last third of its epochs weights train with ranges of activations that stay."""
+        """Fix the ranges of activations in the last third of this stage's epochs."""
         num_epochs = self._recipe.epochs - self._recipe.num_float_epochs
-        late = epoch > self._recipe.epochs - round(num_epochs / 3)  # of one epoch none, of two one
+        late = epoch > self._recipe.epochs - round(num_epochs / 3)  # none of one epoch, one of two
         self._quantization.follow_activations(self._prepared, not late)
         self._quantization.set_dropout(self._prepared, True)
         return lambda batch: self._prepared(self._before(batch))
 
     def evaluation(self, *, final: bool) -> tuple[Forward, Inputs]:
-        """Before the last epoch, torch's int8 model; then ONNX Runtime's, which is what ships.
+        """Evaluate torch's int8 model, but in the last epoch ONNX Runtime's, as it ships.
 
-        They round in other places, and over some fifty layers that makes other models of them:
-        accuracies up to a point apart, either way.
+        The two round in different places. Over some fifty layers this adds up: their accuracies
+        differ by up to a point, either way.
         """
         if not final:
             int8 = self._quantization.convert(self._prepared)
             return lambda batch: int8(self._before(batch)), self.inputs
-        # Brings the ONNX packages, for which epochs in float need not wait.
+        # This imports the ONNX packages. Epochs in float should not wait for them.
         from trainables.inference.onnx_model import open_session, run_session
         from trainables.models.model_export import make_onnx
 
-        with torch.inference_mode(False), torch.no_grad():  # tensors of inference can't be exported
+        with torch.inference_mode(False), torch.no_grad():  # inference tensors can't be exported
             self.onnx = make_onnx(self.finished_model().cpu(), self._recipe.input_size)
         session = open_session(self.onnx, threads=torch.get_num_threads())
 
@@ -199,7 +199,7 @@ class Int8Stage:
 
     def state_dict(self) -> dict[str, Any]:
         made = None
-        if self.onnx is not None:  # as a tensor, for torch.load reads no bytes
+        if self.onnx is not None:  # as a tensor, since torch.load reads no bytes
             made = torch.frombuffer(bytearray(self.onnx), dtype=torch.uint8)
         return {"prepared": self._prepared.state_dict(), "onnx": made}
 
@@ -209,7 +209,7 @@ class Int8Stage:
         return suffix if self._float_prefix is None else nn.Sequential(self._prefix(), suffix)
 
     def _before(self, batch: torch.Tensor) -> torch.Tensor:
-        """From the inputs' batches to what trains."""
+        """Turn the inputs' batches into the input of the part that trains."""
         if not self._takes_images:
             return batch
         images_NCHW = self._normalize(batch)
@@ -219,7 +219,7 @@ class Int8Stage:
             return self._prefix()(images_NCHW)
 
     def _prefix(self) -> nn.Module:
-        """The frozen blocks in int8; a function of their weights and of the training images."""
+        """The frozen blocks in int8. They depend only on their weights and the training images."""
         if self._int8_prefix is None:
             assert self._float_prefix is not None
             images = [
@@ -230,7 +230,7 @@ class Int8Stage:
         return self._int8_prefix
 
     def _some_training_batches(self, inputs: Inputs) -> list[torch.Tensor]:
-        """Of images from all over the training split, the same ones every time."""
+        """Batches of images from all over the training split, always the same ones."""
         count = min(_CALIBRATION_IMAGES, self._num_train)
         order = torch.linspace(0, self._num_train - 1, count).long()
         size = max(2, min(count, _CALIBRATION_PIXELS // self._recipe.input_size**2))
@@ -243,14 +243,14 @@ def _open_inputs(
     device: torch.device,
     room_bytes: int | None,
 ) -> Inputs:
-    """What frozen blocks return, where it could be had, or images."""
+    """Features as inputs if there are any, otherwise images."""
     if features is None:
         return open_here()
     return StoredInputs(keep_near(features, device, room_bytes=room_bytes), device)
 
 
 def _cut(model: nn.Module, recipe: Recipe) -> tuple[nn.Module | None, nn.Module]:
-    """The frozen blocks, None where there are none, and the part that trains."""
+    """The frozen blocks (None if there are none), and the part that trains."""
     if recipe.unfrozen is None or recipe.unfrozen == len(list_blocks(model)):
         return None, model
     return split_model(model, recipe.unfrozen)

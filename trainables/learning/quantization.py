@@ -1,15 +1,15 @@
-"""Int8 models by torchao's PT2E: exported, batch norm folded, faked in training, converted.
+"""Int8 models by torchao's PT2E: export, fold batch norm, train with fake quantisation, convert.
 
     prepare     export in evaluation mode, fold batch norm into the convolutions, put fake
                 quantisation around every convolution and linear layer, find the ranges of
-                activations on some images, and give each layer's bias what quantising took from it
-    train       what `prepare` returns has parameters and runs like any module
-    convert     an int8 model of what was trained so far
+                activations on some images, and correct each layer's bias for the quantisation
+    train       the result of `prepare` has parameters and runs like any module
+    convert     make an int8 model of what was trained so far
 
-Weights are int8, symmetric, from -63 to 63, a scale for each output channel; activations uint8, a
-scale for each tensor. Batch norm is folded before QAT and not after it: torchao's own way keeps it
-in training, but writes eps 1e-5 and momentum 0.1 over the model's own (MobileNetV3 has 1e-3 and
-0.01), and its conversion takes half a minute a model.
+Weights are int8, symmetric, from -63 to 63, with a scale for each output channel. Activations are
+uint8, with a scale for each tensor. Batch norm is folded before QAT and not after it. torchao keeps
+it in training, but overwrites the model's eps and momentum with 1e-5 and 0.1 (MobileNetV3 has 1e-3
+and 0.01), and its conversion takes half a minute a model.
 """
 
 import copy
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-# Importing torchao has torch warn its authors of an Enum, and our users with them.
+# When torchao is imported, torch logs a warning that only torchao's authors need.
 # ruff: noqa: E402
 logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
 
@@ -45,14 +45,14 @@ aten = torch.ops.aten
 
 _CONVOLUTIONS = (aten.conv2d.default, aten.conv2d.padding)
 _WEIGHTED = (*_CONVOLUTIONS, aten.linear.default)
-# What runs as one kernel with the layer before it: its output is quantised after these.
+# These run as one kernel with the layer before them. Its output is quantised after them.
 _FUSED_AFTER = (
     aten.relu.default,
     aten.relu_.default,
     aten.hardtanh.default,
     aten.hardtanh_.default,
 )
-# What returns some of the values that it gets, or all of them in another shape: nothing is rounded.
+# These return some of their input's values, or all of them in another shape. They round nothing.
 _PICKING = (
     aten.max_pool2d.default,
     aten.adaptive_max_pool2d.default,
@@ -75,8 +75,8 @@ _ACTIVATION = QuantizationSpec(
 )
 _WEIGHT = QuantizationSpec(
     dtype=torch.int8,
-    # CPUs without VNNI add two products of uint8 and int8 in 16 bits: with weights beyond 64 they
-    # overflow, and a model's accuracy is gone (77 to 28 % on an AVX2 machine).
+    # CPUs without VNNI add two products of uint8 and int8 in 16 bits. With weights beyond 64 this
+    # overflows and ruins a model's accuracy (77 to 28 % on an AVX2 machine).
     quant_min=-63,
     quant_max=63,
     qscheme=torch.per_channel_symmetric,
@@ -84,7 +84,7 @@ _WEIGHT = QuantizationSpec(
     observer_or_fake_quant_ctr=FusedMovingAvgObsFakeQuantize.with_args(
         observer=MovingAveragePerChannelMinMaxObserver,
         eps=_SMALLEST_SCALE,
-        averaging_constant=1.0,  # a weight's range is that of its values now
+        averaging_constant=1.0,  # the range of the weights' present values
     ),
 )
 
@@ -92,20 +92,20 @@ _WEIGHT = QuantizationSpec(
 def prepare_qat(part: nn.Module, batches: Sequence[Tensor]) -> fx.GraphModule:
     """A copy of a model, or of some of its blocks, with fake quantisation, ready to train.
 
-    batches: inputs, (N, ...) with N from 2 up, on which ranges and biases are found. The copy stays
-    in evaluation mode but for dropout, see `set_dropout`.
+    batches: inputs, (N, ...) with N from 2 up, to find ranges and biases. The copy stays in
+    evaluation mode; for dropout, see `set_dropout`.
     """
     graph = capture(part, batches[0])
     return _calibrate(graph, batches)
 
 
 def capture_prepared(part: nn.Module, example: Tensor) -> fx.GraphModule:
-    """What `prepare` returns, its ranges still to be loaded: for a state that was saved."""
+    """As `prepare_qat`, but without ranges: they must be loaded from a saved state."""
     return prepare_qat_pt2e(capture(part, example), Int8Quantizer())
 
 
 def capture(part: nn.Module, example: Tensor) -> fx.GraphModule:
-    """Export a copy for any batch size, in evaluation mode, batch norm folded where it can be."""
+    """Export a copy for any batch size, in evaluation mode, and fold batch norm if possible."""
     part = copy.deepcopy(part).eval().requires_grad_(True)
     batch = torch.export.Dim("batch", min=1)
     program = torch.export.export(part, (example[:2],), dynamic_shapes=({0: batch},))
@@ -116,7 +116,7 @@ def capture(part: nn.Module, example: Tensor) -> fx.GraphModule:
 
 
 def set_dropout(graph: fx.GraphModule, on: bool) -> None:
-    """Switch dropout, which an exported graph does not do with its mode."""
+    """Switch dropout. An exported graph does not do this with its mode."""
     for node in graph.graph.nodes:
         if node.target in _DROPOUTS:
             node.args = (*node.args[:2], on)
@@ -124,10 +124,10 @@ def set_dropout(graph: fx.GraphModule, on: bool) -> None:
 
 
 def follow_activations(prepared: nn.Module, on: bool) -> None:
-    """Have the ranges of activations move with what passes through, or stay as they are.
+    """Let the ranges of activations follow the data, or keep them fixed.
 
-    torch's recipe for QAT stops both; here those of weights go on following them, since a weight
-    that is at the end of a fixed range is cut off there and gets no gradient beyond it.
+    torch's recipe for QAT also fixes the ranges of weights. Here they keep following the weights: a
+    weight at the end of a fixed range would be cut off and get no gradient.
     """
     for module in prepared.modules():
         if isinstance(module, FusedMovingAvgObsFakeQuantize) and not module.is_per_channel:
@@ -135,7 +135,7 @@ def follow_activations(prepared: nn.Module, on: bool) -> None:
 
 
 def convert(prepared: fx.GraphModule) -> fx.GraphModule:
-    """The int8 model of a prepared one, which goes on training as it was."""
+    """The int8 model of a prepared one, which does not change and can train further."""
     frozen = copy.deepcopy(prepared)
     set_dropout(frozen, False)
     return convert_pt2e(frozen)
@@ -170,7 +170,7 @@ class Int8Quantizer(Quantizer):
 def layers(graph: fx.GraphModule) -> Iterator[fx.Node]:
     """The nodes of convolutions and linear layers that run by themselves, in order."""
     for node in graph.graph.nodes:
-        # Attention has the weights of its projections in itself, or takes those of a child.
+        # Attention holds the weights of its projections itself, or uses those of a child.
         if (
             node.target in _WEIGHTED
             and str(node.args[1].target) == f"{_running_module(node)}.weight"
@@ -196,14 +196,14 @@ def _makes_outputs(node: fx.Node) -> bool:
 
 
 def end_of_kernel(node: fx.Node) -> fx.Node:
-    """The last node of those that run as one kernel with a layer."""
+    """The last node that runs as one kernel with a layer."""
     while len(node.users) == 1 and (user := next(iter(node.users))).target in _FUSED_AFTER:
         node = user
     return node
 
 
 def _fold_batch_norm(graph: fx.GraphModule) -> None:
-    """Fold what follows a convolution alone into its weight and bias; others stay as they are."""
+    """Fold batch norm into the convolution before it, if that feeds nothing else."""
     for norm in [node for node in graph.graph.nodes if node.target is aten.batch_norm.default]:
         conv = norm.args[0]
         if conv.target not in _CONVOLUTIONS or len(conv.users) > 1:
@@ -257,9 +257,9 @@ def _calibrate(graph: fx.GraphModule, batches: Sequence[Tensor]) -> fx.GraphModu
     prepared.apply(enable_fake_quant)
     prepared.apply(disable_observer)
 
-    # Rounding a weight moves the mean of what its layer returns, and layer upon layer these add up:
-    # for the first 14 blocks of MobileNetV2 they leave a signal-to-noise ratio of 13 dB, 18 dB with
-    # the means put right (arXiv 1906.04721, section 4.2).
+    # Rounding weights shifts the mean of a layer's output, and these shifts add up over the layers.
+    # After the first 14 blocks of MobileNetV2, the signal-to-noise ratio is 13 dB, and 18 dB with
+    # corrected means (arXiv 1906.04721, section 4.2).
     def correct(node: fx.Node, output: Tensor) -> Tensor:
         bias = node.args[2] if len(node.args) > 2 else None
         if not isinstance(bias, fx.Node):
@@ -274,7 +274,7 @@ def _calibrate(graph: fx.GraphModule, batches: Sequence[Tensor]) -> fx.GraphModu
 
 
 class _Follow(fx.Interpreter):
-    """Runs a graph and lets a function see, and replace, what certain nodes return."""
+    """Runs a graph, and lets a function see and replace the output of certain nodes."""
 
     def __init__(
         self, graph: fx.GraphModule, names: set[str], see: Callable[[fx.Node, Tensor], Tensor]
@@ -291,5 +291,5 @@ class _Follow(fx.Interpreter):
 def _channel_means(node: fx.Node, output: Tensor) -> Tensor:
     if node.target in _CONVOLUTIONS:
         return output.mean(dim=(0, 2, 3))
-    # Of a linear layer channels are last, also in (N, H, W, C), as Swin and ConvNeXt have it.
+    # A linear layer's channels are last, also in (N, H, W, C), as in Swin and ConvNeXt.
     return output.flatten(0, -2).mean(dim=0)
