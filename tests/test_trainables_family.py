@@ -17,10 +17,11 @@ from trainables.cost import recipe_cost
 from trainables.costing.training_cost import trained_share
 from trainables.data.dataset import ImageData
 from trainables.describe import list_models
-from trainables.export.trained_model import CHECKPOINT_FILE, load_trained
+from trainables.export.trained_model import load_trained
 from trainables.export.verified_export import export_verified
 from trainables.inference.onnx_model import open_exported
 from trainables.inference.predictions import evaluate
+from trainables.learning.checkpoint import CHECKPOINT_FILE
 from trainables.models.building import build_model
 from trainables.models.families import FAMILIES
 from trainables.models.family import IMAGENET_NORMALIZATION

@@ -8,7 +8,7 @@ from spaces.errors import UserError
 from spaces.recipe import Recipe
 from trainables.data.dataset import ImageData
 from trainables.export.predictions_on_split import predictions_on_split
-from trainables.export.trained_model import CHECKPOINT_FILE
+from trainables.learning.checkpoint import CHECKPOINT_FILE
 from trainables.training import train
 
 RECIPE = Recipe(input_size=48, width=0.1, batch_norm=True, epochs=2, learning_rate=3e-3)

@@ -148,6 +148,8 @@ class Ledger:
         if not epochs:
             return Go()
         decision = self._rule.decide(record, self._context)
+        if isinstance(decision, Stop | Pause) and self._has_ended(record):
+            return Go()
         if isinstance(decision, Pause):
             raise NotImplementedError(f"trial {number}: trials can't be paused yet")
         if isinstance(decision, Stop):
@@ -218,6 +220,9 @@ class Ledger:
     def save_seconds_searched(self) -> None:
         """Store it, for the next session to go on from."""
         self._store.save_seconds_searched(self.seconds_searched)
+
+    def _has_ended(self, record: TrialRecord) -> bool:
+        return record.recipe is not None and len(record.epochs) >= record.recipe.epochs
 
     def _draw(self, record: TrialRecord) -> bool:
         try:

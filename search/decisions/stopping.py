@@ -60,9 +60,9 @@ class StoppingRule(Protocol):
         ...
 
     def decide(self, trial: TrialRecord, context: StoppingContext) -> Decision:
-        """Whether a running trial goes on, after the last of `trial.epochs`.
+        """Whether a running trial goes on after the last of `trial.epochs`.
 
-        Also asked after its last epoch, when nothing but Go has an effect.
+        Also asked after the trial's own last epoch, for its rungs: a Stop then changes nothing.
         """
         ...
 

@@ -20,7 +20,7 @@ from typing import Any
 import moocore
 import numpy as np
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseGASampler, NSGAIIISampler, NSGAIISampler
+from optuna.samplers import BaseGASampler
 from optuna.trial import FrozenTrial, TrialState
 
 from search.decisions.trial_record import COST, OUTCOME, RECIPE
@@ -31,7 +31,6 @@ from spaces.objectives import Objectives
 _ENDED_EARLY = "ended early"
 # Violations are relative to the bounds; a GP's kernel is not to be fitted to a few extreme ones.
 _MAX_VIOLATION = 10.0
-_GENETIC: tuple[type[BaseGASampler], ...] = (NSGAIISampler, NSGAIIISampler)
 StudyAttributes = Callable[[], Mapping[str, Any]]
 
 
@@ -188,7 +187,12 @@ class Generations(TrialView):
         self._parents = sampler._get_parent_cache_key_prefix()
 
     def shown_as(self, trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
-        return trial if trial.state == TrialState.COMPLETE else None
+        if trial.state != TrialState.COMPLETE:
+            return None
+        if trial.number < 0:  # of an earlier run: the first own generation is bred from them
+            trial = copy.copy(trial)
+            trial.system_attrs = {**trial.system_attrs, self._key: 0}
+        return trial
 
     def trials(
         self, unfinished: Sequence[FrozenTrial], attributes: StudyAttributes
@@ -280,8 +284,7 @@ def earlier_trial(
         params=dict(params),
         distributions=dict(distributions),
         user_attrs=dict(user_attrs),
-        # NSGA breeds its first own generation from them.
-        system_attrs={genetic._get_generation_key(): 0 for genetic in _GENETIC},
+        system_attrs={},
         intermediate_values={},
         datetime_start=long_ago,
         datetime_complete=long_ago,
