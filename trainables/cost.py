@@ -51,8 +51,8 @@ class CountedModel:
         return sum(number * bits[name] ** 2 for name, number in self.macs_by_layer.items())
 
 
-# How each cost of `spaces.columns.COSTS` follows from the model alone. Costs are cached by the fields
-# in `architecture_of`: no other field of a recipe may change one.
+# How each cost of `spaces.columns.COSTS` follows from the model alone. Costs are cached by the
+# fields in `architecture_of`: no other field of a recipe may change one.
 MEASURES: dict[str, Callable[[CountedModel], float]] = {
     "gmacs": lambda counted: counted.macs / 1e9,
     "gflops": lambda counted: 2 * counted.macs / 1e9,
