@@ -54,10 +54,10 @@ from trainables.data.copying import open_near_data
 from trainables.data.dataset import ImageData
 from trainables.trial import Trial
 
-# How often the tables are replaced while trials run; a finished trial waits as long to be seen.
+# Replace the tables this often while trials run. A finished trial shows up with this delay.
 _WRITE_PERIOD_SECONDS = 2.0
 _SHOW_PERIOD_SECONDS = 0.25
-# What Ray Tune is told; `search.cluster.capacity` says how many there are.
+# Ray Tune wants a limit. The real one is in `search.cluster.capacity`.
 _MOST_TRIALS_AT_ONCE = 100_000
 
 Ending = Spent | Literal["exhausted", "interrupted"]
@@ -78,7 +78,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchResult:
-    """How a search ended, and where its results lie."""
+    """How a search ended, and where its results are."""
 
     folder: Path
     ledger: Ledger
@@ -94,12 +94,12 @@ def run_search(
     tell: Callable[[str], None] = lambda _: None,
     trainable: type[Trial] = Trial,
 ) -> SearchResult:
-    """Run a study to the end of its budget, or go on with it.
+    """Run a study, or resume it, until its budget is used up.
 
-    Uses the Ray that this process is connected to, joins the cluster of RAY_ADDRESS, or starts a
-    Ray of its own. Ctrl-C ends the search cleanly, what runs is left to `resume`. show: called a
-    few times a second. tell: called with what is done before the search begins. trainable: what
-    runs a trial. Raises UserError before anything is started where the study can't work.
+    Uses the Ray that this process is connected to. Without one, joins the cluster of RAY_ADDRESS or
+    starts a Ray. Ctrl-C ends the search cleanly, and `resume` continues the trials that ran. show:
+    called a few times a second. tell: called with each step before the search begins. trainable:
+    the class that runs a trial. If the study can't work, raises UserError before anything starts.
     """
     data = open_near_data(study.data, copy=study.copy_data)
     with synced_run(study, resume=resume) as sync:
@@ -110,10 +110,10 @@ def run_search(
             study = recorded_resources(study)
         if study.resources == AUTO and joins_a_cluster():
             raise UserError(
-                "resources: auto would probe the cluster's head; write what a trial takes"
+                "resources: auto would only probe the cluster's head; write what a trial takes"
             )
         if study.resources == AUTO:
-            # Probes bring SciPy's optimisers, for which no other search should wait.
+            # This imports SciPy's optimisers. Other searches should not wait for them.
             from search.planning.resource_tuning import decide_resources
 
             study = decide_resources(study, data, tell=tell)
@@ -136,7 +136,7 @@ def run_search(
 
 
 class _Session:
-    """One sitting of a search, from its start or a resume to its end or an interruption."""
+    """One session of a search: from a start or a resume to the end or an interruption."""
 
     def __init__(
         self,
@@ -160,7 +160,7 @@ class _Session:
         self._meter = BudgetMeter(study.budget, ledger)
 
     def run(self, trainable: type[Trial]) -> SearchResult:
-        # A driver that was killed may have left more than is kept.
+        # A killed driver may have left checkpoints that should be gone.
         for record in self._ledger.records.values():
             if record.state.is_finished():
                 self._folder.checkpoints.keep(record)
@@ -186,7 +186,7 @@ class _Session:
                 self._tuner(trainable, searcher, reports, callback).fit()
         finally:
             if self._stopper.error is not None:
-                # Whatever Ray has to say follows from it, and nothing more is to be written.
+                # Ray's own error only follows from this one. Write nothing more.
                 raise self._stopper.error from None
             self._write()
             self._show(self._progress())
@@ -206,8 +206,8 @@ class _Session:
         reports: TuneReports,
         callback: LedgerCallback,
     ) -> tune.Tuner:
-        # Tune sets a variable for PyTorch Lightning, which is not here; for an environment of
-        # their own, trials would get new processes beside those that were begun ahead.
+        # Tune sets a variable for PyTorch Lightning, which we don't use. With an environment of
+        # their own, trials would start new processes instead of using those that are ready.
         class_cache.DEFAULT_ENV_VARS.clear()
         return tune.Tuner(
             trainable,
@@ -215,7 +215,7 @@ class _Session:
                 search_alg=searcher,
                 scheduler=LedgerScheduler(reports, self._stopper),
                 num_samples=-1,  # the searcher says when the budget is used up
-                max_concurrent_trials=_MOST_TRIALS_AT_ONCE,  # and the searcher how many, by now
+                max_concurrent_trials=_MOST_TRIALS_AT_ONCE,  # and how many may run now
                 reuse_actors=True,
                 trial_name_creator=_trial_name,
                 trial_dirname_creator=_trial_name,
@@ -225,15 +225,15 @@ class _Session:
                 **self._folder.checkpoints.storage,
                 stop=self._stopper,
                 callbacks=[callback],
-                # The trial says when to save, and the callback removes old checkpoints: with
-                # num_to_keep, Ray would write all of its own state anew after every one.
+                # The trial decides when to save, and the callback removes old checkpoints. With
+                # num_to_keep, Ray would rewrite all of its own state after each checkpoint.
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 verbose=0,
             ),
         )
 
     def _config_of(self, record: TrialRecord) -> dict[str, Any]:
-        """What a trial's process needs; its record keeps what it takes of a machine."""
+        """The config for a trial's process. Also notes the trial's CPUs and GPUs in its record."""
         assert record.recipe is not None
         resources = self._study.trial_resources
         record.cpus, record.gpus = resources.cpus, resources.gpus
@@ -261,14 +261,14 @@ class _Session:
             if self._on_cluster:
                 self._tell_cluster(callback)
             ended = time.monotonic()
-            # With many trials a write takes long: at most a tenth of the time goes into it.
+            # With many trials a write is slow. Spend at most a tenth of the time on writing.
             self._next_write = ended + max(_WRITE_PERIOD_SECONDS, 9 * (ended - now))
         if now - self._shown > _SHOW_PERIOD_SECONDS or self._stopper.requested:
             self._shown = now
             self._show(self._progress())
 
     def _tell_cluster(self, callback: LedgerCallback) -> None:
-        """Leave what `flopwise nodes` shows of this search."""
+        """Publish what `flopwise nodes` shows of this search."""
         running: dict[str, list[int]] = defaultdict(list)
         for record in self._ledger.in_state(TrialState.RUNNING):
             if record.number in callback.node_of:
@@ -321,7 +321,7 @@ def _open_ledger(
         objectives=study.objectives,
         sampler=study.sampler.name,
         seed=study.seed,
-        # Those who know of earlier trials need no startup trials.
+        # A sampler that knows earlier trials needs no startup trials.
         effort=None if earlier else partial(share_of_training, num_classes=len(data.classes)),
         num_trials=study.budget.trials,
     )

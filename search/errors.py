@@ -4,4 +4,4 @@ from spaces.errors import UserError
 
 
 class BrokenOffError(UserError):
-    """The search could not go on; once the cause is gone, --resume does."""
+    """The search had to stop. Once the cause is gone, --resume continues it."""

@@ -211,7 +211,7 @@ def test_a_run_at_an_address_is_never_overwritten_and_none_is_resumed_that_is_no
     store.write("tiny/study.yaml", b"name: tiny\n")
     code, _, message = flopwise("search", path)
     assert code == 2
-    assert message.startswith(f"flopwise: {RUNS}/tiny exists; go on with it by --resume")
+    assert message.startswith(f"flopwise: {RUNS}/tiny exists; continue it with --resume")
     assert store.names("tiny") == ["tiny/study.yaml"]
 
 

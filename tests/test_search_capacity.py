@@ -113,9 +113,9 @@ def test_machines_of_ones_own_count_a_trial_each_and_without_ray_up_none_comes(t
 @pytest.mark.parametrize(
     ("nodes", "message"),
     [
-        ([node(CPU=2)], "resources.gpus: a trial takes 1, and there are 0$"),
-        ([HEAD, node(CPU=2)], "resources.gpus: a trial takes 1, and there are 0 on any node"),
-        ([node("1", CPU=4), node("2", CPU=1, GPU=1)], "and no node has both"),
+        ([node(CPU=2)], "resources.gpus: a trial takes 1, but there are 0$"),
+        ([HEAD, node(CPU=2)], "resources.gpus: a trial takes 1, but there are 0 on any node"),
+        ([node("1", CPU=4), node("2", CPU=1, GPU=1)], "but no node has both"),
     ],
 )
 def test_a_trial_that_fits_nowhere_is_told_with_what_it_lacks(nodes: list[Node], message: str):
@@ -129,10 +129,10 @@ def test_latency_beside_training_on_every_core_is_warned_of(caplog: pytest.LogCa
     assert not caplog.records
     open_capacity(Resources(cpus=4), keep_a_core=True, nodes=lambda: [head])
     (record,) = caplog.records
-    assert record.getMessage().endswith("measure latency on; resources.cpus: 3 leaves one")
+    assert record.getMessage().endswith("measured latency; resources.cpus: 3 leaves one free")
 
 
 def test_one_machine_is_counted_the_same_way():
     assert workers_at_most(Resources(cpus=2), {"CPU": 5}) == 2
-    with pytest.raises(UserError, match=r"resources.cpus: a trial takes 8, and there are 5"):
+    with pytest.raises(UserError, match=r"resources.cpus: a trial takes 8, but there are 5"):
         workers_at_most(Resources(cpus=8), {"CPU": 5})

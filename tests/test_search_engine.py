@@ -206,7 +206,7 @@ def test_a_run_folder_is_never_overwritten(two_workers: None, demo_data: ImageDa
     study = load_study(write_study(tmp_path, demo_data, budget={"trials": 1}))
     run_search(study)
     before = (study.folder / "trials.parquet").read_bytes()
-    with pytest.raises(UserError, match="exists; go on with it by --resume"):
+    with pytest.raises(UserError, match="exists; continue it with --resume"):
         run_search(study)
     assert (study.folder / "trials.parquet").read_bytes() == before
 
@@ -238,7 +238,7 @@ def test_more_gpus_than_there_are_is_one_line_before_anything_is_made(
     two_workers: None, demo_data: ImageData, tmp_path: Path
 ):
     study = load_study(write_study(tmp_path, demo_data, resources={"gpus": 1}))
-    with pytest.raises(UserError, match=r"resources.gpus: a trial takes 1, and there are 0"):
+    with pytest.raises(UserError, match=r"resources.gpus: a trial takes 1, but there are 0"):
         run_search(study)
     assert not study.folder.exists()
 

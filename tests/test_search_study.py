@@ -61,8 +61,8 @@ def mistakes_in(folder: Path, content: dict[str, Any]) -> list[str]:
 
 
 NAMES_A_FOLDER = (
-    "is to name a folder everywhere: use a-z, A-Z, 0-9, dots, - and _, and begin with a letter or"
-    " digit"
+    "must be a folder's name on every system: use a-z, A-Z, 0-9, dots, - and _, and begin with a"
+    " letter or digit"
 )
 
 
@@ -147,8 +147,8 @@ def test_every_mistake_is_told_at_once_with_its_path(tmp_path: Path):
             "prices.curency: unknown; did you mean currency?",
             "prices.per_hour.NVIDIA A10G: -1 should be greater than or equal to 0",
             "prices.per_hour.cpu: '0.05' should be a valid number",
-            "storage: an address with a key in it would be written down in every run; put keys"
-            " where this kind of storage looks for them, such as AWS_SECRET_ACCESS_KEY",
+            "storage: the address holds a key, which every run would record; put keys where this"
+            " kind of storage looks for them, such as AWS_SECRET_ACCESS_KEY",
             "seed: -1 should be greater than or equal to 0",
             "enqueue: 'ladder' should be a valid array",
         ]

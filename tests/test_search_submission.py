@@ -56,7 +56,7 @@ def test_a_study_says_the_same_elsewhere_with_its_space_and_recipes_in_it(tmp_pa
         ({"data": {"path": "~/mine"}}, "data.path: ~/mine"),
         ({"storage": "runs"}, "storage: runs: on a cluster"),
         ({"warm_start": ["runs/first"]}, "warm_start: runs/first"),
-        ({"resources": "auto"}, "resources: auto probes the machine"),
+        ({"resources": "auto"}, "resources: auto would only probe"),
     ],
 )
 def test_what_only_this_machine_has_is_told_before_anything_is_sent(

@@ -76,7 +76,7 @@ def test_a_run_of_other_data_or_another_space_is_refused_by_name(
     with pytest.raises(UserError, match=r"earlier: searched other data"):
         run_search(later(tmp_path, other, earlier))
     wider = later(tmp_path, demo_data, earlier, space={**SMALL, "batch_size": [16, 32]})
-    with pytest.raises(UserError, match="searched another space: it differs in batch_size"):
+    with pytest.raises(UserError, match="searched another space, which differs in batch_size"):
         run_search(wider)
     missing = load_study(write_study(tmp_path, demo_data, warm_start=["nowhere"]))
     with pytest.raises(UserError, match=r"nowhere: not a run folder"):

@@ -53,8 +53,8 @@ def test_ways_in_which_a_process_ends_are_told_apart(
     ("text", "message"),
     [
         (KILLED, "the trial's process died: killed from outside, or by the system for its memory"),
-        (GONE, "the machine that it ran on was lost, over and over"),
-        (DEAD_NODE, "the machine that it ran on was lost, over and over"),
+        (GONE, "its machines were lost again and again"),
+        (DEAD_NODE, "its machines were lost again and again"),
         (BAD_GPU, "torch.AcceleratorError: CUDA error: an illegal memory access was encountered"),
         (MISTAKE, "ValueError: no such layer"),
         ("", "Ray gave no reason"),

@@ -1,8 +1,8 @@
-"""How many trials run at once on the nodes that there are, and how many wait for more nodes.
+"""How many trials may run at once on the present nodes, and how many may wait for more nodes.
 
-On one machine that never changes. On a cluster nodes come and go: trials that wait make the
-autoscaler bring more, but each of them was proposed before the results of those that run, so no
-more wait than would double what runs, and none once every planned node is there.
+On one machine this never changes. On a cluster nodes come and go, and trials that wait make the
+autoscaler start more. But these trials are proposed before the running ones have results. So no
+more trials wait than run, and none waits once every planned node is there.
 """
 
 import logging
@@ -19,7 +19,7 @@ _ASK_PERIOD_SECONDS = 1.0
 
 
 class Capacity:
-    """Counts the trials that fit. Left-out nodes count for nothing."""
+    """Counts the trials that fit on the nodes. Nodes that are left out do not count."""
 
     def __init__(
         self,
@@ -30,9 +30,9 @@ class Capacity:
         nodes: Callable[[], Sequence[Node]] = alive_nodes,
         is_left_out: Callable[[str], bool] = lambda _: False,
     ) -> None:
-        """keep_a_core: on the head, where the driver measures. planned: trials on all nodes.
+        """keep_a_core: leave one free on the head, where the driver measures latency.
 
-        is_left_out: of a node's key.
+        planned: trials that fit on all planned nodes. is_left_out: takes a node's key.
         """
         self._resources = resources
         self._keep_a_core = keep_a_core
@@ -49,7 +49,7 @@ class Capacity:
 
     @property
     def workers(self) -> int:
-        """Trials that fit on the nodes that are there."""
+        """Trials that fit on the present nodes."""
         return sum(self._on(node) for node in self._now())
 
     def _now(self) -> Sequence[Node]:
@@ -57,7 +57,7 @@ class Capacity:
         if now >= self._ask_again:
             self._found = self._nodes()
             alone = len(self._found) == 1 and self._found[0].is_head and not self._planned
-            # A machine alone stays so, and a Ray that died need not be asked.
+            # A single machine never changes. Don't ask again, since its Ray may have died.
             self._ask_again = math.inf if alone else now + _ASK_PERIOD_SECONDS
         return self._found
 
@@ -69,7 +69,7 @@ class Capacity:
 
     @property
     def most(self) -> int:
-        """Trials that may be begun: those that fit, and those that wait for nodes."""
+        """Trials that may begin: those that fit, and those that wait for nodes."""
         workers = self.workers
         return workers + min(max(workers, 1), max(0, self._planned - workers))
 
@@ -81,7 +81,7 @@ def open_capacity(
     is_left_out: Callable[[str], bool] = lambda _: False,
     nodes: Callable[[], Sequence[Node]] = alive_nodes,
 ) -> Capacity:
-    """The room for trials on this process's Ray. Raises UserError where none will ever fit."""
+    """The capacity of this process's Ray. Raises UserError if no trial will ever fit."""
     capacity = Capacity(
         resources,
         keep_a_core=keep_a_core,
@@ -99,7 +99,7 @@ def open_capacity(
 
 
 def workers_at_most(resources: Resources, available: Mapping[str, float]) -> int:
-    """How many trials run at once on one machine. Raises UserError where not even one fits."""
+    """How many trials run at once on one machine. Raises UserError if none fits."""
     _warn_of_idle_gpus(resources, available.get("GPU", 0))
     workers = trials_that_fit(resources, available)
     if not workers:
@@ -110,14 +110,14 @@ def workers_at_most(resources: Resources, available: Mapping[str, float]) -> int
 
 def _warn_of_idle_gpus(resources: Resources, gpus: float) -> None:
     if gpus and not resources.gpus:
-        _log.warning("there are %g GPUs, and the study uses none: see resources.gpus", gpus)
+        _log.warning("there are %g GPUs, but the study uses none; set resources.gpus", gpus)
 
 
 def _warn_of_disturbed_latency(resources: Resources, nodes: Sequence[Node]) -> None:
     cores = next((node.resources.get("CPU", 0) for node in nodes if node.is_head), 0)
     if 0 < cores < resources.cpus + 1:
-        way_out = f"; resources.cpus: {cores - 1:g} leaves one" if cores > 1 else ""
-        _log.warning("no core is free of training to measure latency on%s", way_out)
+        way_out = f"; resources.cpus: {cores - 1:g} leaves one free" if cores > 1 else ""
+        _log.warning("training uses every core, which disturbs the measured latency%s", way_out)
 
 
 def _what_is_lacking(resources: Resources, nodes: Sequence[Node]) -> str:
@@ -126,8 +126,8 @@ def _what_is_lacking(resources: Resources, nodes: Sequence[Node]) -> str:
         if wanted > most:
             where = " on any node" if len(nodes) > 1 else ""
             there = f"there are {most:g}{where}"
-            return f"resources.{kind.lower()}s: a trial takes {wanted:g}, and {there}"
+            return f"resources.{kind.lower()}s: a trial takes {wanted:g}, but {there}"
     return (
-        f"resources: a trial takes {resources.cpus} CPUs and {resources.gpus:g} GPUs, and no node"
+        f"resources: a trial takes {resources.cpus} CPUs and {resources.gpus:g} GPUs, but no node"
         " has both"
     )

@@ -1,7 +1,7 @@
-"""The head of a cluster: how our code and a user's words get there.
+"""The head of a cluster: sends our code there and runs commands on it.
 
-Ray's own tools carry both, over the SSH connection that the cluster file describes, as `ray
-rsync-up` and `ray exec` would. Nothing of Ray's is opened to the network for it.
+Both use Ray's own tools over the SSH connection of the cluster file, as `ray rsync-up` and `ray
+exec` do. No port of Ray is opened to the network for it.
 """
 
 import shlex
@@ -23,16 +23,16 @@ CODE_FOLDER = "~/flopwise-code"
 
 
 class Head:
-    """The head of the cluster of one file; the cluster is up."""
+    """The head of a running cluster."""
 
     def __init__(self, cluster: Path) -> None:
-        """Raises UserError where the file can't be one of a cluster."""
+        """cluster: its file. Raises UserError if it is not a cluster file."""
         if "provider" not in read_yaml_mapping(cluster):
-            raise UserError(f"{cluster}: names no provider, so it is no cluster's file")
+            raise UserError(f"{cluster}: names no provider, so it is not a cluster file")
         self._cluster = cluster
 
     def send_code(self, files: dict[str, str] | None = None) -> None:
-        """Bring this checkout's code to the head, and files beside it: name -> content."""
+        """Copy this checkout's code to the head, and further files: name -> content."""
         with tempfile.TemporaryDirectory(prefix="flopwise-") as folder:
             stage_code(Path(folder))
             for name, content in (files or {}).items():
@@ -47,7 +47,7 @@ class Head:
     def ask(self, module: str, words: Sequence[str]) -> str:
         """Run one of our modules there and return what it printed.
 
-        Raises UserError where it fails, after what it has said.
+        If it fails, writes its output to stderr and raises UserError.
         """
         with self._by_ray() as tools:
             command = _command(module, words)
@@ -55,13 +55,13 @@ class Head:
         return _text(printed)
 
     def watch(self, module: str, words: Sequence[str]) -> None:
-        """Run one of our modules there; what it prints comes out here while it runs."""
+        """Run one of our modules there, and print its output here while it runs."""
         with self._by_ray(aside=False) as tools:
             tools.run_on_cluster(str(self._cluster), cmd=_command(module, words))
 
     @contextmanager
     def _by_ray(self, *, aside: bool = True) -> Iterator[Any]:
-        """Ray's tools. aside: what they say of their own doing is no part of an answer."""
+        """Ray's tools. aside: what they print goes to stderr."""
         import click
         from ray.autoscaler import sdk
         from ray.autoscaler._private.cli_logger import cli_logger
@@ -74,14 +74,14 @@ class Head:
             cause = error.__context__
             if isinstance(cause, subprocess.CalledProcessError):
                 sys.stderr.write(_text(cause.output))
-            raise UserError(f"{self._cluster}: that failed on the head, as told above") from None
+            raise UserError(f"{self._cluster}: failed on the head, see its output above") from None
         except (RuntimeError, OSError, ValueError, AssertionError) as error:
             reason = " ".join(str(error).split())
             raise UserError(f"{self._cluster}: the head can't be reached: {reason}") from None
 
 
 def _command(module: str, words: Sequence[str]) -> str:
-    # Its terminal is one of SSH's making, which knows neither our width nor whether we have one.
+    # SSH gives it a terminal, which knows neither the width of ours nor whether we have one.
     plain = "" if sys.stdout.isatty() else " TERM=dumb NO_COLOR=1"
     width = shutil.get_terminal_size((120, 24)).columns
     environment = f"export COLUMNS={width}{plain}"
@@ -89,5 +89,5 @@ def _command(module: str, words: Sequence[str]) -> str:
 
 
 def _text(printed: bytes | None) -> str:
-    """What a terminal wrote, with line ends as files have them."""
+    """The output of a terminal, with the line ends of files."""
     return (printed or b"").decode(errors="replace").replace("\r\n", "\n")

@@ -1,6 +1,6 @@
-"""Searches as jobs of a running Ray: the driver lives on the head, and nobody has to watch it.
+"""Searches as jobs of a running Ray: the driver runs on the head, and nobody has to watch it.
 
-Run on the head, as `python -m search.cluster.jobs studies/animals.yaml --resume`, it begins one.
+On the head, `python -m search.cluster.jobs studies/animals.yaml --resume` begins one.
 """
 
 import asyncio
@@ -22,9 +22,10 @@ _STUDY = "flopwise_study"
 
 
 def begin_job(study: Path, words: Sequence[str], code: Path) -> str:
-    """Search a study with the code of a folder, which Ray brings to every node; returns its name.
+    """Begin a search as a job; returns the job's name.
 
-    words: further options of `flopwise search`. study: its path in that folder.
+    study: its path in the folder `code`, which Ray copies to every node. words: further options of
+    `flopwise search`.
     """
     name = f"{study.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
     return _client().submit_job(
@@ -36,13 +37,13 @@ def begin_job(study: Path, words: Sequence[str], code: Path) -> str:
 
 
 def find_job(study: str | None) -> "JobDetails":
-    """The job that was begun last, of a study if one is named. Raises UserError without one."""
+    """The newest job, or the newest one of a study. Raises UserError if there is none."""
     jobs = [job for job in _client().list_jobs() if _STUDY in (job.metadata or {})]
     of_study = [job for job in jobs if study in (None, (job.metadata or {})[_STUDY])]
     if not of_study:
         known = sorted({(job.metadata or {})[_STUDY] for job in jobs})
         raise UserError(
-            f"no search of {study} was begun on this cluster; of {', '.join(known)} one was"
+            f"no search of {study} was begun on this cluster, only of {', '.join(known)}"
             if known
             else "no search was begun on this cluster"
         )
@@ -50,7 +51,7 @@ def find_job(study: str | None) -> "JobDetails":
 
 
 def follow_job(name: str, write: Callable[[str], object]) -> str:
-    """Pass on what a job has printed and prints, until it ends; returns how, in Ray's word."""
+    """Pass on a job's output until it ends; returns its status, in Ray's word."""
     client = _client()
 
     async def follow() -> None:
@@ -70,11 +71,11 @@ def _client() -> "JobSubmissionClient":
         raise UserError("this needs Ray's dashboard: pip install '.[cluster]'") from None
     except (ConnectionError, RuntimeError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"no Ray takes jobs here: {reason}") from None
+        raise UserError(f"no Ray here accepts jobs: {reason}") from None
 
 
 def main() -> None:
-    """Begin the search that the command line says, with the code of this folder."""
+    """Begin the search that the command line names, with the code of this folder."""
     study, *words = sys.argv[1:]
     try:
         print(begin_job(Path(study), words, Path.cwd()))

@@ -1,21 +1,21 @@
-"""Which nodes are fit for trials: a node whose trials keep dying is left out, and named.
+"""Finds bad nodes: if trials keep dying on a node, it is left out, and named.
 
-A process that dies tells nothing by itself: the recipe may have killed it. What tells is that other
-recipes die on the same node, while elsewhere trials go on.
+One dead process proves nothing, since its recipe may be the cause. But a node is bad if different
+recipes die on it while trials run well elsewhere.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Collection
 
-# So many trials in a row whose processes died on a node, with no epoch from it in between.
+# Leave out a node after the processes of this many trials died there with no epoch in between.
 MAX_DEATHS_IN_A_ROW = 3
-# So many deaths of a trial on a node before it goes elsewhere: after one, a node that kills all it
-# gets would be spared before enough trials had died there to tell.
+# After this many deaths on a node, a trial runs elsewhere. If it left after one, too few trials
+# would die on a bad node for it to be found.
 MAX_DEATHS_OF_A_TRIAL = 2
 
 
 class NodeHealth:
-    """Deaths and epochs by node. Nodes are Ray's ids of them."""
+    """Counts deaths and epochs by node. Nodes are named by Ray's ids."""
 
     def __init__(self) -> None:
         self._in_a_row: dict[str, set[int]] = defaultdict(set)
@@ -32,21 +32,21 @@ class NodeHealth:
         return frozenset(self._left_out)
 
     def worked(self, node: str) -> list[str]:
-        """A trial ended an epoch there; returns the nodes that are left out from now on."""
+        """Note an epoch that ended on a node; returns nodes that are left out from now on."""
         self._working.add(node)
         self._in_a_row.pop(node, None)
         return self._judge()
 
     def died(self, node: str, trial: int) -> list[str]:
-        """A trial's process died there; returns the nodes that are left out from now on."""
+        """Note a process that died on a node; returns nodes that are left out from now on."""
         self._deaths[trial, node] += 1
         self._in_a_row[node].add(trial)
         return self._judge()
 
     def avoided_by(self, trial: int, nodes: Collection[str]) -> frozenset[str]:
-        """Nodes where a trial is not to run: left out, or it died there more than once.
+        """Nodes where a trial must not run: they are left out, or it died there more than once.
 
-        nodes: where trials may run. A trial that died on every one of them avoids none for that.
+        nodes: where trials may run. If it died on all of them, it avoids only those left out.
         """
         died_on = {node for node in nodes if self._deaths[trial, node] >= MAX_DEATHS_OF_A_TRIAL}
         if not set(nodes) - died_on - self._left_out:
@@ -54,9 +54,9 @@ class NodeHealth:
         return frozenset(self._left_out | died_on)
 
     def _judge(self) -> list[str]:
-        """Leave out where trial after trial died, as long as another node works.
+        """Leave out nodes where trial after trial died, if another node works.
 
-        Otherwise the fault may lie in what is searched; where that shows later, so does this.
+        If no other node works, the recipes may be at fault. Later calls decide again.
         """
         newly = []
         for node, trials in self._in_a_row.items():

@@ -1,4 +1,4 @@
-"""What the nodes of a cluster are doing: their trials, their memory, how busy they are."""
+"""What the nodes of a cluster are doing: their trials, memory and load."""
 
 import json
 import time
@@ -15,14 +15,14 @@ from search.cluster.nodes import Node, alive_nodes
 
 _NAMESPACE = b"flopwise"
 _TOLD = b"search"
-# A driver tells every few seconds: what is older than this is of one that is gone.
+# A driver reports every few seconds. If its message is older than this, the driver is gone.
 _STALE_SECONDS = 60.0
 _ANSWER_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeReport:
-    """One node at this moment. Shares are 0 to 1; None: it did not answer, or has none."""
+    """One node at this moment. Shares are 0 to 1. None: no answer, or the node has none."""
 
     address: str
     is_head: bool
@@ -30,11 +30,11 @@ class NodeReport:
     gpus: float
     gpu_kind: str | None
     study: str | None
-    """What is searched on this cluster."""
+    """The study that is searched on this cluster."""
     trials: tuple[int, ...]
-    """Those that run here and have ended an epoch."""
+    """Trials that run here and have finished an epoch."""
     left_out: bool
-    """Its trials kept dying, and it gets no more of them."""
+    """Its trials kept dying, so it gets no more."""
     cpu_used: float | None
     memory_used_gb: float | None
     memory_gb: float | None
@@ -44,7 +44,7 @@ class NodeReport:
 
 
 def tell_search(study: str, running: Mapping[str, Sequence[int]], left_out: Sequence[str]) -> None:
-    """Leave with Ray what a driver knows: trials by node, and nodes that are left out."""
+    """Publish what the driver knows in Ray: trials by node, and nodes that are left out."""
     message = {
         "study": study,
         "running": {node: list(trials) for node, trials in running.items()},
@@ -90,9 +90,9 @@ def _message() -> dict[str, Any]:
 
 
 def _measure(nodes: Sequence[Node]) -> dict[str, dict[str, Any]]:
-    """Ask every node for what it uses, all at once; nothing of those that don't answer."""
+    """Ask all nodes at once what they use. A node that does not answer gets an empty dict."""
 
-    # Within a function, so that Ray sends the code itself: the nodes need not have ours.
+    # Ray sends the code of a nested function, so the nodes need not have ours.
     @ray.remote(num_cpus=0, max_retries=0)
     def usage() -> dict[str, Any]:
         import shutil

@@ -15,18 +15,18 @@ _HEAD_MARK = "node:__internal_head__"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """One machine with a Ray that is alive."""
+    """One machine with a running Ray."""
 
     key: str
-    """Ray's id of it: a machine that comes back has a new one."""
+    """Ray's id. A machine that comes back gets a new one."""
     address: str
     resources: Mapping[str, float]
-    """All that it has, also what is in use: CPU, GPU, ..."""
+    """Everything that it has, whether in use or free: CPU, GPU, ..."""
     is_head: bool = False
 
     @property
     def gpu_kind(self) -> str | None:
-        """What Ray calls its GPUs, A10G for instance; None without one, or one that is unknown."""
+        """Ray's name of its GPUs, such as A10G; None if it has no GPU, or an unknown one."""
         kinds = [name for name in self.resources if name.startswith("accelerator_type:")]
         return kinds[0].partition(":")[2] if kinds else None
 
@@ -50,9 +50,9 @@ def alive_nodes() -> list[Node]:
 def trials_that_fit(
     resources: Resources, available: Mapping[str, float], *, keep_a_core: bool = False
 ) -> int:
-    """How many trials run at once on a node with so much.
+    """How many trials run at once on a node with these resources.
 
-    keep_a_core: for the driver to measure on, where there is more than one trial's.
+    keep_a_core: leave a core free for the driver's measurements, if a trial still fits.
     """
     by_cpus = int(available.get("CPU", 0) / resources.cpus)
     if keep_a_core and by_cpus:
@@ -60,17 +60,18 @@ def trials_that_fit(
     if not resources.gpus:
         return by_cpus
     gpus = available.get("GPU", 0)
-    # A part of a GPU is a part of one and the same GPU.
+    # Ray takes a part of a GPU from a single GPU.
     if resources.gpus < 1:
         return min(by_cpus, int(gpus) * int(1 / resources.gpus + 1e-9))
     return min(by_cpus, int(gpus / resources.gpus))
 
 
 def planned_trials(resources: Resources, bootstrap: Path = BOOTSTRAP_FILE) -> int:
-    """How many trials would run at once on all nodes that the autoscaler may bring.
+    """How many trials would run at once on all nodes that the autoscaler may start.
 
-    bootstrap: the cluster file as `ray up` prepared it. 0 where there is none: no node comes then.
-    Of machines of one's own nothing is known before they have come, and each counts as one trial.
+    bootstrap: the cluster file as `ray up` prepared it. 0 if there is none, since no node comes
+    then. A user's own machines (provider local) count as one trial each: the file does not say
+    what they have.
     """
     try:
         config = json.loads(bootstrap.expanduser().read_text(encoding="utf-8"))
@@ -82,7 +83,7 @@ def planned_trials(resources: Resources, bootstrap: Path = BOOTSTRAP_FILE) -> in
 
 
 def _fill(resources: Resources, config: Mapping[str, Any]) -> int:
-    """Take the kinds of nodes with room for most trials first, up to the file's max_workers."""
+    """Count nodes that fit the most trials first, up to the file's max_workers."""
     kinds = [
         (trials_that_fit(resources, kind.get("resources") or {}), kind.get("max_workers", 0))
         for name, kind in config["available_node_types"].items()

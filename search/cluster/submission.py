@@ -1,4 +1,4 @@
-"""A study on its way to a cluster: what it names has to be there, and the rest goes with it."""
+"""Prepares a study for a cluster: checks its paths, and writes out its space and recipes."""
 
 from pathlib import Path
 from typing import Any
@@ -10,22 +10,21 @@ from spaces.yaml_files import read_yaml_mapping, write_yaml
 
 
 def portable_study(path: Path) -> str:
-    """A study file that says the same on another machine: its space and recipes written out.
+    """A study file that means the same on another machine: its space and recipes written out.
 
-    Raises UserError where it names something that only this machine has.
+    Raises UserError if it names something that only this machine has.
     """
     study = load_study(path)
     written = read_yaml_mapping(path)
     problems = [
-        f"{path}: {name}: {value}: on a cluster, write a path that every node has, from / on,"
-        " or an address"
+        f"{path}: {name}: {value}: on a cluster, write a path from / that every node has, or"
+        " an address"
         for name, value in _paths(written)
         if not _is_everywhere(value)
     ]
     if study.resources == AUTO:
         problems.append(
-            f"{path}: resources: auto probes the machine that it runs on, which trains nothing on a"
-            " cluster; write what a trial takes"
+            f"{path}: resources: auto would only probe the cluster's head; write what a trial takes"
         )
     if problems:
         raise UserError("\n".join(problems))
@@ -45,7 +44,7 @@ def _is_everywhere(value: str) -> bool:
 
 
 def _as_written(study: Study, written: dict[str, Any]) -> dict[str, Any]:
-    """Paths as they were written: here, links may lead them elsewhere."""
+    """Keep paths as they were written: on this machine, links may change them."""
     return {
         **study.resolved(),
         "data": written["data"],

@@ -1,1 +1,1 @@
-"""What is tried next, what goes on, when it is over. No Ray; of torch's side, costs alone."""
+"""Decides what is tried next, what goes on, and when to end. No Ray; of torch's side, only costs."""

@@ -1,4 +1,4 @@
-"""When a search starts no more trials: its budget, its front that stands still, its failures."""
+"""When a search starts no more trials: its budget, a plateau of the front, failures."""
 
 from collections.abc import Callable
 from typing import Annotated, Literal, Self
@@ -13,35 +13,35 @@ from search.decisions.trial_record import TrialRecord
 
 Spent = Literal["trials", "hours", "worker_hours", "plateau", "failures"]
 
-# So many proposals in a row of which none could begin: a small space is used up, or its constraints
-# leave nothing of it.
+# If this many proposals in a row can't begin, the space is used up, or its constraints exclude all
+# of it.
 _MAX_REPEATS = 200
 _CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class SpaceExhaustedError(Exception):
-    """The sampler proposes nothing but recipes that were tried, or that may not begin."""
+    """The sampler only proposes recipes that were tried already, or that may not begin."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
 class PlateauSettings:
-    """A front that does not grow: the search ends."""
+    """If the front stops growing, the search ends."""
 
     percent: Annotated[float, Field(gt=0)]
-    """The least growth of the front's hypervolume that is worth going on for."""
+    """The search goes on while the front's hypervolume grows by more than this many percent."""
     trials: Annotated[int, Field(ge=1)]
-    """The finished trials over which it has to grow so much."""
+    """Growth is measured over this many complete trials."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
 class Budget:
-    """When to stop starting trials; those that run by then are finished. None: no limit."""
+    """When to stop starting trials. Trials that run then are finished. None: no limit."""
 
     trials: Annotated[int, Field(ge=1)] | None = None
     hours: Annotated[float, Field(gt=0)] | None = None
-    """On the wall, over all sessions of the search."""
+    """Wall time, over all sessions of the search."""
     worker_hours: Annotated[float, Field(gt=0)] | None = None
-    """Spent in trials, by all workers together."""
+    """Time spent in trials, over all workers."""
     plateau: PlateauSettings | None = None
 
     @model_validator(mode="after")
@@ -54,9 +54,9 @@ class Budget:
 def next_trial(ledger: Ledger, *, spent: Callable[[], object | None]) -> TrialRecord | None:
     """The next trial to run; None when the budget is used up.
 
-    spent: what of the budget is used up, as `BudgetMeter.spent`; None: there is some left.
-    Proposals that are over already, say because their recipe has a result, are passed over. Raises
-    SpaceExhaustedError after 200 of these in a row. A trial that was interrupted needs no budget.
+    spent: the limit that is reached, as `BudgetMeter.spent`; None: there is budget left.
+    Skips proposals that are over already, for example because their recipe has a result. Raises
+    SpaceExhaustedError after 200 of these in a row. An interrupted trial needs no budget.
     """
     if ledger.has_interrupted:
         return ledger.propose()
@@ -70,7 +70,7 @@ def next_trial(ledger: Ledger, *, spent: Callable[[], object | None]) -> TrialRe
 
 
 class BudgetMeter:
-    """Says before every trial whether there is budget for it."""
+    """Checks before every trial whether there is budget for it."""
 
     def __init__(
         self,

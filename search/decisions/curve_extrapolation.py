@@ -1,16 +1,16 @@
-"""How good a running trial may still become, judged by the curves of those that ran to their end.
+"""How accurate a running trial may still become, judged by the curves of complete trials.
 
-A trial is given up where, even if it lost as large a share of its errors from here on as the best
-of those did, one on the front would be at least as accurate at a lower cost. Rungs compare a trial
-with what others were at its age; this compares it with what is already had.
+Suppose that from now on it loses as large a share of its errors as the best of these trials did. If
+a trial on the front is still at least as accurate at a lower cost, the running trial is stopped.
+Rungs compare a trial with others at the same epoch; this compares it with the front.
 """
 
 from collections import defaultdict
 
 from search.decisions.trial_record import TrialRecord
 
-# Of fewer curves the best says too little; then those of all schedules count, and before there are
-# as many of those, nothing is given up.
+# Fewer curves of a schedule say too little; then the curves of all schedules count. Until there are
+# this many of those, nothing is stopped.
 _FEWEST_CURVES = 3
 
 
@@ -21,13 +21,13 @@ class CurveExtrapolation:
         self._curves: dict[str, list[list[float]]] = defaultdict(list)
 
     def learn(self, record: TrialRecord) -> None:
-        """Take up the curve of a complete trial; one that took over a result has none."""
+        """Add the curve of a complete trial. A trial that took over a result has none."""
         if record.epochs:
             accuracies = [metrics.accuracy for metrics in record.epochs]
             self._curves[record.schedule].append(accuracies)
 
     def best_accuracy(self, record: TrialRecord) -> float:
-        """The accuracy that a running trial may end with; 1 where too little is known."""
+        """The highest accuracy that a running trial may end with; 1 if too little is known."""
         assert record.recipe is not None
         curves = self._curves[record.schedule]
         if len(curves) < _FEWEST_CURVES:

@@ -25,7 +25,7 @@ from spaces.recipe import Recipe
 from trainables.costing.figures import Cost
 from trainables.learning.metrics import EpochMetrics
 
-# So many failures and nothing finished: the study is wrong, not a recipe.
+# After this many failures with nothing finished, the study is wrong, not a recipe.
 MAX_FAILURES_FROM_START = 8
 
 
@@ -39,12 +39,12 @@ def open_ledger(
     keep_dominated: bool = False,
     clock: Callable[[], float] = time.monotonic,
 ) -> "Ledger":
-    """Open the ledger of a study, new or not; recipes that its space enqueues are tried first.
+    """Open the ledger of a new or an old study. The space's enqueued recipes are tried first.
 
     measure: the cost of a recipe's model, before any training. earlier: complete trials of earlier
-    runs, with numbers below 0: their recipes are not trained again, and rules compare with them.
-    keep_dominated: trials that can't reach the front begin all the same, and no complete trial
-    loses its checkpoint. clock: seconds from any moment on.
+    runs, with numbers below 0. Their recipes are not trained again, and rules compare with them.
+    keep_dominated: trials begin even if they can't reach the front, and no complete trial loses its
+    checkpoint. clock: seconds since any fixed time.
     """
     store = TrialStore(study, proposals, earlier)
     ledger = Ledger(
@@ -60,7 +60,7 @@ def open_ledger(
 
 
 class Ledger:
-    """The trials of one search, in memory as in Optuna's storage."""
+    """The trials of one search, in memory and in Optuna's storage."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class Ledger:
         self._measure = measure
         self._keep_dominated = keep_dominated
         self._interrupted: list[TrialRecord] = []
-        # By recipe: the complete or stopped trial whose result another one would take over.
+        # By recipe: the complete or stopped trial whose result a repeated recipe takes over.
         self._results: dict[str, TrialRecord] = {}
         self._running: dict[str, int] = {}
         self._followers: dict[int, list[int]] = defaultdict(list)
@@ -98,14 +98,14 @@ class Ledger:
         self._num_failed_before = self.pareto_tracker.counts[TrialState.FAIL]
 
     def enqueue(self, recipes: Iterable[Recipe]) -> None:
-        """Have these recipes proposed before any that the sampler draws, each of them once."""
+        """Propose each of these recipes once, before the sampler draws any."""
         self._store.enqueue(recipes)
 
     def propose(self) -> TrialRecord | None:
-        """The next trial to run: one that was interrupted, or a new one that the sampler proposes.
+        """The next trial to run: an interrupted one, or a new one that the sampler proposes.
 
-        None where the proposal is over already: its recipe has a result, which it takes over, or is
-        being trained, so that it waits for that trial, or it has no cost, or may not begin.
+        None if the proposal does not run: its recipe has a result, which it takes over; or is being
+        trained, so it waits for that trial; or its cost can't be measured; or it may not begin.
         """
         if self._interrupted:
             record = self._interrupted.pop(0)
@@ -119,11 +119,11 @@ class Ledger:
 
     @property
     def has_interrupted(self) -> bool:
-        """Whether a trial that had begun waits to go on; `propose` hands it out first."""
+        """Whether a trial that had begun waits to go on. `propose` returns it first."""
         return bool(self._interrupted)
 
     def put_back(self, number: int) -> None:
-        """Have `propose` hand out a running trial again: its process died, and it may go on."""
+        """Let `propose` return a running trial again, after its process died."""
         self._interrupted.append(self.records[number])
 
     @property
@@ -134,10 +134,10 @@ class Ledger:
     def report(
         self, number: int, epochs: Iterable[EpochMetrics], *, ran_on: str | None = None
     ) -> Decision:
-        """Take up epochs of a running trial; whether it goes on, if there is more for it to do.
+        """Add epochs of a running trial; returns whether it goes on.
 
-        A trial that the stopping rule ends here is told as pruned at once. Epochs that are known
-        already change nothing, so a trial that went on from a checkpoint reports all of its own.
+        If the stopping rule ends the trial, it is told as pruned at once. Epochs that are known
+        already change nothing, so a trial that resumed from a checkpoint reports all of its epochs.
         ran_on: the machine.
         """
         record, epochs = self.records[number], list(epochs)
@@ -157,15 +157,15 @@ class Ledger:
             self._tell(record, TrialState.PRUNED)
         elif decision.rungs:
             record.rungs |= decision.rungs
-            # What the others are compared with has to survive this driver.
+            # Others are compared with these accuracies, so they must survive this driver.
             self._store.store_rungs(record)
         return decision
 
     def complete(self, number: int, *, checkpoint: str | None = None) -> list[TrialRecord]:
-        """Tell a trial that ran all its epochs; one without a finite accuracy fails.
+        """Tell a trial that ran all its epochs. Without a finite accuracy, it fails.
 
-        Returns the trials that lost their checkpoint by it, itself perhaps among them: it is kept
-        as long as a trial is on the front.
+        Returns the trials that lose their checkpoint, perhaps this one too. A trial keeps its
+        checkpoint while it is on the front.
         """
         record = self.records[number]
         accuracy = record.epochs[-1].accuracy if record.epochs else math.nan
@@ -176,20 +176,20 @@ class Ledger:
         return self._tell(record, TrialState.COMPLETE)
 
     def fail(self, number: int, reason: str) -> list[TrialRecord]:
-        """Tell a trial that came to nothing: recorded with its reason, never scored.
+        """Tell a failed trial. It is recorded with its reason and has no score.
 
-        Returns the trials that lost their checkpoint by it: itself.
+        Returns the trials that lose their checkpoint: this one.
         """
         record = self.records[number]
         record.error = reason
         return self._tell(record, TrialState.FAIL)
 
     def front(self) -> list[TrialRecord]:
-        """Complete trials that none other dominates; see `ParetoTracker.front`."""
+        """Complete trials that no other one dominates; see `ParetoTracker.front`."""
         return self.pareto_tracker.front()
 
     def should_abort(self) -> bool:
-        """Whether enough has failed since this ledger was opened, and nothing has come of any."""
+        """Whether enough trials failed since the ledger was opened, and no other one trained."""
         num_failed = self.pareto_tracker.counts[TrialState.FAIL] - self._num_failed_before
         if num_failed < MAX_FAILURES_FROM_START or self.pareto_tracker.counts[TrialState.COMPLETE]:
             return False
@@ -203,7 +203,7 @@ class Ledger:
 
     @property
     def num_begun(self) -> int:
-        """Trials that count in the budget: all but those that were never allowed to begin."""
+        """Trials that count in the budget: all except those that were not allowed to begin."""
         return len(self.records) - self.pareto_tracker.num_refused
 
     @property
@@ -218,7 +218,7 @@ class Ledger:
         return self._clock() - self._opened
 
     def save_seconds_searched(self) -> None:
-        """Store it, for the next session to go on from."""
+        """Store the wall time for the next session."""
         self._store.save_seconds_searched(self.seconds_searched)
 
     def _has_ended(self, record: TrialRecord) -> bool:
@@ -228,12 +228,12 @@ class Ledger:
         try:
             self._store.draw(record)
         except UserError as error:
-            self.fail(record.number, f"drawn fields do not fit each other: {error}")
+            self.fail(record.number, f"the drawn fields do not fit each other: {error}")
             return False
         return True
 
     def _is_admitted(self, record: TrialRecord) -> bool:
-        """Whether a trial may begin: its cost is known, and neither too high nor in vain."""
+        """Whether a trial may begin: it has a cost, keeps the bounds, and can reach the front."""
         if record.cost is None and not self._measure_cost(record):
             return False
         reason = self._refusal(record)
@@ -254,7 +254,7 @@ class Ledger:
         return True
 
     def _refusal(self, record: TrialRecord) -> str | None:
-        """Why a trial may not begin; None: it may."""
+        """Why a trial may not begin; None if it may."""
         numbers, objectives = record.numbers(), self._store.objectives
         violations = objectives.violations(numbers)
         self._store.store_violations(record, violations)
@@ -270,7 +270,7 @@ class Ledger:
         return None
 
     def _is_new(self, record: TrialRecord) -> bool:
-        """Whether a trial has to be trained; if not, it takes over a result or waits for one."""
+        """Whether a trial has to be trained. If not, it takes over a result or waits for one."""
         key = record.key
         if key in self._results:
             self._reuse(record, self._results[key])
@@ -288,7 +288,7 @@ class Ledger:
         self._tell(record, source.state)
 
     def _tell(self, record: TrialRecord, state: TrialState) -> list[TrialRecord]:
-        """Tell a trial, then those that waited for it; returns who lost a checkpoint."""
+        """Tell a trial, then those that waited for it; returns trials that lose a checkpoint."""
         assert record.state == TrialState.RUNNING, f"trial {record.number} is told twice"
         record.search_seconds = self.seconds_searched
         self._store.store_outcome(record, state)
@@ -309,7 +309,7 @@ class Ledger:
         return self._take_in(record)
 
     def _take_in(self, record: TrialRecord) -> list[TrialRecord]:
-        """Count a trial that is over; returns the trials that lost their checkpoint."""
+        """Count a trial that is over; returns the trials that lose their checkpoint."""
         dropped = self.pareto_tracker.take_in(record)
         if record.state == TrialState.COMPLETE:
             self._rule.learn(record)
@@ -324,7 +324,7 @@ class Ledger:
         return dropped
 
     def _restore(self, frozen: FrozenTrial) -> None:
-        """Read a trial back from the storage, and finish telling it where that was cut off."""
+        """Read a trial back from the storage. If telling it was cut off, finish that."""
         if frozen.state == TrialState.WAITING:
             return
         record, outcome = read_record(frozen)

@@ -1,4 +1,4 @@
-"""How the trials that are over compare: the front so far, their losses, and counts."""
+"""The trials that are over: the front so far, their losses, and counts by state."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,23 +12,23 @@ from spaces.objectives import Objectives, dominates
 
 
 class ParetoTracker:
-    """Takes trials in one by one as they end, so that nothing goes through all of them again."""
+    """Adds trials one by one as they end, so that nothing has to go through all of them."""
 
     def __init__(self, objectives: Objectives) -> None:
         self.objectives = objectives
         self.counts: Counter[TrialState] = Counter()
         self.num_refused = 0
-        """Pruned trials that were never allowed to begin."""
+        """Pruned trials that were not allowed to begin."""
         self.seconds = 0.0
-        """In the epochs of the trials that are over."""
+        """Time in the epochs of the trials that are over."""
         self._complete: list[TrialRecord] = []
         self._front: list[tuple[list[float], TrialRecord]] = []
 
     def take_in(self, record: TrialRecord) -> list[TrialRecord]:
         """Count a trial that is over.
 
-        Returns the complete trials that are not on the front, and were until now: those that this
-        one dominates, or itself.
+        Returns the complete trials that are off the front now: those that this one dominates, or
+        itself.
         """
         self.counts[record.state] += 1
         self.seconds += record.seconds
@@ -37,7 +37,7 @@ class ParetoTracker:
             return []
         self._complete.append(record)
         losses = self.losses(record)
-        # Where the source of its result is a trial of this study, that one is on the front already.
+        # If it took over a result of this study, the front has decided on that result already.
         repeated = record.reused is not None and record.reused >= 0
         if repeated or any(dominates(others, losses) for others, _ in self._front):
             return [record]
@@ -47,9 +47,9 @@ class ParetoTracker:
         return overtaken
 
     def front(self) -> list[TrialRecord]:
-        """Complete trials that none other dominates, the cheapest by the last objective first.
+        """Complete trials that no other one dominates, the cheapest by the last objective first.
 
-        Of trials with the same recipe, only the one that was trained.
+        If trials have the same recipe, only the one that was trained is included.
         """
         return [record for _, record in sorted(self._front, key=lambda entry: entry[0][::-1])]
 
@@ -60,18 +60,18 @@ class ParetoTracker:
 
     @property
     def complete_losses(self) -> FloatArray:
-        """(complete trials, objectives), all minimised, in the order in which they were told."""
+        """(complete trials, objectives), all minimised, in the order in which they ended."""
         return self._array([self.losses(record) for record in self._complete])
 
     def dominator(self, record: TrialRecord, accuracy: float = 1.0) -> TrialRecord | None:
-        """A trial of the front that would dominate this one, if it came to this accuracy."""
+        """A trial of the front that would dominate this one if it reached this accuracy."""
         if self.objectives.metric is None:
             return None
         losses = self.losses(record, accuracy)
         return next((other for others, other in self._front if dominates(others, losses)), None)
 
     def losses(self, record: TrialRecord, accuracy: float | None = None) -> list[float]:
-        """A trial's objectives, all minimised; accuracy: in place of its own."""
+        """A trial's objectives, all minimised. accuracy: used instead of its own."""
         return self.objectives.losses_of(record.numbers(accuracy))
 
     def _array(self, losses: Sequence[Sequence[float]]) -> FloatArray:

@@ -1,4 +1,4 @@
-"""Where a search's recipes come from: its space, and a sampler made anew for each trial."""
+"""Where a search's recipes come from: its space, and a new sampler for each trial."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,29 +16,29 @@ from spaces.space import SearchSpace
 
 @dataclass(frozen=True, kw_only=True)
 class Proposals:
-    """What proposes the trial of each number, and the same whenever it is asked for."""
+    """The sampler for each trial number. The same number always gets the same one."""
 
     space: SearchSpace
     objectives: Objectives
     sampler: str
-    """As study files name it."""
+    """Its name in study files."""
     seed: int
     """The study's."""
     effort: Callable[[Recipe], float] | None = None
-    """Of training a recipe: see `startup_trials`. None: trials begin as they are drawn."""
+    """The effort of training a recipe: see `startup_trials`. None: trials keep their order."""
     num_trials: int | None = None
-    """After which the search ends, if that is known."""
+    """The search ends after this many; None if that is not known."""
     wrap: Callable[[BaseSampler], BaseSampler] = lambda sampler: sampler
-    """What becomes of each sampler before it is used."""
+    """Applied to each sampler before it is used."""
     startup_space: SearchSpace | None = None
-    """What startup trials are looked at in, where drawing from the space itself has effects."""
+    """The space for looking ahead at startup trials, if drawing from `space` has side effects."""
 
     def sampler_of(self, number: int) -> BaseSampler:
-        """What proposes the trial of a number."""
+        """The sampler that proposes the trial of a number."""
         return self._drawn_by(number) if self._startup is None else self._startup.sampler_of(number)
 
     def view(self) -> TrialView:
-        """What the sampler is shown of the trials; nothing has been taken in yet."""
+        """A new, empty view: what the sampler is shown of the trials."""
         return SAMPLERS[self.sampler].view(self.objectives)
 
     def _drawn_by(self, number: int) -> BaseSampler:

@@ -1,11 +1,11 @@
 """Which trials go on past a rung: asynchronous successive halving for several objectives.
 
-A rung is an epoch at which trials are compared with all that reached it before them; one in
-`reduction` goes on, the others are stopped for good (the stopping variant of ASHA, arXiv
-1810.05934). Trials are ranked by non-dominated sorting of the objectives, accuracy as it is at the
-rung and costs as they are known from the start, so that cheap models are compared with cheap ones
-and expensive ones with expensive ones; where a front has fewer seats than members, those go on that
-lie farthest apart (arXiv 2106.12639, 2106.05680). Or they are ranked by accuracy alone.
+At a rung, which is an epoch, a trial is compared with all that reached it before. One in
+`reduction` goes on; the others are stopped for good (the stopping variant of ASHA, arXiv
+1810.05934). Trials are ranked by non-dominated sorting of their accuracy at the rung and their
+costs. So cheap models are compared with cheap ones, and expensive ones with expensive ones. If not
+all of a front can go on, those that lie farthest apart do (arXiv 2106.12639, 2106.05680). Or trials
+are ranked by accuracy alone.
 """
 
 import math
@@ -20,16 +20,16 @@ from search.decisions.stopping import Decision, Go, Stop, StoppingContext
 from search.decisions.trial_record import TrialRecord
 from spaces.columns import FloatArray
 
-# A rung compares with this many trials at most, those that reached it last: a search of 10,000
-# trials decides as quickly as one of 1,000, and by proposals that are as good as today's.
+# A rung compares with this many trials at most, those that reached it last. So a search of 10,000
+# trials decides as quickly as one of 1,000, and compares with recent proposals, which are better.
 _MAX_COMPARED = 1000
 
 
 class RungRule:
-    """The rungs of one search, what every trial showed on them, and the curves of finished trials.
+    """The rungs of one search, the losses of trials on them, and the curves of complete trials.
 
-    Accuracies that were reached at different points of different learning rates tell nothing about
-    each other, so each schedule has rungs of its own.
+    Each learning-rate schedule has rungs of its own: accuracies at the same epoch of different
+    schedules can't be compared.
     """
 
     def __init__(
@@ -43,9 +43,9 @@ class RungRule:
     ) -> None:
         """num_ahead: of (trials, objectives) losses, how many trials are ahead of the last one.
 
-        extrapolate: whether trials are also compared with the front, by `curve_extrapolation`: one
-        that could not reach it any more is stopped, and one that is beyond it already goes on
-        without a seat, unless another at its rung dominates it.
+        extrapolate: also compare trials with the front, by `curve_extrapolation`. A trial that can
+        no longer reach the front is stopped. A trial that is beyond it goes on in any case, unless
+        another at its rung dominates it.
         """
         self._min_epochs = min_epochs
         self._max_epochs = max_epochs or math.inf
@@ -55,11 +55,11 @@ class RungRule:
         self._reached: dict[tuple[int, str], dict[int, list[float]]] = {}
 
     def rungs(self, epochs: int) -> list[int]:
-        """The epochs at which a trial of so many epochs is compared; never its last."""
+        """The epochs at which a trial of this many epochs is compared; never its last."""
         return rungs(self._min_epochs, min(self._max_epochs, epochs - 1), self._reduction)
 
     def observe(self, trial: TrialRecord, context: StoppingContext) -> None:
-        """Compare others with a trial of before, at every rung that it reached."""
+        """Add a trial of an earlier session or run to every rung that it reached."""
         if trial.recipe is None or trial.cost is None:
             return
         reached = {metrics.epoch: metrics.accuracy for metrics in trial.epochs} | trial.rungs
@@ -99,7 +99,7 @@ class RungRule:
     def _loses(
         self, rung: int, trial: TrialRecord, accuracy: float, context: StoppingContext
     ) -> str | None:
-        """Why a trial that entered a rung is not among those that go on from there so far."""
+        """Why a trial does not go on from a rung; None if it does."""
         reached = self._reached[rung, trial.schedule]
         others = [losses for number, losses in reached.items() if number != trial.number]
         losses = np.array([*others, reached[trial.number]])
@@ -115,7 +115,7 @@ class RungRule:
         return f"rung of epoch {rung}: {ahead} of {len(others)} others are ahead, {seats} go on"
 
     def _out_of_reach(self, trial: TrialRecord, context: StoppingContext) -> str | None:
-        """Why the front leaves no room for what a running trial may still become."""
+        """Why a running trial can no longer reach the front; None if it can."""
         if self._extrapolation is None:
             return None
         accuracy = self._extrapolation.best_accuracy(trial)
@@ -139,7 +139,7 @@ def rungs(first: int, last: float, reduction: float) -> list[int]:
 
 
 def num_ahead_on_fronts(losses: FloatArray, log_columns: Collection[int] = ()) -> int:
-    """How many rows are ahead of the last: on an earlier front, or before it on its own.
+    """How many rows are ahead of the last: on an earlier front, or earlier on the same front.
 
     losses: (trials, objectives), all minimised. On a front the order is that of `spread_order`.
     """
@@ -155,11 +155,11 @@ def num_more_accurate(losses: FloatArray, accuracy: int) -> int:
 
 
 def spread_order(losses: FloatArray, log_columns: Collection[int] = ()) -> IntArray:
-    """Order rows so that the first k of them lie far apart, whatever k is.
+    """Order rows so that for any k, the first k lie far apart.
 
-    losses: (trials, objectives), all minimised; columns in log_columns count in magnitudes. Begins
-    with the smallest loss in the first column; each next one is the farthest from all before it,
-    objectives scaled to the same range. Equal rows come last.
+    losses: (trials, objectives), all minimised. log_columns: columns that count by magnitude. The
+    smallest loss in the first column comes first. Each next row is the farthest from all before
+    it, with the objectives scaled to the same range. Equal rows come last.
     """
     scaled = Box.around(losses, log_columns).scale(losses)
     order = [int(np.lexsort(losses.T[::-1])[0])]

@@ -1,8 +1,8 @@
-"""A study whose sampler sees a view of the trials, while the storage has the truth.
+"""A study whose sampler sees a view of the trials, while the storage has all of them.
 
-Samplers read trials from their study's storage. So the view is a storage of its own: it answers
-what trials there are, and hands everything else on to the real one. `optuna.storages.BaseStorage`
-is public, so nothing of Optuna's own reading is replaced.
+Samplers read trials from their study's storage. So the view is a storage too: it lists the trials,
+and passes everything else to the real one. `optuna.storages.BaseStorage` is public, so no code of
+Optuna is replaced.
 """
 
 import copy
@@ -21,7 +21,7 @@ from search.decisions.trial_views import TrialView
 def study_with_view(
     study: optuna.Study, view: TrialView, earlier: Sequence[FrozenTrial] = ()
 ) -> optuna.Study:
-    """The same study for its sampler alone: ask and tell by it, read by the one that is given.
+    """The same study with a view. Use it to ask and tell, and read by the given study.
 
     earlier: trials of earlier runs, from `trial_views.earlier_trial`.
     """
@@ -33,16 +33,16 @@ def study_with_view(
 
 
 class ViewStorage(BaseStorage):
-    """The storage of one study, whose trials are those of a view.
+    """The storage of one study, which lists the trials of a view.
 
-    Nobody but this process may write to the study.
+    Only this process may write to the study.
     """
 
     def __init__(self, storage: BaseStorage, study_id: int, view: TrialView) -> None:
         self._storage = storage
         self._study_id = study_id
         self._view = view
-        # Own trials that were not finished when last looked at, and how many there were.
+        # The study's unfinished trials at the last look, and the number of all trials then.
         self._unfinished: list[FrozenTrial] = []
         self._num_seen = 0
         self._shown: list[FrozenTrial] | None = None
@@ -53,9 +53,9 @@ class ViewStorage(BaseStorage):
         deepcopy: bool = True,
         states: Container[TrialState] | None = None,
     ) -> list[FrozenTrial]:
-        """What the sampler is shown; trials that wait to be asked for are asked for by `ask`."""
+        """What the sampler is shown. For WAITING alone, the trials that `ask` may begin."""
         if states == (TrialState.WAITING,):
-            # Each `ask` begins so: one view an ask.
+            # Each `ask` begins like this, so make one view for each.
             self._look()
             self._shown = self._make_view()
             shown = [trial for trial in self._unfinished if trial.state == TrialState.WAITING]
@@ -69,7 +69,7 @@ class ViewStorage(BaseStorage):
         return copy.deepcopy(shown) if deepcopy else list(shown)
 
     def _look(self) -> None:
-        """Take in what has finished since the last time; finished trials never change."""
+        """Add trials that finished since the last look. Finished trials never change."""
         trials = self._storage.get_all_trials(self._study_id, deepcopy=False)
         numbers = [trial.number for trial in self._unfinished]
         self._unfinished = []

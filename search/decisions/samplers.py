@@ -1,8 +1,8 @@
-"""Optuna's samplers by the names that study files use, made anew for every trial.
+"""Optuna's samplers by the names that study files use, with a new one for every trial.
 
-A sampler whose seed follows from the study's seed and the trial's number proposes the same after a
-resume as without one: nothing about it has to be saved. What a sampler remembers beyond that
-(NSGA's generations, QMC's place in its sequence) Optuna keeps in the study's storage.
+A sampler's seed follows from the study's seed and the trial's number. So it proposes the same after
+a resume, and nothing has to be saved. Optuna's storage keeps what a sampler remembers beyond that:
+NSGA's generations, and QMC's position in its sequence.
 
 To add a sampler, add a line to `SAMPLERS`: how it is built, and which view of the trials it gets.
 """
@@ -31,7 +31,7 @@ from search.decisions.trial_views import BestAndLatest, Generations, OneTrial, T
 from spaces.objectives import Objectives
 from spaces.yaml_files import one_of
 
-# The first generation is random: with Optuna's 50, most of a search of 64 trials would be.
+# The first generation is random. With Optuna's 50, most of a search of 64 trials would be random.
 _POPULATION = 16
 
 
@@ -40,19 +40,19 @@ class SamplerEntry:
     """One sampler."""
 
     build: Callable[[int, int], BaseSampler]
-    """By the study's seed and one that follows from it for this trial alone."""
+    """Takes the study's seed, and a seed derived from it for one trial."""
     view: Callable[[Objectives], TrialView]
-    """What it is shown of the trials."""
+    """The trials that it is shown."""
 
 
 def _build_tpe(_: int, derived: int) -> BaseSampler:
-    # Grouped, so that conditional dimensions are modelled where they exist; the constant liar
-    # keeps workers that ask at the same time apart.
+    # Grouped, so that conditional dimensions are modelled too. The constant liar makes workers that
+    # ask at the same time get different recipes.
     return TPESampler(multivariate=True, group=True, constant_liar=True, seed=derived)
 
 
 def _build_qmc(seed: int, derived: int) -> BaseSampler:
-    # One sequence for the whole study: its seed stays, its place is in the storage.
+    # One sequence for the whole study. Its seed never changes; the storage has its position.
     return QMCSampler(
         scramble=True,
         seed=seed,
@@ -106,7 +106,7 @@ class SamplerSettings:
 def build_sampler(name: str, *, seed: int, trial_number: int) -> BaseSampler:
     """The sampler that proposes one trial.
 
-    seed: the study's. trial_number: of the trial to be asked for. Raises KeyError for a name that
+    seed: the study's. trial_number: the number of that trial. Raises KeyError for a name that
     `SAMPLERS` does not have.
     """
     derived = int(np.random.SeedSequence([seed, trial_number]).generate_state(1)[0])

@@ -1,10 +1,10 @@
-"""In which order the first trials of a search begin: those with most blocks frozen go first.
+"""The order of the first trials of a search: those with the most frozen blocks begin first.
 
-Before a sampler has results it draws at random, each trial from a seed of its own, and which of
-them begins first is free. With its head alone to train a model may take a hundredth of what it
-takes with all its blocks, and comes to much of their accuracy: begun first, it leaves the others
-something to be compared with. Cheap models are not put before dear ones: a front needs both, and in
-a replay of models that differ in nothing else its dear end came a third later.
+Before a sampler has results, it draws each trial at random with a seed of its own, so their order
+is free. A model that trains only its head may take a hundredth of the time of one that trains all
+blocks, and reaches much of its accuracy. If it begins first, later trials can be compared with it.
+Cheap models do not go before expensive ones, since a front needs both. In a replay of models that
+differ only in cost, that order found the expensive end of the front a third later.
 """
 
 import math
@@ -19,12 +19,12 @@ from spaces.errors import UserError
 from spaces.recipe import Recipe
 from spaces.space import SearchSpace
 
-# As many as TPE draws before it goes by what it knows: Optuna's n_startup_trials.
+# TPE draws this many at random before it uses results: Optuna's n_startup_trials.
 _NUM_FIRST = 10
 
 
 class StartupTrials:
-    """Has the first trials of a study that a sampler draws change places, by the effort."""
+    """Sorts the first trials that a sampler draws by their effort."""
 
     def __init__(
         self,
@@ -35,11 +35,11 @@ class StartupTrials:
         effort: Callable[[Recipe], float],
         num_trials: int | None = None,
     ) -> None:
-        """sampler_of: by the number of the trial that it draws when nothing changes places.
+        """sampler_of: the sampler for a trial number, before sorting.
 
-        effort: of training a recipe, in any unit. It may raise UserError: such a recipe goes last.
-        num_trials: after which the search ends, if that is known. A short one shall see the recipes
-        that it would see anyway, not those of ten that have most frozen.
+        effort: of training a recipe, in any unit. If it raises UserError, the recipe goes last.
+        num_trials: the search ends after this many, if that is known. A short search only sorts the
+        recipes that it would try anyway. It does not pick the most frozen of ten.
         """
         self._space = space
         self._directions = list(directions)
@@ -50,7 +50,7 @@ class StartupTrials:
         self._numbers = range(begin, end if num_trials is None else min(end, num_trials))
 
     def sampler_of(self, number: int) -> BaseSampler:
-        """What draws the trial of a number: the same whenever it is asked for."""
+        """The sampler for a trial number. The same number always gets the same one."""
         return self._sampler_of(self._places[number] if number in self._numbers else number)
 
     @cached_property
@@ -59,9 +59,9 @@ class StartupTrials:
         return dict(zip(self._numbers, ranked, strict=True))
 
     def _effort_of(self, number: int) -> float:
-        # In a study of its own, as in one that has no results yet.
+        # Draw in a separate study without results, as the search has none yet either.
         study = optuna.create_study(directions=self._directions, sampler=self._sampler_of(number))
         try:
             return self._effort(self._space.suggest(study.ask()))
         except UserError:
-            return math.inf  # what can't train is told when its turn comes
+            return math.inf  # if it can't train, the search reports that when its turn comes

@@ -1,7 +1,7 @@
-"""What a stopping rule is: asked after every epoch of a trial, it answers with a decision.
+"""What a stopping rule is. After every epoch of a trial, it decides whether the trial goes on.
 
-The ledger asks, does as it is told, and writes the reason down. A rule owns whatever it decides by:
-rungs, curves, anything that it learns from trials.
+The ledger asks the rule, acts on the decision, and records the reason. A rule owns all that it
+decides by: rungs, curves, anything that it learns from trials.
 """
 
 from collections.abc import Mapping
@@ -17,12 +17,12 @@ class Go:
     """The trial goes on."""
 
     rungs: Mapping[int, float] = field(default_factory=dict)
-    """Epoch -> accuracy that others will be compared with: what has to survive this process."""
+    """Epoch -> accuracy. The ledger stores it, since others will be compared with it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pause:
-    """The trial gives its worker back, keeps its checkpoint, and may go on later."""
+    """The trial frees its worker, keeps its checkpoint, and may go on later."""
 
     reason: str
 
@@ -32,7 +32,7 @@ class Stop:
     """The trial ends here."""
 
     reason: str
-    """For people, in a clause; of the form `what decided: how`."""
+    """For people, in one clause of the form `what decided: how`."""
 
 
 Decision = Go | Pause | Stop
@@ -40,10 +40,10 @@ Decision = Go | Pause | Stop
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoppingContext:
-    """What is known beside the trial itself."""
+    """What a rule knows besides the trial itself."""
 
     pareto_tracker: ParetoTracker
-    """The front so far, and how losses are told from numbers."""
+    """The front so far. It also turns a trial's numbers into losses."""
     trials: Mapping[int, TrialRecord]
     """All trials of the search, by number."""
 
@@ -51,27 +51,27 @@ class StoppingContext:
 class StoppingRule(Protocol):
     """Decides which trials go on.
 
-    The same trials, reported in the same order, have to lead to the same decisions, also where a
-    search was interrupted in between: `observe` is then called once for each trial of before.
+    The same trials in the same order must lead to the same decisions, even if the search was
+    interrupted in between. After a resume, `observe` is called once for each earlier trial.
     """
 
     def observe(self, trial: TrialRecord, context: StoppingContext) -> None:
-        """Take up what is known of a trial of an earlier session or run."""
+        """Add what is known of a trial of an earlier session or run."""
         ...
 
     def decide(self, trial: TrialRecord, context: StoppingContext) -> Decision:
-        """Whether a running trial goes on after the last of `trial.epochs`.
+        """Decide whether a running trial goes on, after the last of `trial.epochs`.
 
-        Also asked after the trial's own last epoch, for its rungs: a Stop then changes nothing.
+        Also called after the trial's own last epoch: a Stop changes nothing then.
         """
         ...
 
     def learn(self, trial: TrialRecord) -> None:
-        """Take up a trial that has run to its end, of this session or of an earlier one."""
+        """Add a complete trial, of this session or of an earlier one."""
         ...
 
     def rungs(self, epochs: int) -> list[int]:
-        """Epochs at which a trial of so many may be stopped, for estimates."""
+        """The epochs at which a trial of this many may be stopped. Used for estimates."""
         ...
 
 

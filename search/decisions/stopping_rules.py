@@ -1,6 +1,6 @@
 """Stopping rules by the names that study files use.
 
-To add a rule, write a class as `stopping.StoppingRule` says, and add a line to `STOPPING_RULES`.
+To add a rule, write a class that follows `stopping.StoppingRule`, and add it to `STOPPING_RULES`.
 """
 
 from collections.abc import Callable
@@ -31,24 +31,24 @@ class EarlyStoppingSettings:
     max_epochs: Annotated[int, Field(ge=1)] | None = None
     """No rung after this epoch; None: rungs up to each trial's last epoch."""
     reduction: Annotated[float, Field(gt=1)] = 1.5
-    """Of the trials that reach a rung, one in so many goes on; rungs are as far apart."""
+    """One in this many trials goes on past a rung. Each rung is this times the one before."""
     outlook: bool = True
-    """Of pareto: also stop a trial that falls short of the front even at the best rate seen."""
+    """For pareto: also stop a trial that can't reach the front even at the best rate seen."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         if self.max_epochs is not None and self.max_epochs < self.min_epochs:
             raise ValueError(
-                f"max_epochs {self.max_epochs} is below min_epochs {self.min_epochs}, so that"
+                f"max_epochs {self.max_epochs} is below min_epochs {self.min_epochs}, so"
                 " nothing would be stopped; use {name: none} for that"
             )
         return self
 
 
 def build_stopping_rule(settings: EarlyStoppingSettings, objectives: Objectives) -> StoppingRule:
-    """The rule that a study file asks for.
+    """The rule that a study file names.
 
-    Objectives that are all known before training leave a rule nothing to decide by.
+    If all objectives are known before training, nothing is stopped.
     """
     if objectives.metric is None:
         return RunToTheEnd()

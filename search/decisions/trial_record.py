@@ -1,4 +1,4 @@
-"""One trial as far as it has come, and how Optuna's storage holds it."""
+"""One trial's state so far, and how Optuna's storage holds it."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -19,7 +19,7 @@ ENQUEUED, RECIPE, COST, RUNGS, OUTCOME = "enqueued", "recipe", "cost", "rungs", 
 
 @dataclass(slots=True, kw_only=True)
 class TrialRecord:
-    """One trial as far as it has come."""
+    """One trial's state so far."""
 
     number: int
     recipe: Recipe | None = None
@@ -28,24 +28,24 @@ class TrialRecord:
     state: TrialState = TrialState.RUNNING
     epochs: list[EpochMetrics] = field(default_factory=list)
     accuracy: float | None = None
-    """Of the last epoch on the validation split; None until the trial is complete."""
+    """After the last epoch, on the validation split; None until the trial is complete."""
     error: str | None = None
     """Why it failed, or never began."""
     stop_reason: str | None = None
     """Why it ended before its last epoch, or never began."""
     checkpoint: str | None = None
-    """Of the last epoch saved: a path, relative to the run folder where it lies in it."""
+    """The path of the newest checkpoint; relative if it is below the run folder."""
     reused: int | None = None
-    """The trial of the same recipe whose result this one took over; below 0: an earlier run's."""
+    """The trial with the same recipe whose result it took over. Below 0: of an earlier run."""
     search_seconds: float | None = None
-    """Wall time of the search, over all of its sessions, when it was told."""
+    """Wall time of the search, over all sessions, when this trial ended."""
     ran_on: str | None = None
-    """The machines whose time its seconds are, with what trained there."""
+    """The machines that it ran on, and the device that trained on each."""
     cpus: int | None = None
-    """Cores that it has while it runs; None: it did not begin, or the storage is an old one."""
+    """Cores that it has while it runs; None if it did not begin, or if the storage is old."""
     gpus: float | None = None
     rungs: dict[int, float] = field(default_factory=dict)
-    """Accuracy at the rungs past which it went on: kept in the storage while it runs."""
+    """Accuracy at each rung that it passed. The storage keeps them while it runs."""
 
     @property
     def seconds(self) -> float:
@@ -53,11 +53,11 @@ class TrialRecord:
 
     @property
     def refused(self) -> bool:
-        """Whether it was never allowed to begin."""
+        """Whether it was not allowed to begin."""
         return self.state == TrialState.PRUNED and self.reused is None and not self.epochs
 
     def numbers(self, accuracy: float | None = None) -> dict[str, Any]:
-        """Its metric and costs, by column; accuracy: in place of its own."""
+        """Its metric and costs, by column. accuracy: used instead of its own."""
         figures = self.cost.figures if self.cost else {}
         return {**figures, ACCURACY: self.accuracy if accuracy is None else accuracy}
 
@@ -69,24 +69,24 @@ class TrialRecord:
 
     @property
     def schedule(self) -> str:
-        """How its learning rate goes; trials with the same one compare after as many epochs."""
+        """Its learning-rate schedule. Only trials with the same one are compared at an epoch."""
         assert self.recipe is not None, f"trial {self.number} has no recipe"
         return self.recipe.scheduler
 
     def add_epochs(self, epochs: Iterable[EpochMetrics]) -> None:
-        """Take up epochs, of which a resumed trial may repeat some."""
+        """Add epochs. A resumed trial may repeat some."""
         known = {metrics.epoch: metrics for metrics in self.epochs}
         known.update({metrics.epoch: metrics for metrics in epochs})
         self.epochs = [known[epoch] for epoch in sorted(known)]
 
     def add_machine(self, ran_on: str | None) -> None:
-        """Take up where the trial runs now; one that moved has been on several."""
+        """Add the machine that the trial runs on now. A trial may move between machines."""
         known = self.ran_on.split(MOVED) if self.ran_on else []
         if ran_on and ran_on not in known:
             self.ran_on = MOVED.join([*known, ran_on])
 
     def outcome(self, state: TrialState) -> dict[str, Any]:
-        """What is stored before the trial is told as having come to this state."""
+        """What is stored before the trial is told with this state."""
         return {
             "state": state.name,
             "accuracy": self.accuracy,
@@ -103,9 +103,9 @@ class TrialRecord:
 
 
 def read_record(frozen: optuna.trial.FrozenTrial) -> tuple[TrialRecord, TrialState | None]:
-    """Read a trial back, and the state that its stored outcome says, None without an outcome.
+    """Read a trial back, and the state of its stored outcome; None without an outcome.
 
-    A trial whose outcome is stored and whose state is still RUNNING was about to be told.
+    If a trial has an outcome but is still RUNNING, it was about to be told.
     """
     attributes = frozen.user_attrs
     record = TrialRecord(number=frozen.number, state=frozen.state)

@@ -1,7 +1,7 @@
-"""A search's trials in Optuna's storage, which is the truth: the only code that writes to it.
+"""A search's trials in Optuna's storage. Only this code writes to it.
 
-A trial's recipe and cost are stored before it starts and its outcome before it is told, so that
-whatever moment a driver dies at, the next one knows what was finished and what has to go on.
+A trial's recipe and cost are stored before it starts, and its outcome before it is told. So if a
+driver dies at any moment, the next one knows what was finished and what has to go on.
 """
 
 import math
@@ -18,17 +18,17 @@ from search.decisions.trial_views import earlier_trial
 from spaces.objectives import Objectives
 from spaces.recipe import Recipe, recipe_from
 
-# Optuna's name for what the study took so far.
+# The study attribute for the wall time so far.
 _SECONDS = "seconds_searched"
 
 
 class TrialStore:
-    """Asks Optuna for trials, and keeps what is known of each in its storage."""
+    """Asks Optuna for trials, and stores what is known of each."""
 
     def __init__(
         self, study: optuna.Study, proposals: Proposals, earlier: Sequence[TrialRecord] = ()
     ) -> None:
-        """earlier: complete trials of earlier runs, which samplers that learn are shown."""
+        """earlier: complete trials of earlier runs, shown to samplers that learn."""
         self._proposals = proposals
         self._stored = study
         self._study = study_with_view(
@@ -41,11 +41,11 @@ class TrialStore:
         return self._proposals.objectives
 
     def trials(self) -> list[FrozenTrial]:
-        """As they are stored: those that were told in the order in which they were, others last."""
+        """The stored trials: those that were told first, in that order, then the others."""
         return sorted(self._stored.get_trials(deepcopy=False), key=_when_told)
 
     def enqueue(self, recipes: Iterable[Recipe]) -> None:
-        """Have these recipes proposed before any that the sampler draws, each of them once."""
+        """Propose each of these recipes once, before the sampler draws any."""
         trials = self._stored.get_trials(deepcopy=False)
         known = [trial.user_attrs.get(ENQUEUED) for trial in trials]
         for recipe in recipes:
@@ -56,22 +56,22 @@ class TrialStore:
                 )
 
     def ask(self, number: int) -> int:
-        """Begin the trial of the next number; returns what Optuna takes it for."""
+        """Begin the trial of the next number; returns the number that Optuna gives it."""
         self._study.sampler = self._proposals.sampler_of(number)
         trial = self._study.ask()
         self._trials[trial.number] = trial
         return trial.number
 
     def reopen(self, frozen: FrozenTrial) -> None:
-        """Go on with a trial that an earlier driver began."""
+        """Continue a trial that an earlier driver began."""
         self._study.sampler = self._proposals.sampler_of(frozen.number)
-        # Private, but the one way to a trial that runs: Optuna resumes none.
+        # Private, but the only way to a running trial: Optuna can't resume one.
         self._trials[frozen.number] = optuna.Trial(self._study, frozen._trial_id)
 
     def draw(self, record: TrialRecord) -> None:
-        """Draw a trial's recipe, or what a driver that died left of it undrawn, and store it.
+        """Draw and store a trial's recipe, or the part that a dead driver had not drawn.
 
-        Raises UserError where the fields do not fit each other, so seldom that reading the space
+        Raises UserError if the fields do not fit each other. This is so rare that reading the space
         did not find it.
         """
         trial = self._trials[record.number]
@@ -83,7 +83,7 @@ class TrialStore:
         self._trials[record.number].set_user_attr(COST, record.cost.to_dict())
 
     def store_violations(self, record: TrialRecord, violations: Mapping[str, float]) -> None:
-        """Samplers that know constraints learn from those that hold too."""
+        """Store all violations: samplers also learn from constraints that hold."""
         trial = self._trials[record.number]
         for column, violation in violations.items():
             if column not in trial.constraints:
@@ -93,11 +93,11 @@ class TrialStore:
         self._trials[record.number].set_user_attr(RUNGS, record.rungs)
 
     def store_outcome(self, record: TrialRecord, state: TrialState) -> None:
-        """What a trial came to, before it is told."""
+        """Store a trial's outcome before it is told."""
         self._trials[record.number].set_user_attr(OUTCOME, record.outcome(state))
 
     def tell(self, record: TrialRecord) -> None:
-        """Tell Optuna the state of a trial that is over: once."""
+        """Tell Optuna the state of a trial that is over. Call this once."""
         values = None
         if record.state == TrialState.COMPLETE:
             values = self.objectives.values_of(record.numbers())
@@ -119,11 +119,11 @@ class TrialStore:
         recipe = recipe_from(enqueued)
         sampler = self._study.sampler
         if isinstance(sampler, BaseGASampler):
-            # Optuna gives a generation only to trials that it drew; without one, no child of NSGA's
-            # would ever have this recipe for a parent.
+            # Optuna gives a generation only to trials that it drew. Without one, NSGA would never
+            # use this recipe as a parent.
             frozen = self._stored.get_trials(deepcopy=False)[trial.number]
             sampler.get_trial_generation(self._study, frozen)
-        # Drawing what was fixed tells the sampler which parameters the recipe has.
+        # Draw the fixed values too, so that the sampler knows the recipe's parameters.
         for name in space.params_of(recipe):
             space.rules[name].dimension.suggest(trial, name)
         return recipe

@@ -1,13 +1,13 @@
 """What a sampler is shown of a study's trials: a view for each way of learning from them.
 
-- A trial that was stopped early, or never began, is worse than all that went on, and the worse the
-  earlier it ended; none of them has a score. `BestAndLatest` says so by a constraint that exists in
-  the view alone; `Generations` takes parents from complete trials only; `OneTrial` is for samplers
-  that learn nothing.
-- Finished trials of earlier runs are in the views of samplers that learn, and never in the storage.
-- Some samplers go through all trials at every proposal, so they see the best and the latest.
+- A trial that was stopped early, or never began, is worse than all that went on: the earlier it
+  ended, the worse. It has no score. `BestAndLatest` shows this by a constraint that only the view
+  has. `Generations` takes parents from complete trials only. `OneTrial` is for samplers that learn
+  nothing.
+- Views of samplers that learn include finished trials of earlier runs. The storage never does.
+- Some samplers go through all trials at every proposal, so they only see the best and the latest.
 
-A view follows from the storage and from the earlier runs alone, so that a resume proposes the same.
+A view depends only on the storage and the earlier runs, so a resume proposes the same.
 """
 
 import copy
@@ -27,29 +27,29 @@ from search.decisions.trial_record import COST, OUTCOME, RECIPE
 from spaces.columns import ACCURACY, FloatArray
 from spaces.objectives import Objectives
 
-# The constraint that exists in views alone; no column has this name.
+# A constraint that only views have. No column has this name.
 _ENDED_EARLY = "ended early"
-# Violations are relative to the bounds; a GP's kernel is not to be fitted to a few extreme ones.
+# Violations are relative to the bounds. A few extreme ones must not distort a GP's kernel.
 _MAX_VIOLATION = 10.0
 StudyAttributes = Callable[[], Mapping[str, Any]]
 
 
 class TrialView:
-    """Takes trials in as they finish, and says which of them the sampler is shown."""
+    """Collects trials as they finish, and decides which of them the sampler is shown."""
 
     learns = True
     """Whether earlier runs are shown too."""
 
     def __init__(self, objectives: Objectives) -> None:
         self.objectives = objectives
-        # Of finished trials that did not fail, by number, as the sampler is shown them.
+        # Finished trials that did not fail, by number, as the sampler is shown them.
         self._known: dict[int, FrozenTrial] = {}
         self._numbers: list[int] = []
-        # The first trial with each set of parameters: search spaces are inferred from these.
+        # The first trial with each set of parameters. Samplers infer the search space from them.
         self._first_of_kind: dict[frozenset[tuple[str, BaseDistribution]], int] = {}
 
     def add(self, trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> None:
-        """Take in a finished trial. trials: the study's own, by number."""
+        """Add a finished trial. trials: the study's own, by number."""
         shown = None if trial.state == TrialState.FAIL else self.shown_as(trial, trials)
         if shown is not None:
             kind = frozenset(trial.distributions.items())
@@ -59,7 +59,7 @@ class TrialView:
             self._known[trial.number] = shown
 
     def shown_as(self, trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
-        """The trial as the sampler is to see it; None: not at all."""
+        """The trial as the sampler sees it; None to hide it."""
         return trial
 
     def trials(
@@ -76,7 +76,7 @@ class TrialView:
 
 
 class OneTrial(TrialView):
-    """For samplers that learn nothing: QMC looks for the parameters of the first finished trial."""
+    """For samplers that learn nothing. QMC needs the parameters of the first finished trial."""
 
     learns = False
 
@@ -87,7 +87,7 @@ class OneTrial(TrialView):
 
 
 class BestAndLatest(TrialView):
-    """For samplers that go through all they are shown at every proposal."""
+    """For samplers that go through all shown trials at every proposal."""
 
     def __init__(
         self,
@@ -100,9 +100,9 @@ class BestAndLatest(TrialView):
     ) -> None:
         """How many of each are shown.
 
-        best: complete trials by non-domination, from the front on. latest: finished ones besides.
-        running: the latest of those. complete_alone: the sampler reads complete trials only, so
-        that stopped ones are shown as complete ones that break a constraint.
+        best: complete trials by non-domination, the front first. latest: further finished trials.
+        running: the latest running trials. complete_alone: the sampler only reads complete trials,
+        so stopped ones are shown as complete ones that break a constraint.
         """
         super().__init__(objectives)
         self._best = BestTrials(best)
@@ -120,7 +120,7 @@ class BestAndLatest(TrialView):
         constraints = trial.constraints
         shown = copy.copy(trial)
         shown.system_attrs = {}
-        # GP takes constraints by their order.
+        # GP identifies constraints by their order.
         for name in sorted(constraints):
             shown.set_constraint(name, min(constraints[name], _MAX_VIOLATION))
         shown.set_constraint(_ENDED_EARLY, ended)
@@ -142,10 +142,10 @@ class BestAndLatest(TrialView):
         return self._by_number(chosen | set(self._first_of_kind.values()))
 
     def _running(self, unfinished: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-        """Running trials with the parameters that they have.
+        """The latest running trials, without their system_attrs.
 
-        In system_attrs Optuna keeps all that was proposed, parsed at every look: for drivers that
-        have not drawn yet, with parameters of models that a trial turned out not to have.
+        There, Optuna keeps all proposed parameters and parses them at every look. They include
+        parameters of models that the trial did not draw.
         """
         running = [trial for trial in unfinished if trial.state == TrialState.RUNNING]
         shown = []
@@ -156,10 +156,10 @@ class BestAndLatest(TrialView):
         return shown
 
     def _as_complete(self, finished: list[FrozenTrial]) -> list[FrozenTrial]:
-        """Stopped trials as complete ones.
+        """Show stopped trials as complete ones.
 
-        Their costs are true, and their accuracy is the median of the complete ones: it says
-        nothing. All are left out as long as none is complete.
+        They have their own costs, and the median accuracy of the complete trials, which is neutral.
+        As long as no trial is complete, all are left out.
         """
         complete = [trial for trial in finished if trial.state == TrialState.COMPLETE]
         if len(complete) in (0, len(finished)):
@@ -178,11 +178,11 @@ class BestAndLatest(TrialView):
 
 
 class Generations(TrialView):
-    """For genetic samplers: the generations that parents can come from, and the parents so far."""
+    """For genetic samplers: generations that parents may come from, and the parents so far."""
 
     def __init__(self, objectives: Objectives, *, sampler: type[BaseGASampler]) -> None:
         super().__init__(objectives)
-        # Private, but where Optuna keeps generations and parents; it has no public way to them.
+        # Private, but Optuna has no public way to generations and parents.
         self._key = sampler._get_generation_key()
         self._parents = sampler._get_parent_cache_key_prefix()
 
@@ -215,7 +215,7 @@ class Generations(TrialView):
 
 
 class BestTrials:
-    """The best of the complete trials, kept up to date without going through all of them."""
+    """The best complete trials, kept up to date without going through all of them."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -226,13 +226,13 @@ class BestTrials:
         self._is_current = True
 
     def add(self, number: int, losses: FloatArray) -> None:
-        """losses: (objectives,), all minimised."""
+        """Add a complete trial. losses: (objectives,), all minimised."""
         before = self._losses.reshape(-1, len(losses))
         better = (before <= losses).all(axis=1) & (before < losses).any(axis=1)
         worse = (before >= losses).all(axis=1) & (before > losses).any(axis=1)
         num_better = np.append(self._num_better + worse, better.sum())
-        # A trial with so many better ones is never again among the best, nor does it decide who is:
-        # those that are better than it are better than all that it dominates.
+        # Drop a trial once `size` others are better. It can't be among the best again, and does not
+        # decide who is: those others are also better than all that it dominates.
         kept = num_better < self._size
         self._numbers = np.append(self._numbers, number)[kept]
         self._losses = np.vstack([before, losses])[kept]
@@ -252,7 +252,7 @@ class BestTrials:
         ranks = moocore.pareto_rank(self._losses)
         last = np.sort(ranks)[self._size - 1]
         within = np.flatnonzero(ranks < last)
-        # By the losses and then the number, so that it does not matter who finished first.
+        # Sort by losses and then by number, so that the order of finishing does not matter.
         order = np.lexsort((self._numbers, *self._losses.T[::-1]))
         tied = order[ranks[order] == last]
         seats = np.linspace(0, len(tied) - 1, self._size - len(within)).round().astype(np.intp)
@@ -270,13 +270,13 @@ def earlier_trial(
 ) -> FrozenTrial:
     """A finished trial of an earlier run, as views take it.
 
-    index: from 0; the same trial has to have the same index whenever the study is opened, as NSGA
+    index: from 0. A trial must have the same index whenever the study is opened, since NSGA
     remembers parents by it. values: in the order of the study's objectives. constraints: by the
-    names that the study's own trials have; above 0 is violated.
+    names that the study's own trials use; above 0 is violated.
     """
     long_ago = datetime.datetime.min
     trial = FrozenTrial(
-        number=-1 - index,  # before the study's own trials, and never one of theirs
+        number=-1 - index,  # never the number of one of the study's own trials
         trial_id=-1 - index,
         state=TrialState.COMPLETE,
         value=None,
@@ -297,9 +297,10 @@ def earlier_trial(
 def shortfall(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> float:
     """How early a trial ended: 2 before its first epoch, towards 1 later, -1 at its end.
 
-    trials: where the one is whose result this one took over. A trial that breaks a constraint has
-    2 and its violation besides, which is worse than all others. The gap between 1 and -1 is for GP:
-    without one it takes the trials that were stopped last for all but complete, and seeks them.
+    trials: the study's, to look up a result that this one took over. A trial that breaks a
+    constraint has 2 and also its violation, so it is worse than all others. The gap between 1 and
+    -1 is for GP. Without it, GP takes the trials that were stopped last for nearly complete, and
+    seeks them.
     """
     if any(value > 0 for value in trial.constraints.values()):
         return 2.0

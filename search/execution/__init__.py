@@ -1,1 +1,1 @@
-"""Ray Tune's side of a search: these classes translate, and decide nothing."""
+"""Ray Tune's side of a search. These classes translate, and decide nothing."""

@@ -1,7 +1,7 @@
-"""What ends a whole search before its budget: a wish, a file that can't be written, a dead Ray.
+"""What ends a whole search before its budget: a request, a file that can't be written, a dead Ray.
 
-What runs is left to be resumed, and nothing more is told: a line of Optuna's journal that comes
-after one that was cut off would spoil both.
+Running trials can be resumed. Nothing more is told to Optuna: if a line of its journal was cut off,
+another line after it would spoil both.
 """
 
 from collections.abc import Callable
@@ -14,12 +14,12 @@ from ray.tune.stopper import Stopper
 from search.errors import BrokenOffError
 from spaces.errors import UserError
 
-# A search has no part in the death of these, and can't go on without them.
+# A search can't go on without these processes, and is not the cause if they die.
 _NEEDED = ("raylet", "gcs_server")
 
 
 class SearchStopper(Stopper):
-    """Ends the whole search, its running trials left to be resumed: asked to, or broken off."""
+    """Ends the whole search, by request or by an error. Its running trials can be resumed."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -32,12 +32,12 @@ class SearchStopper(Stopper):
         return self.requested or self.error is not None
 
     def break_off(self, reason: str) -> None:
-        """Stop for a reason; the first one counts."""
+        """Stop because of an error. The first reason counts."""
         self.error = self.error or BrokenOffError(reason)
 
     def check_ray(self) -> None:
-        """Break off where one of Ray's processes that this process began is dead."""
-        # Private, but what `ray start --block` watches. Empty where a Ray was joined.
+        """Break off if one of the Ray processes that this process began is dead."""
+        # Private, but `ray start --block` watches it too. It lists nothing if a Ray was joined.
         node = ray._private.worker._global_node  # pyright: ignore[reportAttributeAccessIssue, reportPrivateImportUsage]
         for name, _ in node.dead_processes() if node else ():
             if name in _NEEDED:
@@ -45,10 +45,10 @@ class SearchStopper(Stopper):
 
 
 def unless_broken_off(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Have a method do nothing once the search is broken off; what it can't write breaks it off.
+    """Make a method do nothing once the search is broken off. A failed write breaks it off.
 
-    The method's object has the search's stopper as `_stopper`. Ray would swallow what a callback
-    raises, or take it for the failure of a trial.
+    The method's object must have the search's stopper as `_stopper`. Otherwise Ray would swallow
+    what a callback raises, or count it as the failure of a trial.
     """
 
     @wraps(method)

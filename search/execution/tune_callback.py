@@ -1,4 +1,4 @@
-"""Ray Tune's side of a search's progress: tells the ledger what became of its trials."""
+"""Ray Tune's side of a search's progress: reports the results of trials to the ledger."""
 
 import errno
 import logging
@@ -37,7 +37,7 @@ MAX_LOST_MACHINES = 10
 
 
 class LedgerCallback(Callback):
-    """Takes what Ray reports into the ledger, and the ledger into the run folder."""
+    """Passes Ray's reports to the ledger, and manages checkpoints in the run folder."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class LedgerCallback(Callback):
         health: NodeHealth,
         after_step: Callable[[], None],
     ) -> None:
-        """after_step: called often, also when nothing happened; it decides what to do when."""
+        """after_step: called often, even if nothing happened."""
         self._health = health
         self.node_of: dict[int, str] = {}
         """Ray's id of the node where each trial last ended an epoch."""
@@ -59,7 +59,7 @@ class LedgerCallback(Callback):
         self._after_step = after_step
         self._stopper = stopper
         self._failures: dict[int, str] = {}
-        # Of each trial's process, since its last new epoch.
+        # By trial, since its last new epoch.
         self._worker_deaths: dict[int, int] = {}
         self._lost_machines: dict[int, int] = {}
         self._num_epochs: dict[int, int] = {}
@@ -123,11 +123,11 @@ class LedgerCallback(Callback):
     def on_trial_error(
         self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any
     ) -> None:
-        """Have a trial whose process died begin again, unless that happens over and over."""
+        """If a trial's process died, begin the trial again, unless this happened too often."""
         number = trial_number(trial)
         record = self._ledger.records[number]
         text = error_text(trial)
-        # Else Ray would unpickle what lies in the run folder by then, whoever wrote it.
+        # Otherwise Ray would unpickle a file in the run folder, whoever wrote it.
         trial.run_metadata.pickled_error_filename = None
         self._stopper.check_ray()
         if os.strerror(errno.ENOSPC) in text:
@@ -139,7 +139,7 @@ class LedgerCallback(Callback):
             )
         if self._stopper.error is not None:
             return
-        # Not by Ray's own recovery: that fails a trial whose warm process died between two.
+        # Ray's own recovery is not used: it fails a trial if its warm process died before it.
         should_continue = self._should_continue(number, text)
         if record.state == TrialState.PRUNED:
             pass  # told when the scheduler stopped it
@@ -151,7 +151,7 @@ class LedgerCallback(Callback):
         self._folder.checkpoints.keep(record)
 
     def _should_continue(self, number: int, text: str) -> bool:
-        """Whether a trial whose process ended so begins again, on another node if there is one."""
+        """Whether a trial begins again after this error, on another node if there is one."""
         if is_lost_machine(text):
             self._lost_machines[number] = self._lost_machines.get(number, 0) + 1
             return self._lost_machines[number] < MAX_LOST_MACHINES
@@ -165,7 +165,7 @@ class LedgerCallback(Callback):
         return self._worker_deaths[number] < MAX_WORKER_DEATHS
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing, as in LedgerSearcher."""
+        """Save nothing, as in LedgerSearcher."""
         return {}
 
     @unless_broken_off
@@ -177,4 +177,4 @@ class LedgerCallback(Callback):
 def _tell_left_out(keys: Iterable[str]) -> None:
     for key in keys:
         address = next((node.address for node in alive_nodes() if node.key == key), key)
-        _log.warning("%s is left out: its trials keep dying, others' go on", address)
+        _log.warning("%s is left out: its trials keep dying, but other nodes work", address)

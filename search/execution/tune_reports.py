@@ -1,7 +1,7 @@
-"""Ray Tune's results on their way into the ledger: each of them once.
+"""Passes Ray Tune's results to the ledger, each of them once.
 
-Tune shows a result to the scheduler first, which has to decide, and then to callbacks. A trial's
-last result, and whatever comes once the search is to end, is shown to callbacks alone.
+Tune shows a result first to the scheduler, which has to decide, and then to callbacks. Callbacks
+alone get a trial's last result, and all results while the search ends.
 """
 
 from typing import Any
@@ -27,15 +27,15 @@ def with_number(number: int, config: dict[str, Any]) -> dict[str, Any]:
 
 
 class TuneReports:
-    """Passes results on, and remembers what was decided about each trial's last one."""
+    """Passes results on, and remembers the decision about each trial's last result."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        # By trial: the result that it was asked about last, and the answer.
+        # By trial: the iteration of its last result, and the decision.
         self._last: dict[str, tuple[int, Decision]] = {}
 
     def report(self, trial: RayTrial, result: dict[str, Any]) -> Decision:
-        """Have the ledger take up a result, unless it has; whether the trial goes on."""
+        """Pass a new result to the ledger; returns the decision about the trial."""
         iteration = result[_ITERATION]
         known = self._last.get(trial.trial_id)
         if known is not None and known[0] == iteration:
@@ -46,5 +46,5 @@ class TuneReports:
         return decision
 
     def forget(self, trial: RayTrial) -> None:
-        """A trial of Ray's is over."""
+        """Forget a trial that is over."""
         self._last.pop(trial.trial_id, None)

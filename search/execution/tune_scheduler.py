@@ -1,4 +1,4 @@
-"""Ray Tune's side of early stopping: the ledger decides, this class only translates."""
+"""Ray Tune's side of early stopping. The ledger decides; this class only translates."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from trainables.trial import FAILURE
 
 
 class LedgerScheduler(FIFOScheduler):
-    """Starts trials in the order in which they come, and stops those that the ledger stops."""
+    """Starts trials in the order in which they come. Stops a trial if the ledger does."""
 
     def __init__(self, reports: TuneReports, stopper: SearchStopper) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class LedgerScheduler(FIFOScheduler):
     def on_trial_result(
         self, tune_controller: TuneController, trial: RayTrial, result: dict[str, Any]
     ) -> str:
-        """Not called for a trial's last result: that one is the callback's."""
+        """Decide on a result. Ray calls only the callback for a trial's last one."""
         if result[FAILURE] is not None:
             return TrialScheduler.CONTINUE
         return TrialScheduler.STOP if self._stops(trial, result) else TrialScheduler.CONTINUE
@@ -33,5 +33,5 @@ class LedgerScheduler(FIFOScheduler):
         return isinstance(self._reports.report(trial, result), Stop)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Ray pickles the whole tuner to restore it, and we begin a new one instead."""
+        """Save nothing. Ray pickles the tuner to restore it, but we begin a new one instead."""
         return {}

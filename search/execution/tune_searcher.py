@@ -1,6 +1,6 @@
 """Ray Tune's side of proposals: hands out the ledger's trials until the budget is used up.
 
-Ray's own OptunaSearch is not used: it loses failed trials and tells stopped ones as finished.
+Ray's own OptunaSearch is not used: it loses failed trials and tells stopped ones as complete.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ class LedgerSearcher(Searcher):
         config_of: Callable[[TrialRecord], dict[str, Any]],
         stopper: SearchStopper,
     ) -> None:
-        """most: trials at once, now. config_of: what a trial's process needs besides its number."""
+        """most: trials at once, now. config_of: a trial's config, without its number."""
         super().__init__()
         self._ledger = ledger
         self._meter = meter
@@ -40,11 +40,11 @@ class LedgerSearcher(Searcher):
 
     @unless_broken_off
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The config of the next trial; None: not now; FINISHED: never again."""
+        """The config of the next trial; None: none now; FINISHED: no more trials."""
         if len(self._live) >= self._most():
             return None
         record = None
-        # Once it is over, only a trial whose process died comes back.
+        # Once the budget is used up, only trials whose process died begin again.
         if not self._over or self._ledger.has_interrupted:
             try:
                 record = next_trial(self._ledger, spent=self._meter.spent)
@@ -59,15 +59,15 @@ class LedgerSearcher(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """The callback tells the ledger: Ray gives the reason of an error to callbacks alone."""
+        """Free its slot. The callback tells the ledger: only it learns why a trial failed."""
         self._live.discard(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: Optuna's storage holds it all, and Ray's snapshot would lag behind."""
+        """Save nothing: Optuna's storage holds everything, and Ray's snapshot would lag behind."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing, as in save."""
+        """Restore nothing, as in save."""
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Ray pickles the whole tuner to restore it, and we begin a new one instead."""
+        """Save nothing. Ray pickles the tuner to restore it, but we begin a new one instead."""
         return {}

@@ -1,1 +1,1 @@
-"""What a search will take, and how many trials run at once, found out before it begins."""
+"""Before a search: estimates what it will take, and decides how many trials run at once."""

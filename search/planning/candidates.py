@@ -1,4 +1,4 @@
-"""Recipes that a search may try, with what is known of each before training; which to probe."""
+"""Recipes that a search may try, with their costs, and a choice of them to probe."""
 
 import itertools
 import time
@@ -18,8 +18,8 @@ from trainables.costing.training_cost import trained_share
 _NUM_DRAWS = 256
 _COSTING_SECONDS = 10.0
 _MIN_COSTED = 16
-# Where probes lie among the recipes by their arithmetic, and how far from there one of another
-# model may be taken in place of the nearest.
+# Probe at these quantiles of the recipes, ranked by FLOPs. Within this reach of a quantile, prefer
+# a model that is not probed yet to the nearest recipe.
 _PLACES = (0.05, 0.5, 0.95)
 _REACH = 0.15
 
@@ -31,11 +31,11 @@ class Candidate:
     recipe: Recipe
     cost: Cost
     trained_share: float
-    """Of its multiply-adds, in blocks that train."""
+    """The share of its multiply-adds in blocks that train."""
     tried_first: bool
 
     def gflop(self, train_images: int, validation_images: int) -> float:
-        """Of an epoch. Backward, a layer that trains takes twice what it takes forward."""
+        """GFLOP of an epoch. A layer that trains takes twice as much backward as forward."""
         passes = train_images * (1 + 2 * self.trained_share) + validation_images
         return self.cost.gflops * passes
 
@@ -43,11 +43,10 @@ class Candidate:
 def draw_candidates(
     study: Study, *, num_classes: int, seconds: float = _COSTING_SECONDS
 ) -> list[Candidate]:
-    """Recipes as the search would begin with, those to be tried first first.
+    """Draw recipes that the search may begin with, enqueued ones first.
 
-    seconds: about how long costing them may take; fewer where the space has so many architectures
-    that costing all of them would take longer.
-    Raises UserError where none keeps the study's constraints.
+    seconds: about how long costing may take. If costing all would take longer, returns fewer.
+    Raises UserError if none keeps the study's constraints.
     """
     trial = RandomTrial(seed=study.seed)
     first = study.space.enqueue
@@ -58,7 +57,7 @@ def draw_candidates(
         if len(found) >= _MIN_COSTED and time.monotonic() > last:
             break
         cost = recipe_cost(recipe, num_classes)
-        # A latency is measured when a trial is about to begin, and not for all of these.
+        # Latency is only measured when a trial is about to begin.
         bounds = [bound for bound in study.objectives.constraints if bound.column != LATENCY]
         if any(bound.violation(cost[bound.column]) > 0 for bound in bounds):
             continue
@@ -75,7 +74,7 @@ def draw_candidates(
 
 
 def choose_probes(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Up to three: a cheap, a middle and a dear one, of different models where there are."""
+    """Up to three: a cheap, a medium and an expensive one, of different models if possible."""
     ranked = sorted(candidates, key=lambda candidate: candidate.gflop(1, 0))
     chosen: dict[tuple[Any, ...], Candidate] = {}
     for index in _PLACES:

@@ -1,8 +1,8 @@
-"""What a study will take, before it runs: trials, time, disk and memory, from short probes.
+"""Estimates what a study will take from short probes: trials, time, disk and memory.
 
-Recipes are drawn as a sampler without knowledge would; what a sampler that learns comes to prefer
-may be cheaper or dearer. Up to three of them are trained for a moment, the others' times follow
-from their arithmetic. Not foreseen: that a plateau ends the search, and other programs' load.
+Recipes are drawn at random. A sampler that learns may prefer cheaper or more expensive ones. Up to
+three are trained for a moment; the others' times follow from their FLOPs. The estimate ignores that
+a plateau may end the search, and the load of other programs.
 """
 
 import math
@@ -41,18 +41,18 @@ from trainables.system.shared_cache import free_bytes
 
 _NUM_COURSES = 100
 _MAX_SIMULATED_TRIALS = 500_000
-# Batch size, batch norm and optimiser move an epoch's time by about so much (measured: the baseline
-# CNN at 48 and 64 px); from model to model, seconds a GFLOP differ by a factor of about 2 (at 64 px
-# from 0.016 for ResNet18 to 0.15 for MobileNetV3-Small).
+# Batch size, batch norm and optimiser change an epoch's time by about this part (measured: the
+# baseline CNN at 48 and 64 px). Between models, seconds a GFLOP differ by a factor of about 2 (at
+# 64 px from 0.016 for ResNet18 to 0.15 for MobileNetV3-Small).
 _WITHIN_A_MODEL, _BETWEEN_MODELS = 0.15, 0.6
-# Guessed: how far more neighbours than were probed, and trials that go on more or less often than
-# they would by chance, move the whole.
+# Guessed: how much the total changes if more trials run side by side than were probed, and if early
+# stopping keeps more or fewer trials than by chance.
 _NEIGHBOURS, _STOPPING = 0.25, 0.25
-# Measured: what a trial costs beyond its training (benchmarks/README.md); what comes before the
-# first worker starts and after the last trial, such as Ray's start and the pictures.
+# Measured: a trial's time besides training (benchmarks/README.md), and the time before the first
+# worker starts and after the last trial, such as Ray's start and the figures.
 _SECONDS_BETWEEN_TRIALS = 0.1
 _AROUND_SECONDS = 11.0
-# Measured on a CPU: an epoch with fake quantisation took 1.4 to 2.1 times one in float.
+# Measured on a CPU: an epoch with fake quantisation took 1.4 to 2.1 times as long as one in float.
 _QAT_EPOCH = 2.0
 # Measured in a run folder: the tables, Optuna's storage and Ray Tune's own files.
 _BYTES_A_TRIAL, _BYTES_AN_EPOCH = 25_000, 600
@@ -65,11 +65,11 @@ def estimate_study(
     tell: Callable[[str], None] = lambda _: None,
     probe_seconds: float = PROBE_SECONDS,
 ) -> Estimate:
-    """Estimate what `run_search(study)` would take; nothing is written into the run folder.
+    """Estimate what `run_search(study)` would take. Writes nothing into the run folder.
 
-    Takes about half a minute, with `resources: auto` a little longer. tell: called with what is
-    being done. probe_seconds: about how long each of the three probes trains. Raises UserError
-    where the study can't work, and where a probe fails.
+    Takes about half a minute, and a little longer with `resources: auto`. tell: called with each
+    step. probe_seconds: about how long each of the three probes trains. Raises UserError if the
+    study can't work, or if a probe fails.
     """
     tell("checking the study")
     started = time.monotonic()
@@ -109,7 +109,7 @@ def project(
 ) -> Estimate:
     """Turn what the probes took into an estimate for the whole study.
 
-    start_seconds: until the first trial begins.
+    start_seconds: from the start of the command to the first trial.
     """
     times = _Times(data, candidates, probed)
     epochs = _mean_epochs(study, candidates)
@@ -118,7 +118,7 @@ def project(
     courses = _simulate(study, candidates, seconds, doubts, workers)
     trials = range_of([course.trials for course in courses])
     spread = float(seconds.std() / seconds.mean() / math.sqrt(max(1.0, trials.middle)))
-    doubts.append((spread, f"recipes differ, and {trials.middle:.0f} trials even out little"))
+    doubts.append((spread, f"recipes differ, and {trials.middle:.0f} trials are few to average"))
     memory, gpu_memory = worker_bytes(candidates, probed)
     rows = trials.middle * (_BYTES_A_TRIAL + float(epochs.mean()) * _BYTES_AN_EPOCH)
     kept = min(trials.middle, _FRONT_SIZE) + 2 * workers
@@ -142,7 +142,7 @@ def project(
 
 
 def _mean_epochs(study: Study, candidates: Sequence[Candidate]) -> FloatArray:
-    """(candidates,) epochs that each would train on average, with what early stopping spares."""
+    """(candidates,) epochs that each would train on average, with early stopping."""
     rule = build_stopping_rule(study.early_stopping, study.objectives)
     lengths = [candidate.recipe.epochs for candidate in candidates]
     reduction, trials = study.early_stopping.reduction, study.budget.trials
@@ -154,7 +154,7 @@ def _mean_epochs(study: Study, candidates: Sequence[Candidate]) -> FloatArray:
 
 
 class _Times:
-    """Seconds of every candidate, from the probes' times."""
+    """The time of every candidate, from the probes' times."""
 
     def __init__(self, data: ImageData, candidates: Sequence[Candidate], probed: Probed) -> None:
         self._candidates = candidates
@@ -171,7 +171,7 @@ class _Times:
         self.models = {candidate.recipe.model for candidate in self._probes}
 
     def trial_seconds(self, epochs: FloatArray) -> FloatArray:
-        """(candidates,) of a trial of so many epochs, from one's end to the next one's."""
+        """(candidates,) seconds of a trial with these epochs, and until the next one begins."""
         setup = float(np.median([probe.setup_seconds for probe in self._probed.probes]))
         # A checkpoint is written, and copied into the run folder.
         save = 2 * float(np.median([probe.save_seconds for probe in self._probed.probes]))
@@ -179,7 +179,7 @@ class _Times:
         return setup + save + _SECONDS_BETWEEN_TRIALS + epochs * each
 
     def probes(self) -> tuple[ProbeTime, ...]:
-        """The probes, as epochs over all images."""
+        """The probes' times, scaled to an epoch over all images."""
         fitted = self.fit.at(np.array([_amounts(each, *self._images) for each in self._probes]))
         return tuple(
             ProbeTime(
@@ -202,7 +202,7 @@ class _Times:
 
 
 def _amounts(candidate: Candidate, train_images: int, validation_images: int) -> tuple[float, ...]:
-    """What an epoch's time is made of: images, and their arithmetic."""
+    """What an epoch's time grows with: images, and their GFLOP."""
     return train_images + validation_images, candidate.gflop(train_images, validation_images)
 
 
@@ -214,32 +214,32 @@ def _doubts(
     seconds: FloatArray,
     workers: int,
 ) -> list[tuple[float, str]]:
-    """What moves all trials' times together: by about which part of them, and in words."""
+    """What may change all trials' times at once: by which part, and a description."""
     misfit, within = times.fit.misfit, f"{100 * _WITHIN_A_MODEL:.0f}"
     if misfit > _WITHIN_A_MODEL:
-        fit = f"the probes' times fit together within {100 * misfit:.0f} % only"
+        fit = f"the probes' times only fit together within {100 * misfit:.0f} %"
     else:
-        fit = f"the probes' times fit; batch size and the like move others by {within} %"
+        fit = f"the probes' times fit; batch size and the like change others by {within} %"
     doubts = [(max(misfit, _WITHIN_A_MODEL), fit)]
     unlike = np.array([candidate.recipe.model not in times.models for candidate in candidates])
     if unlike.any():
         share = float(seconds[unlike].sum() / seconds.sum())
         models = {candidate.recipe.model for candidate in candidates}
         message = (
-            f"{len(models - times.models)} of {len(models)} models are unlike any probe, and take"
-            f" about {100 * share:.0f} % of the time"
+            f"{len(models - times.models)} of {len(models)} models were not probed, and take about"
+            f" {100 * share:.0f} % of the time"
         )
         doubts.append((share * _BETWEEN_MODELS, message))
     if probed.processes < workers:
         message = (
-            f"probed with {probed.processes} of {workers} workers at once: more slow each other"
-            " down"
+            f"probed with {probed.processes} of {workers} workers at once; more workers slow each"
+            " other down"
         )
         doubts.append((_NEIGHBOURS, message))
     share = float(epochs.sum() / sum(candidate.recipe.epochs for candidate in candidates))
     if share < 1:
         message = (
-            f"early stopping is taken to leave {100 * share:.0f} % of the epochs, as by chance"
+            f"early stopping is assumed to leave {100 * share:.0f} % of the epochs, as by chance"
         )
         doubts.append((_STOPPING, message))
     return doubts
@@ -252,7 +252,7 @@ def _simulate(
     doubts: Sequence[tuple[float, str]],
     workers: int,
 ) -> list[Course]:
-    """Searches of candidates in random order, with times as wrong as is to be feared."""
+    """Simulate searches of candidates in random order, with random errors in their times."""
     budget = study.budget
     rng = np.random.default_rng(study.seed)
     keys = [candidate.recipe.key for candidate in candidates]
@@ -278,11 +278,10 @@ def _in_random_order(
     seconds: FloatArray,
     rng: np.random.Generator,
 ) -> Iterator[float]:
-    """Seconds of trials without end; a recipe that was tried before is not trained again.
+    """Endless seconds of trials. A recipe that was tried before is not trained again.
 
-    keys: of the candidates' recipes.
-
-    Only of a small space are recipes drawn twice; in a large one, a candidate stands for others.
+    keys: of the candidates' recipes. A recipe only comes twice in a small space. In a large one, a
+    candidate stands for others.
     """
     drawn = Counter(keys)
     tried: set[str] = set()

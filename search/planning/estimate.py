@@ -1,4 +1,4 @@
-"""What a study is expected to take, for people and for programs."""
+"""What a study is expected to take: a table for people, plain data for programs."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -12,12 +12,12 @@ from search.planning.forecast import Range
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeTime:
-    """One probe beside what was fitted to all of them."""
+    """One probe's time, and the time that the fit to all probes gives it."""
 
     recipe: dict[str, Any]
     gflops: float
     epoch_seconds: float
-    """Of one epoch over all images, without augmentation."""
+    """For one epoch over all images, without augmentation."""
     fitted_seconds: float
 
 
@@ -28,21 +28,21 @@ class Estimate:
     study: str
     workers: int
     resources: str | None
-    """What `resources: auto` would choose, and why; None where they are written out."""
+    """What `resources: auto` would choose, and why; None if resources are written out."""
     trials: Range
     trial_seconds: Range
     """Over the recipes."""
     hours: Range
-    """On the wall, the start of Ray and of the workers included."""
+    """Wall time, including the start of Ray and of the workers."""
     worker_hours: Range
     disk_gb: float
-    """Kept checkpoints, tables and storage, resized images that are not in the cache yet."""
+    """Kept checkpoints, tables, storage, and resized images that are not in the cache yet."""
     free_disk_gb: float
     memory_gb: float
-    """Of all workers at their largest recipes at the same time, and of Ray."""
+    """For Ray and all workers, if each trains its largest recipe."""
     machine_memory_gb: float
     gpu_memory_gb: float
-    """Of one worker at its largest recipe; 0 on the CPU."""
+    """For one worker with its largest recipe; 0 on the CPU."""
     probes: tuple[ProbeTime, ...]
     doubt: str
     """The largest source of uncertainty, in a sentence."""
@@ -86,7 +86,7 @@ def _hours(hours: float) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """Seconds in two digits, which is more than is known: 0.34 s, 25 min, 3.4 h, 12 days."""
+    """Seconds with two digits: 0.34 s, 25 min, 3.4 h, 12 days."""
     for size, unit in ((86_400, "days"), (3_600, "h"), (60, "min")):
         if seconds >= 1.5 * size:
             return f"{_two_digits(seconds / size)} {unit}"

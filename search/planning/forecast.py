@@ -1,4 +1,4 @@
-"""The arithmetic of a dry run: epochs that are left, times fitted to probes, trials to workers."""
+"""The arithmetic of a dry run: expected epochs, times fitted to probes, trials on workers."""
 
 import heapq
 import math
@@ -10,12 +10,12 @@ from scipy.optimize import nnls
 
 from analysis.pareto.front import FloatArray
 
-_MANY = 10_000  # as good as endlessly many
+_MANY = 10_000  # counts as infinitely many
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Range:
-    """A number that is not certain: its 10th, 50th and 90th percentile."""
+    """An uncertain number: its 10th, 50th and 90th percentile."""
 
     low: float
     middle: float
@@ -29,9 +29,10 @@ def range_of(values: Sequence[float] | FloatArray) -> Range:
 
 
 def share_that_goes_on(trials: int | None, reduction: float) -> float:
-    """Of trials that reach a rung one after the other, as good as each other, those that go on.
+    """The share of trials that go on past a rung, if they are equally good and come one by one.
 
-    Each is compared with those before it, so that the first always goes on; None: endlessly many.
+    Each is compared with those before it, so the first always goes on. trials: None for infinitely
+    many.
     """
     if trials is None or trials > _MANY:
         return 1 / reduction
@@ -42,10 +43,10 @@ def share_that_goes_on(trials: int | None, reduction: float) -> float:
 def expected_epochs(
     epochs: int, rungs: Iterable[int], reduction: float, *, trials: int | None = None
 ) -> float:
-    """Epochs that a trial trains on average where about 1 / reduction at each rung go on.
+    """Epochs that a trial trains on average, if about 1 / reduction go on at each rung.
 
-    rungs: epochs at which trials are compared; those from the last epoch on change nothing.
-    trials: that reach the first rung, of few of which more go on; None: endlessly many.
+    rungs: epochs at which trials are compared; the last epoch and later ones have no effect.
+    trials: how many reach the first rung; None for infinitely many. Of few, a larger share goes on.
     """
     expected, trained, share = 0.0, 0, 1.0
     for rung in sorted({rung for rung in rungs if 0 < rung < epochs}):
@@ -58,7 +59,7 @@ def expected_epochs(
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Fit:
-    """What was measured as a sum of parts: seconds, or bytes."""
+    """Measurements, in seconds or bytes, fitted as a sum of parts."""
 
     unit_of: FloatArray
     """(parts,) what one unit of each part takes; none is negative."""
@@ -70,7 +71,7 @@ class Fit:
         return amounts @ self.unit_of
 
     def ratio_of(self, chosen: Sequence[bool]) -> float:
-        """The geometric mean of the ratios of some measurements; 1 for none of them."""
+        """The geometric mean of the ratios of chosen measurements; 1 if none is chosen."""
         ratios = self.ratios[np.array(chosen, dtype=bool)]
         return float(np.exp(np.log(ratios).mean())) if len(ratios) else 1.0
 
@@ -78,7 +79,7 @@ class Fit:
     def misfit(self) -> float:
         """Standard deviation of measured / fitted, in logarithms: 0.2 is about 20 %.
 
-        0 where there are as few measurements as parts: nothing is left to tell it by.
+        0 if there are no more measurements than parts, since it is unknown then.
         """
         spare = len(self.ratios) - int(np.count_nonzero(self.unit_of))
         return math.sqrt(float(np.sum(np.log(self.ratios) ** 2)) / spare) if spare > 0 else 0.0
@@ -89,7 +90,7 @@ def fit_parts(amounts: FloatArray, measured: FloatArray) -> Fit:
 
     amounts: (measurements, parts), at least one above 0 in each row; measured: above 0.
     """
-    # Scaled so that parts of very different units weigh the same in the solver.
+    # Scale the parts, so that very different units weigh the same in the solver.
     scale = np.maximum(amounts.max(axis=0), np.finfo(float).tiny)
     solution, _ = nnls(amounts / scale / measured[:, None], np.ones(len(measured)))
     unit_of = solution / scale
@@ -98,11 +99,11 @@ def fit_parts(amounts: FloatArray, measured: FloatArray) -> Fit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Course:
-    """How a search goes through its trials."""
+    """What a simulated search took."""
 
     trials: int
     seconds: float
-    """On the wall, until the last trial ends."""
+    """Wall time until the last trial ends."""
     worker_seconds: float
     """Summed over the trials."""
 
@@ -115,10 +116,10 @@ def run_through(
     hours: float | None = None,
     worker_hours: float | None = None,
 ) -> Course:
-    """Give trials, in their order, to the worker that is free first, until a limit is reached.
+    """Give each trial in turn to the worker that is free first, until a limit is reached.
 
-    trial_seconds: of each trial; without end unless trials is given. hours: no trial starts after
-    them; worker_hours: nor when those that have started take as many.
+    trial_seconds: of each trial; endless unless trials is given. hours: no trial starts after this
+    wall time. worker_hours: no trial starts once the started ones take this long together.
     """
     free = [0.0] * workers  # when each worker is free, in seconds: a heap
     count, spent, last = 0, 0.0, 0.0

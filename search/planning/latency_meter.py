@@ -1,4 +1,4 @@
-"""Costs with a measured latency, for studies that want it: each architecture is timed once."""
+"""Costs with a measured latency, for studies that need it. Each architecture is timed once."""
 
 from collections.abc import Iterable
 
@@ -10,10 +10,10 @@ from trainables.models.building import architecture_of
 
 
 class LatencyMeter:
-    """Measures the cost of recipes' models, latency included.
+    """Measures the cost of a recipe's model, including latency.
 
-    One at a time, in the driver's process, before the trial begins; the engine leaves a core free
-    for it. known: of a search that goes on, whose architectures keep the latency that they had.
+    It measures one model at a time, in the driver's process, before the trial begins. The engine
+    leaves a core free for it. known: earlier trials; their architectures keep the same latency.
     """
 
     def __init__(self, num_classes: int, known: Iterable[TrialRecord] = ()) -> None:
@@ -24,7 +24,7 @@ class LatencyMeter:
                 self._latency_ms[architecture_of(record.recipe)] = record.cost.latency_ms
 
     def __call__(self, recipe: Recipe) -> Cost:
-        # The export brings the ONNX packages, for which no other search should wait.
+        # This imports the ONNX packages. Other searches should not wait for them.
         from trainables.export.untrained_latency import measure_untrained_latency
 
         cost = recipe_cost(recipe, self._num_classes)

@@ -1,4 +1,4 @@
-"""Memory and disk that a search takes, from what its probes took, and what the machine has."""
+"""Memory and disk that a search takes, estimated from its probes, and what the machine has."""
 
 import os
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ RAY_BYTES = 1.2e9
 
 
 def worker_bytes(candidates: Sequence[Candidate], took: Probed) -> tuple[float, float]:
-    """Memory of a worker at the largest recipe, without what is shared; and of its GPU."""
+    """Memory of a worker with its largest recipe, without shared memory; and GPU memory."""
     images = [(probe.recipe, probe.train_images) for probe in took.probes]
     memory = largest_bytes(candidates, images, [probe.memory_bytes for probe in took.probes])
     gpu = largest_bytes(candidates, images, [probe.gpu_bytes for probe in took.probes])
@@ -28,9 +28,9 @@ def worker_bytes(candidates: Sequence[Candidate], took: Probed) -> tuple[float, 
 def largest_bytes(
     candidates: Sequence[Candidate], probed: Sequence[tuple[Recipe, int]], measured: Sequence[int]
 ) -> float:
-    """What the largest candidate takes, from what probes took.
+    """Bytes of the largest candidate, estimated from probes.
 
-    probed: each probe's recipe and number of images; measured: their bytes.
+    probed: each probe's recipe and number of images. measured: their bytes.
     """
     if not any(measured):
         return 0.0
@@ -46,26 +46,26 @@ def largest_bytes(
 
 
 def _activations(recipe: Recipe, batch_size: int) -> float:
-    """What memory grows with, for recipes of one model."""
+    """The amount that memory grows with, for recipes of one model."""
     return batch_size * recipe.input_size**2 * recipe.width
 
 
 def checkpoint_bytes(candidates: Sequence[Candidate], took: Probed) -> float:
-    """Of the average candidate, with its optimiser's state."""
+    """Bytes of an average candidate's checkpoint, with its optimiser's state."""
     size_mb = {candidate.recipe.key: candidate.cost.size_mb for candidate in candidates}
     per_mb = [probe.checkpoint_bytes / size_mb[probe.recipe.key] for probe in took.probes]
     return float(np.mean(per_mb)) * sum(size_mb.values()) / len(size_mb)
 
 
 def resized_bytes(data: ImageData, candidates: Sequence[Candidate]) -> int:
-    """What resized images will take that are not in the cache yet."""
+    """Bytes of resized images that are not in the cache yet."""
     sizes = {candidate.recipe.input_size for candidate in candidates} - {data.size}
     missing = [size for size in sizes if not data.file_at_size(size).exists()]
     return sum(len(data) * size * size * 3 for size in missing)
 
 
 def machine_bytes() -> int:
-    """Memory of this machine, or what its container may use."""
+    """Memory of this machine, or the limit of its container."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with suppress(OSError, ValueError):  # a container without a limit says max
         total = min(total, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf-8")))

@@ -1,7 +1,7 @@
-"""Probes: recipes trained for a moment, in processes of their own, to see what they take.
+"""Probes: trains recipes for a moment, in processes of their own, to measure what they take.
 
-As many processes as there are workers train the same probe at the same time, since neighbours slow
-each other down. They see a sample of the images, and their resized images are thrown away.
+As many processes as workers train the same probe at the same time, since neighbours slow each other
+down. They train on a sample of the images. Its resized images are thrown away.
 """
 
 import multiprocessing
@@ -40,8 +40,8 @@ _MAX_PROCESSES = 8
 _SAMPLE_IMAGES = 256
 _FIRST_IMAGES = 8
 _RAYS_NICENESS = "15"  # of its workers, unless the environment says otherwise
-# A probe's time does not depend on these, and so none diverges or runs out of scheduled steps;
-# augmentation is timed on its own.
+# These don't change a probe's time, and no probe diverges or runs out of scheduled steps with them.
+# Augmentation is timed separately.
 PROBE_OVERRIDES = {
     **{"learning_rate": 1e-6, "weight_decay": 0.0, "epochs": 10_000, "augment": "none"},
     **{"qat": False, "float_epochs": None},
@@ -50,39 +50,39 @@ PROBE_OVERRIDES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """What training a recipe for a moment took."""
+    """What a recipe took that was trained for a moment."""
 
     recipe: Recipe
     train_images: int
-    """Of one of its epochs, which go over a sample."""
+    """In one of its epochs, over a sample of the images."""
     validation_images: int
     epoch_seconds: float
-    """Of such an epoch; without augmentation."""
+    """For such an epoch, without augmentation."""
     setup_seconds: float
-    """Building the model and its optimiser in a warm process."""
+    """To build the model and its optimiser in a warm process."""
     save_seconds: float
     checkpoint_bytes: int
     memory_bytes: int
-    """What the probe added to its process, at its peak."""
+    """What the probe added to its process at the peak."""
     gpu_bytes: int
     """The peak on the GPU; 0 on the CPU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probed:
-    """What all probes came to."""
+    """The results of all probes."""
 
     probes: tuple[Probe, ...]
     augment_seconds: dict[tuple[str, int], float]
-    """By augmentation and input size: seconds of one image."""
+    """Seconds for one image, by augmentation and input size."""
     processes: int
-    """That trained at the same time."""
+    """How many trained at the same time."""
     start_seconds: float
-    """Until a process had imported torch and Ray, as each worker does once."""
+    """To import torch and Ray, which each worker does once."""
     idle_bytes: int
-    """Of a process before its first probe, without what it shares."""
+    """Memory of a process before its first probe, without shared memory."""
     shared_bytes: int
-    """Of a process, in files that all others map too."""
+    """Memory in files that all processes map."""
 
 
 def run_probes(
@@ -96,12 +96,11 @@ def run_probes(
     tell: Callable[[str], None],
     seconds: float = PROBE_SECONDS,
 ) -> Probed:
-    """Train each recipe for a moment, the same in all processes at a time.
+    """Train each recipe for a moment, in all processes at the same time.
 
-    augmented: recipes whose augmentation is timed on its own. num_gpus: to share among the
-    processes, 0 for the CPU. tell: called with what is being done. seconds: about how long the
-    epochs of one probe may take altogether. Raises UserError where a probe fails or its process
-    dies.
+    augmented: recipes whose augmentation is timed separately. num_gpus: to share among the
+    processes, 0 for the CPU. tell: called with each step. seconds: about how long all epochs of one
+    probe may take. Raises UserError if a probe fails or its process dies.
     """
     tell("starting the probes' processes")
     with TemporaryDirectory(prefix="flopwise-probes-") as folder:
@@ -134,7 +133,7 @@ def run_probes(
 
 
 class ProbeProcesses:
-    """Processes that each answer the same question at the same time."""
+    """Processes that run the same function at the same time."""
 
     def __init__(self, data: ImageData, folder: Path, *, num_gpus: int, threads: int) -> None:
         self._data, self._folder = data, folder
@@ -143,8 +142,8 @@ class ProbeProcesses:
         self._processes: list[SpawnProcess] = []
 
     def start(self, count: int) -> list[Any]:
-        """Start more processes; what each tells of its start: seconds, own and shared bytes."""
-        # A fork would bring this process's memory and its threads' locks along.
+        """Start more processes; returns for each: seconds to start, own bytes, shared bytes."""
+        # A fork would copy this process's memory and the locks of its threads.
         context = multiprocessing.get_context("spawn")
         started = len(self._pipes)
         for number in range(started, started + count):
@@ -171,13 +170,13 @@ class ProbeProcesses:
         *,
         count: int | None = None,
     ) -> list[Any]:
-        """Have the first `count` processes, or all, answer at the same time.
+        """Run a function in the first `count` processes, or in all; returns their results.
 
-        what: is asked, in words. Raises UserError where one fails or dies.
+        what: a description for error messages. Raises UserError if a process fails or dies.
         """
         asked = self._pipes[:count]
         for pipe in asked:
-            with suppress(BrokenPipeError):  # receiving tells it better
+            with suppress(BrokenPipeError):  # receiving gives the better error
                 pipe.send((function, arguments))
         return self._receive(asked, what)
 
@@ -187,9 +186,7 @@ class ProbeProcesses:
             try:
                 answer = pipe.recv()
             except (EOFError, ConnectionResetError):
-                raise UserError(
-                    f"a probe's process died, as when memory runs out: {what}"
-                ) from None
+                raise UserError(f"a probe's process died, perhaps out of memory: {what}") from None
             if isinstance(answer, str):
                 raise UserError(f"a probe failed: {what}: {answer}")
             predictions.append(answer)
@@ -207,9 +204,9 @@ class ProbeProcesses:
 def _serve(
     pipe: Connection, data: ImageData, folder: Path, device: str, threads: int, begun: float
 ) -> None:
-    """Answer questions until the other side goes away."""
+    """Run the functions that the parent sends, until it closes the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends this
-    # Where other programs are at work, a trial gets the less of the processors for it.
+    # Trials run this nice, so other programs take more of the processors from them.
     os.nice(int(os.environ.get("RAY_worker_niceness", _RAYS_NICENESS)))  # noqa: SIM112
     import trainables.trial  # noqa: F401  # a worker has Ray in its memory too
 
@@ -217,7 +214,7 @@ def _serve(
     torch.set_num_threads(threads)
     keep_freed_memory()
     index = as_device(device)
-    torch.zeros(1, device=index)  # what a GPU takes once is no probe's
+    torch.zeros(1, device=index)  # a GPU's one-time cost is not a probe's
     sample: ImageData | None = None
     peak, shared = peak_bytes(), _shared_bytes()
     pipe.send((time.time() - begun, peak - shared, shared))
@@ -242,7 +239,7 @@ def _run_probe(
     handful = fewer_images(sample, _FIRST_IMAGES)
     first = Training(calm, handful, device=device)
     seconds_first = first.run_epoch().seconds
-    if seconds_first < limit / 8:  # the first one finds its kernels, the second runs
+    if seconds_first < limit / 8:  # only the first epoch finds kernels
         seconds_first = first.run_epoch().seconds
     room = int(sum(map(len, _rows(handful))) * limit / 3 / seconds_first)
     del first
@@ -289,7 +286,7 @@ def _time_augmentations(
 
 
 def _sample(data: ImageData) -> ImageData:
-    """A part of the images in memory, spread over training and validation in their proportion."""
+    """A sample of the images in memory, with training and validation in proportion."""
     train, validation = _rows(data)
     share = min(1.0, _SAMPLE_IMAGES / len(train))
     picked = [
@@ -307,7 +304,7 @@ def _sample(data: ImageData) -> ImageData:
 
 
 def fewer_images(sample: ImageData, num_train: int) -> ImageData:
-    """The sample with so many training images, and validation images in proportion."""
+    """The sample with this many training images, and validation images in proportion."""
     train, validation = _rows(sample)
     share = min(1.0, num_train / len(train))
     splits = np.full_like(sample.splits, SPLITS.index("test"))
@@ -322,12 +319,12 @@ def _rows(data: ImageData) -> tuple[np.ndarray, np.ndarray]:
 
 
 def whole_batches(num_images: int, batch_size: int) -> int:
-    """As many whole batches as fit; part of one where none does."""
+    """The images of as many whole batches as fit; all of them if not even one batch fits."""
     return num_images // batch_size * batch_size or num_images
 
 
 def _typical(probes: list[Probe]) -> Probe:
-    """One for those of several processes: times in the middle, the largest memory."""
+    """Combine the probes of several processes: median times, largest memory."""
     return replace(
         probes[0],
         epoch_seconds=_median(
@@ -345,9 +342,9 @@ def _median(values: Sequence[float]) -> float:
 
 
 def forget_peak() -> int:
-    """Begin to measure the peak of memory anew where the system can; return where it begins.
+    """Reset the peak of memory, if the system can; returns the peak after that, in bytes.
 
-    What was freed goes back first, or what is measured next would find it in the process.
+    Freed memory goes back to the system first. Otherwise the next measurement would reuse it.
     """
     give_back_memory()
     with suppress(OSError):
@@ -356,13 +353,13 @@ def forget_peak() -> int:
 
 
 def peak_bytes() -> int:
-    """The peak of this process's memory, since `forget_peak` where the system can."""
+    """The peak of this process's memory, since `forget_peak` if the system can reset it."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _shared_bytes() -> int:
-    """Memory that maps files, such as torch's libraries; 0 where the system does not tell."""
+    """Memory that maps files, such as torch's libraries; 0 if the system does not report it."""
     with suppress(OSError):
         for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
             if line.startswith("RssFile:"):

@@ -1,7 +1,7 @@
-"""How many trials run at once: what may be compared, what fits, and which is chosen.
+"""How many trials run at once: lists the options, checks which fit, and chooses one.
 
-An option shares a machine out to trials that run side by side. What they train a second is measured
-elsewhere: see `search.planning.resource_tuning`.
+An option divides a machine among trials that run side by side. `search.planning.resource_tuning`
+measures how many images they train a second.
 """
 
 from collections.abc import Sequence
@@ -10,28 +10,28 @@ from typing import Any
 
 from search.study.study import Resources
 
-# CPU cores of a trial that are compared with all of them, and trials on one GPU.
+# Options: CPU cores of a trial (besides all of them), and trials on one GPU.
 _CORES = (4, 2, 1)
 _TRIALS_ON_A_GPU = (1, 2, 4, 8)
-# More processes at once would take long to start only to compare them.
+# More processes would take too long to start just for a comparison.
 _MAX_TRIALS = 64
-# Of the machine's memory and of a trial's share of its GPU, so much stays free.
+# This part of the machine's memory, and of a trial's share of its GPU, stays free.
 _MARGIN = 0.2
-# Fewer trials at once are taken where more train no more than this faster: a sampler that waits for
-# results proposes with more knowledge, and short measurements differ by as much.
+# More trials at once must be faster by more than this. With fewer, a sampler knows more results
+# when it proposes. Short measurements differ by this much anyway.
 _WORTHWHILE = 1.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResourceOption:
-    """So many trials at once on a machine, and what each of them takes."""
+    """A number of trials at once on a machine, and what each of them takes."""
 
     trials: int
     resources: Resources
 
     @property
     def neighbours(self) -> int:
-        """Trials that share the machine's cores, or one of its GPUs: as many are probed at once."""
+        """Trials that share the machine's cores or one GPU. That many are probed at once."""
         gpus = self.resources.gpus
         return max(1, min(self.trials, round(1 / gpus))) if gpus else self.trials
 
@@ -50,13 +50,13 @@ class ResourceOption:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Needs:
-    """Memory that trials take, each at the space's largest recipe."""
+    """Memory that trials take, each with the space's largest recipe."""
 
     trial_bytes: int
     shared_bytes: int
-    """Once, however many trials there are: shared libraries, Ray, the driver."""
+    """Taken once for all trials: shared libraries, Ray, the driver."""
     gpu_bytes: int = 0
-    """Of one trial, its CUDA context included."""
+    """For one trial, including its CUDA context."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,27 +69,27 @@ class MachineMemory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rated:
-    """What the trials of an option trained a second, all of them together."""
+    """How many images the trials of an option train a second, all together."""
 
     option: ResourceOption
     images_per_second: tuple[float, ...]
-    """Of each recipe that was probed; above 0."""
+    """For each recipe that was probed; above 0."""
 
     @property
     def overall(self) -> float:
-        """Images a second of a search that trains as many images of each recipe."""
+        """Images a second of a search that trains equally many images of each recipe."""
         return len(self.images_per_second) / sum(1 / rate for rate in self.images_per_second)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What `resources: auto` came to, and from what."""
+    """What `resources: auto` chose, and the measurements."""
 
     chosen: ResourceOption
     rated: tuple[Rated, ...]
     """Fewest trials at once first."""
     left_out: tuple[ResourceOption, ...] = ()
-    """They did not fit into memory."""
+    """Options that did not fit into memory."""
 
     def __str__(self) -> str:
         """One line: what was chosen, and why."""
@@ -120,21 +120,21 @@ class Decision:
 
 
 def list_options(cores: int, gpus: int) -> list[ResourceOption]:
-    """What is worth comparing, fewest trials at once first. With GPUs, every trial has some of one.
+    """Options worth comparing, fewest trials first. With GPUs, every trial has a share of one.
 
     On 2 CPU cores: 1 trial on 2, 2 on 1 each; on 16: 1, 4, 8 and 16 trials.
     """
     if gpus:
         counts = {gpus * number: number for number in _TRIALS_ON_A_GPU if gpus * number <= cores}
         options = [_pack(cores, trials, 1 / number) for trials, number in counts.items()]
-        # Fewer cores than GPUs: a core and a GPU for each of as many trials as there are cores.
+        # Fewer cores than GPUs: one trial for each core, with a GPU of its own.
         return options or [_pack(cores, cores, 1.0)]
     counts = {1, *(cores // each for each in _CORES if each <= cores)}
     return [_pack(cores, trials) for trials in sorted(counts) if trials <= _MAX_TRIALS]
 
 
 def fits(option: ResourceOption, needs: Needs, memory: MachineMemory) -> bool:
-    """Whether all trials of an option fit into memory at once, a fifth of which stays free."""
+    """Whether all trials of an option fit into memory at once, with a fifth left free."""
     taken = option.trials * needs.trial_bytes + needs.shared_bytes
     if taken > (1 - _MARGIN) * memory.memory_bytes:
         return False
@@ -142,7 +142,7 @@ def fits(option: ResourceOption, needs: Needs, memory: MachineMemory) -> bool:
 
 
 def choose_option(rated: Sequence[Rated]) -> ResourceOption:
-    """The option that trains the most images a second; fewer trials where more gain below 5 %.
+    """The option that trains the most images a second, or one with fewer trials within 5 %.
 
     rated: at least one.
     """

@@ -1,8 +1,8 @@
-"""Decides `resources: auto`: each option's trials are trained side by side for a moment.
+"""Decides `resources: auto`: trains each option's trials side by side for a moment.
 
-Every process trains the same recipe, of those that the search may try: one in the middle and one
-that is dear. All that is left out: early stopping, augmentation, what lies between trials. On GPUs,
-the trials of one GPU are probed, with their part of the cores; that was not yet run on one.
+All processes train the same recipe: a medium one, then an expensive one. Early stopping,
+augmentation and the time between trials are left out. On GPUs, the trials of one GPU are probed,
+with their part of the cores. This has not been run on a GPU yet.
 """
 
 import time
@@ -45,12 +45,12 @@ from trainables.system.cores import num_cores
 from trainables.system.gpus import CONTEXT_BYTES
 from trainables.training import Training
 
-# Of all options and recipes together; building models and first steps come on top.
+# For all options and recipes together. Building models and first steps come on top.
 _MEASURING_SECONDS = 8.0
 _COSTING_SECONDS = 3.0
 _MAX_RECIPES = 2
 _FIRST_IMAGES = 8
-# For sure more than a process that trains nothing yet: as many as so fit are started together.
+# Surely more than an idle process takes. Start as many processes together as fit by this.
 _IDLE_BYTES = 10**9
 _MOST_IMAGES = 256  # as many as a probe's process holds
 
@@ -62,12 +62,11 @@ def decide_resources(
     candidates: Sequence[Candidate] | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Study:
-    """The study with its resources decided; unchanged where they are not auto.
+    """The study with its resources decided; unchanged if they are not auto.
 
-    Meant to take 10 to 20 seconds on an idle machine with few cores; a step is never broken off,
-    and on 2 cores with other programs at work it took 32 to 68. candidates: as `draw_candidates`
-    returns them, if they were drawn already. tell: called with what is being done. Raises
-    UserError where a probe fails.
+    Meant to take 10 to 20 seconds on an idle machine with few cores. No step is cut short: on 2
+    cores with other programs at work it took 32 to 68. candidates: from `draw_candidates`, if they
+    are drawn already. tell: called with each step. Raises UserError if a probe fails.
     """
     if study.resources != AUTO:
         return study
@@ -75,8 +74,8 @@ def decide_resources(
     if candidates is None:
         candidates = draw_candidates(study, num_classes=len(data.classes), seconds=_COSTING_SECONDS)
     available = available_resources()
-    # Of a cluster, this machine stands for all.
-    measures = LATENCY in study.objectives.cost_columns  # the driver, on a core of its own
+    # On a cluster, this machine stands for all nodes.
+    measures = LATENCY in study.objectives.cost_columns  # the driver then needs a core
     cores = max(1, min(num_cores(), int(available["CPU"])) - measures)
     gpus = min(torch.cuda.device_count(), int(available["GPU"]))
     options = list_options(cores, gpus)
@@ -105,14 +104,14 @@ def decide_resources(
 
 
 def available_resources() -> dict[str, float]:
-    """What Ray would have for trials: of the cluster if connected to one, else of this machine."""
+    """CPUs and GPUs for trials: of the cluster if connected to one, else of this machine."""
     if ray.is_initialized():
         return {"GPU": 0.0, **ray.cluster_resources()}
     return {"CPU": float(num_cores()), "GPU": float(torch.cuda.device_count())}
 
 
 class _Probe:
-    """Measures options, fewest trials first: what one takes tells how many fit into memory."""
+    """Measures options, fewest trials first. The first one shows how many fit into memory."""
 
     def __init__(
         self,
@@ -128,11 +127,11 @@ class _Probe:
         self._options = options
         self._tell = tell
         self._seconds = _MEASURING_SECONDS / len(options) / len(recipes)
-        # By recipe: images of an epoch, the same in all options.
+        # Images of an epoch, by recipe. They are the same in all options.
         self._images: list[int] = []
 
     def measure(self) -> tuple[list[Rated], list[ResourceOption]]:
-        """What the options came to that fit, and those that don't."""
+        """Rate the options that fit into memory; returns them, and the options that don't fit."""
         first, *others = self._options
         memory = MachineMemory(memory_bytes=machine_bytes(), gpu_bytes=_gpu_bytes(first))
         started = min(
@@ -180,7 +179,7 @@ class _Probe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Took:
-    """What one process trained, and the memory that it took beyond an idle one's."""
+    """What one process trained, and its memory on top of an idle process's."""
 
     images: int
     seconds: float
@@ -189,13 +188,13 @@ class _Took:
 
 
 def _gpu_bytes(option: ResourceOption) -> int:
-    """Memory of a GPU, where trials have one."""
+    """Memory of a GPU; 0 if trials have none."""
     return torch.cuda.mem_get_info(0)[1] if option.resources.gpus else 0
 
 
 # What follows runs in the probe's processes.
 _prepared: dict[str, tuple[Training, int, int]] = {}
-"""A training after its first epoch, its images, and where the process's memory began."""
+"""A training after its first epoch, its images, and the process's memory before it."""
 
 
 def _images_an_epoch(
@@ -206,11 +205,11 @@ def _images_an_epoch(
     threads: int,
     seconds: float,
 ) -> int:
-    """So many that an epoch takes half of the seconds at most, even in a trial on one core."""
+    """The images for which an epoch takes at most half of the seconds, even on one core."""
     torch.set_num_threads(threads)
     few = fewer_images(sample, _FIRST_IMAGES)
     training = Training(_calm(recipe), few, device=device)
-    # The first one finds its kernels, and computes what frozen blocks make of the images.
+    # The first epoch also finds kernels, and computes the output of frozen blocks.
     first = training.run_epoch().seconds
     second = training.run_epoch().seconds if first < seconds else first
     memory = _FIRST_IMAGES * seconds / max(first, 2 * threads * second)
@@ -225,7 +224,7 @@ def _prepare(
     threads: int,
     images: int,
 ) -> None:
-    """Train an epoch, so that all processes are in the midst of it when `_train` begins."""
+    """Train one epoch, so that all processes are warm when `_train` begins."""
     torch.set_num_threads(threads)
     _prepared.clear()
     before = forget_peak()

@@ -1,8 +1,8 @@
-"""What trials saved: Ray Tune writes it below tune/, these find it again and remove it.
+"""Finds and removes the checkpoints of trials, which Ray Tune writes below tune/.
 
-tune/session-001/trial-00012/checkpoint_000003, in the run folder or at its address. Ray adds a
-suffix to the folder of a trial that begins again in the same session. The newest checkpoint may be
-half a file: a driver or a trial that is killed leaves what it wrote.
+A path is tune/session-001/trial-00012/checkpoint_000003, in the run folder or at its address. If a
+trial begins again in the same session, Ray adds a suffix to its folder. If a driver or a trial was
+killed, its newest checkpoint may be incomplete.
 """
 
 import re
@@ -20,27 +20,27 @@ _SAVED = re.compile(rf"({TUNE}/session-\d+/trial-(\d+)[^/]*/checkpoint_[^/]+)/."
 
 
 class LocalCheckpoints:
-    """In a run folder that all nodes share."""
+    """The checkpoints in a run folder that all nodes share."""
 
     def __init__(self, run: Path) -> None:
         self._run = run
         self.storage: dict[str, Any] = {"storage_path": str(run / TUNE)}
-        """What Ray Tune is told of where to write."""
+        """Ray Tune's arguments for where to write."""
 
     def new_session(self) -> str:
         """The name of Ray Tune's next experiment folder below tune/."""
         return _session_after(len(list((self._run / TUNE).glob("session-*"))))
 
     def of(self, number: int) -> list[str]:
-        """A trial's checkpoints of any session, the newest first, as a trial's config has them."""
+        """A trial's checkpoints of all sessions, newest first, as its config names them."""
         return [str(path) for path in self._find(number)]
 
     def name(self, path: str) -> str:
-        """The name below the run folder of a checkpoint, as Ray has it."""
+        """A checkpoint's path below the run folder. path: as Ray names it."""
         return str(Path(path).resolve().relative_to(self._run.resolve()))
 
     def keep(self, record: TrialRecord) -> None:
-        """Remove what a trial that is over left behind in any session, but for what it keeps."""
+        """Remove a finished trial's checkpoints of all sessions, except the one that it keeps."""
         kept = self._run / record.checkpoint if record.checkpoint else None
         for path in self._find(record.number):
             if path != kept:
@@ -56,7 +56,7 @@ class LocalCheckpoints:
 
 
 class RemoteCheckpoints:
-    """As LocalCheckpoints, of a run folder at an address: nothing is removed while anyone waits."""
+    """Like LocalCheckpoints, for a run at an address. Removes files in the background."""
 
     def __init__(self, sync: RemoteSync) -> None:
         self._sync = sync
@@ -67,7 +67,7 @@ class RemoteCheckpoints:
         }
         listed = self._remote.list(TUNE)
         self._num_sessions = len({Path(name).parts[1] for name in listed if "/session-" in name})
-        # Of any other trial there is nothing at the address, and no need to ask.
+        # Other trials have nothing at the address, so no request is needed for them.
         self._begun = {int(found[2]) for name in listed if (found := _SAVED.match(name))}
 
     def new_session(self) -> str:
@@ -101,12 +101,12 @@ class RemoteCheckpoints:
             found = _SAVED.match(name)
             if found and int(found[2]) == number:
                 newest[found[1]] = max(info.mtime_ns, newest.get(found[1], 0))
-        # Object stores count in whole seconds.
+        # Object stores record whole seconds, so the name decides between equal times.
         return sorted(newest, key=lambda name: (newest[name], name), reverse=True)
 
 
 def trial_folder_name(number: int) -> str:
-    """A trial's folder below a session of Ray Tune's."""
+    """The name of a trial's folder below a Ray Tune session."""
     return f"trial-{number:05d}"
 
 

@@ -1,4 +1,4 @@
-"""Our own code: where it lies, of which commit it is, and what of it a search needs elsewhere."""
+"""Our own code: its folder, its commit, and the files that a search needs on a cluster."""
 
 import shutil
 import subprocess
@@ -7,12 +7,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 _FOLDERS = ("analysis", "search", "spaces", "trainables")
-# Which commit the code is of: there is no git where it arrives.
+# Holds the commit of the code that was sent to a cluster, where there is no git.
 _COMMIT_FILE = "GIT_COMMIT"
 
 
 def stage_code(folder: Path) -> None:
-    """Put into an empty folder what a search needs to run anywhere."""
+    """Copy the code that a search needs into an empty folder."""
     for name in _FOLDERS:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     if (ROOT / "pyproject.toml").exists():
@@ -21,9 +21,9 @@ def stage_code(folder: Path) -> None:
 
 
 def git_commit() -> str | None:
-    """The commit of this code, with -dirty where files differ from it; None where that is unknown.
+    """The commit of this code, with -dirty if files differ from it; None if it is unknown.
 
-    Where it was sent to a cluster, what the sender's git said.
+    On a cluster, it is the commit that the sender's git gave.
     """
     command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
     with suppress(OSError):

@@ -1,7 +1,7 @@
-"""A run at an address, as the commands that read runs take it: fetched into this machine's cache.
+"""Fetches a run at an address into this machine's cache, for the commands that read runs.
 
-Only what changed is fetched again, and checkpoints once they are asked for. The driver's own
-folder is another one, so that whoever reads never stands in its way.
+Only changed files are fetched again, and checkpoints only when they are needed. The driver writes
+to a different folder, so readers never disturb it.
 """
 
 from collections.abc import Iterator
@@ -18,16 +18,16 @@ from spaces.addresses import is_address
 from spaces.errors import UserError
 
 _SOURCE = ".address"
-# Small, and replaced all the time.
+# Always fetched: they are small and change all the time.
 _ALWAYS = (STUDY, TRIALS, EPOCHS, OWNER_FILE)
-# Object stores tell times in whole seconds.
+# Object stores record times in whole seconds.
 _COARSE_NS = 2 * 10**9
 
 
 def fetch_run(run: str | Path) -> Path:
-    """A run folder to read: as it is, or of an address a copy as it is there now.
+    """The folder of a run to read. For an address, it is an up-to-date copy.
 
-    Raises UserError where there is no run at the address, or it can't be read.
+    Raises UserError if there is no run at the address, or it can't be read.
     """
     if not is_address(str(run)):
         return Path(run)
@@ -43,7 +43,7 @@ def fetch_run(run: str | Path) -> Path:
     for name, info in listed.items():
         path = folder / name
         if name not in _ALWAYS:
-            # Checkpoints and curves are many, and not what is asked for first.
+            # Checkpoints and curves are many files, and most commands don't need them.
             if f"{TUNE}/" in name or name.startswith("tensorboard/"):
                 continue
             if path.exists() and _is_like(path, info):
@@ -58,9 +58,9 @@ def fetch_run(run: str | Path) -> Path:
 
 @contextmanager
 def adding_to(run: str, part: str) -> Iterator[Path]:
-    """`near_run` for a command that adds to a part of a run: what is new there goes to the address.
+    """`fetch_run` for a command that adds files: copies new ones below `part` to the address.
 
-    Checkpoints stay here. Raises UserError where it can't be written there.
+    Checkpoints are not copied. Raises UserError if the address can't be written.
     """
     folder = fetch_run(run)
     try:
@@ -81,11 +81,11 @@ def _put_back(remote: RemoteFolder, folder: Path, part: str) -> None:
             if name not in there or path.stat().st_mtime_ns > there[name].mtime_ns - _COARSE_NS:
                 remote.write(name, path.read_bytes())
     except UserError as error:
-        raise UserError(f"{error}; it is all in {folder / part}") from None
+        raise UserError(f"{error}; the files are in {folder / part}") from None
 
 
 def near_checkpoint(run: Path, name: str) -> Path:
-    """The folder of a checkpoint in a run folder, fetched where the run was; it may be gone."""
+    """The folder of a checkpoint, fetched if its run was. It may no longer exist."""
     path, index = run / name, place_of(run)
     if not path.is_dir() and is_address(index):
         remote = RemoteFolder(index)

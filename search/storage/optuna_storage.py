@@ -1,7 +1,7 @@
 """Optuna's storage of a run: a journal file in the run folder.
 
-A journal appends; measured against SQLite with 300 bi-objective TPE trials on 2 cores it takes a
-fifth of the time (benchmarks/overhead.py --storages). optuna-dashboard reads either.
+A journal only appends. With 300 bi-objective TPE trials on 2 cores, it takes a fifth of SQLite's
+time (benchmarks/overhead.py --storages). optuna-dashboard reads both.
 """
 
 import json
@@ -30,9 +30,9 @@ def create_study(folder: Path, name: str, directions: list[StudyDirection]) -> o
 
 
 def open_study(folder: Path, name: str) -> optuna.Study:
-    """Open the study of a run folder whose driver is not running any more.
+    """Open the study of a run folder whose driver no longer runs.
 
-    Raises UserError where the driver died before there was one, or the journal is damaged.
+    Raises UserError if the driver died before it made one, or if the journal is damaged.
     """
     _quieten()
     journal = folder / JOURNAL
@@ -48,9 +48,9 @@ def open_study(folder: Path, name: str) -> optuna.Study:
 
 
 def read_trials(folder: Path) -> list[FrozenTrial]:
-    """The trials of any run folder, also of one that is being searched: nothing is written.
+    """The trials of a run folder. Writes nothing, so the search may still run.
 
-    Raises UserError where there is no study, or the journal is damaged.
+    Raises UserError if there is no study, or if the journal is damaged.
     """
     storage = open_to_read(folder)
     try:
@@ -61,9 +61,9 @@ def read_trials(folder: Path) -> list[FrozenTrial]:
 
 
 def open_to_read(folder: Path) -> JournalStorage:
-    """The storage of any run folder, also of one that is being searched, for those who only look.
+    """The storage of a run folder, read-only. The search may still run.
 
-    Whatever would change it raises RuntimeError. Raises UserError where there is no study.
+    Every attempt to change it raises RuntimeError. Raises UserError if there is no study.
     """
     _quieten()
     journal = folder / JOURNAL
@@ -73,18 +73,18 @@ def open_to_read(folder: Path) -> JournalStorage:
 
 
 class _ReadOnlyJournal(JournalFileBackend):
-    """The one writer of a journal is the driver of its search."""
+    """A journal that can't be changed: only the driver of its search may write."""
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        raise RuntimeError("this study is only read here; its search is the one that writes")
+        raise RuntimeError("this study is read-only here; only its search may change it")
 
 
 class _Journal(JournalFileBackend):
-    """Optuna's journal file, which waits for the disk once a second and not at every line.
+    """Optuna's journal file, which waits for the disk once a second, not after every line.
 
-    A process that is killed loses nothing of what it wrote; a machine that loses its power may lose
-    the last second. Waiting each time was 60 % of the driver's time (3 ms a line, 14 lines a
-    trial). Optuna's lock is left out with it: `driver_lock` sees to it that there is one writer.
+    If the process is killed, nothing is lost. If the machine loses power, the last second may be
+    lost. Waiting after every line took 60 % of the driver's time (3 ms a line, 14 lines a trial).
+    Optuna's lock is not used, since `run_lock` allows only one writer.
     """
 
     def __init__(self, path: Path) -> None:
@@ -107,9 +107,9 @@ def _open(folder: Path) -> JournalStorage:
 
 
 def _mend(journal: Path) -> None:
-    """Take away what a driver that was killed while it wrote may have left.
+    """Remove what a driver that was killed during a write may have left.
 
-    Its lock would hold us up for 30 s; half a line would spoil the line that is appended next.
+    Its lock would block us for 30 s. Half a line would spoil the next one.
     """
     journal.with_name(journal.name + ".lock").unlink(missing_ok=True)
     content = journal.read_bytes()
@@ -119,5 +119,5 @@ def _mend(journal: Path) -> None:
 
 
 def _quieten() -> None:
-    # Optuna logs a line a trial; ours go into the live table.
+    # Optuna logs a line for each trial. The live table shows them already.
     logging.getLogger("optuna").setLevel(logging.WARNING)

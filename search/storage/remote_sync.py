@@ -1,8 +1,8 @@
-"""A run folder at an address: the driver writes one on its own disk, and this brings it there.
+"""Copies a run folder from the driver's disk to an address.
 
-Only checkpoints lie at the address from the start, since Ray's workers write and read them on every
-node. The rest follows in a thread of its own, which takes a tenth of the time at most; object
-stores can't append, so the journal goes whole.
+Ray's workers on every node write and read checkpoints at the address itself. A thread copies the
+other files, and takes a tenth of the time at most. Object stores can't append, so it copies the
+whole journal each time.
 """
 
 import shutil
@@ -24,19 +24,20 @@ from spaces.errors import UserError
 
 _PERIOD_SECONDS = 5.0
 _MAX_SHARE = 0.1
-# A driver that has shown no sign of life for this long beyond its due is taken for dead.
+# If a driver's sign of life is overdue by this much, the driver counts as dead.
 _PATIENCE_SECONDS = 60.0
-# So long without reaching the address, and the search ends: a head that is lost loses as much.
+# If the address can't be reached for this long, end the search. If the head is lost, results since
+# the last copy are lost too.
 _GIVE_UP_SECONDS = 120.0
 _CURVES = "tensorboard/"
 
 
 @contextmanager
 def synced_run(study: Study, *, resume: bool) -> Iterator["RemoteSync | None"]:
-    """Have a study's address to oneself, and its run folder here as it is there.
+    """Claim a study's address, and make the local run folder equal to the one there.
 
-    None where the study's storage is a folder. Raises UserError where the address can't be written,
-    where another driver is at work on it, and where there is a run that is not to be resumed.
+    Yields None if the study's storage is a folder. Raises UserError if the address can't be
+    written, if another driver is at work on it, or if it holds a run and `resume` is False.
     """
     if study.address is None:
         yield None
@@ -50,7 +51,7 @@ def synced_run(study: Study, *, resume: bool) -> Iterator["RemoteSync | None"]:
 
 
 class RemoteSync:
-    """Brings what changed in a run folder to an address."""
+    """Copies the changed files of a run folder to an address."""
 
     def __init__(self, address: str, folder: Path) -> None:
         self.remote = RemoteFolder(address)
@@ -64,7 +65,7 @@ class RemoteSync:
         self._due = self._reached = time.monotonic()
 
     def begin(self, *, resume: bool) -> None:
-        """Claim the address, and make the run folder what it is there, unless it is newer."""
+        """Claim the address, and fetch its run folder unless the local one is newer."""
         owner = read_owner(self.remote.read(OWNER_FILE))
         if owner is not None and owner.is_at_work:
             raise UserError(
@@ -74,7 +75,7 @@ class RemoteSync:
         listed = self.remote.list()
         if STUDY in listed and not resume:
             raise UserError(
-                f"{self.remote.address} exists; go on with it by --resume, or give the study"
+                f"{self.remote.address} exists; continue it with --resume, or give the study"
                 " another name"
             )
         if is_searched(self._folder):
@@ -83,14 +84,14 @@ class RemoteSync:
         self._copy = name.read_text(encoding="utf-8") if name.exists() else ""
         same = owner.copy == self._copy if owner is not None else STUDY not in listed
         if resume and same and (self._folder / JOURNAL).exists():
-            self._claim()  # what the last driver here did not bring any more is here
+            self._claim()  # the local folder has all that the last driver did not copy
         else:
             self._copy = uuid.uuid4().hex
             self._claim()
             self._fetch(listed)
             name.parent.mkdir(parents=True, exist_ok=True)
             name.write_text(self._copy, encoding="utf-8")
-        for path in self._folder.glob(f"{_CURVES}*/*"):  # written once, unlike the others
+        for path in self._folder.glob(f"{_CURVES}*/*"):  # other files change
             file = path.relative_to(self._folder).as_posix()
             if file in listed and listed[file].size == path.stat().st_size:
                 self._brought[file] = _state(path)
@@ -104,9 +105,9 @@ class RemoteSync:
             (self._folder / TUNE).mkdir(parents=True, exist_ok=True)
 
     def bring(self) -> None:
-        """See to it that what changed is brought, now or soon; returns at once.
+        """Start to copy what changed, if that is due. Returns at once.
 
-        Raises UserError where the address could not be reached for minutes.
+        Raises BrokenOffError if the address could not be reached for minutes.
         """
         if self._job is not None and not self._job.done():
             return
@@ -119,7 +120,7 @@ class RemoteSync:
             self._job = self._pool.submit(self._bring)
 
     def bring_all(self) -> None:
-        """Bring everything, and wait for it. Raises BrokenOffError where it does not get there."""
+        """Copy everything that changed, and wait. Raises BrokenOffError if that fails."""
         if self._job is not None:
             with suppress(UserError):
                 self._job.result()
@@ -129,19 +130,19 @@ class RemoteSync:
             raise self._lost(error) from None
 
     def later(self, action: Callable[[], None]) -> None:
-        """Do something to the address once all that is known now is there.
+        """Change the address after the next copy.
 
-        So what is removed there was first taken out of the journal there.
+        So the journal at the address stops naming a checkpoint before it is removed.
         """
         self._later.append(action)
 
     def end(self) -> None:
-        """Leave the address to others."""
+        """Release the address for other searches."""
         self._pool.shutdown()
         with suppress(UserError):
             if (self._folder / STUDY).exists():
                 self._claim(seconds=0)
-            else:  # it was refused before it began
+            else:  # the search was refused before it began
                 self.remote.remove(OWNER_FILE)
 
     def _claim(self, seconds: float = _PATIENCE_SECONDS + _PERIOD_SECONDS) -> None:
@@ -160,7 +161,7 @@ class RemoteSync:
                 self._brought[name] = state
             for _ in range(num_later):
                 self._later.popleft()()
-            # Two pauses, should the next time take longer.
+            # Two pauses, since the next copy may take longer.
             self._claim(seconds=_PATIENCE_SECONDS + 2 * self._pause)
             self._reached = time.monotonic()
         finally:
@@ -169,7 +170,7 @@ class RemoteSync:
             self._due = now + self._pause
 
     def _changed(self) -> list[tuple[str, Path]]:
-        """Files that are not yet at the address as they are here, the journal first."""
+        """Files that differ from those at the address, the journal first."""
         found = {}
         for path in self._folder.rglob("*"):
             name = path.relative_to(self._folder).as_posix()
@@ -181,7 +182,7 @@ class RemoteSync:
         return sorted(found.items(), key=lambda item: item[0] != JOURNAL)
 
     def _lost(self, error: BaseException) -> BrokenOffError:
-        return BrokenOffError(f"{error}; everything but checkpoints is in {self._folder} too")
+        return BrokenOffError(f"{error}; {self._folder} holds everything except checkpoints")
 
 
 def _state(path: Path) -> tuple[int, int]:

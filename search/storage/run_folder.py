@@ -1,7 +1,7 @@
-"""The run folder: where everything about one search lies, and its one writer.
+"""The run folder, which holds everything about one search, and its only writer.
 
-Tables are views of Optuna's storage and of the trials that run, replaced whole, so that a reader
-never sees half of one. The layout is public; other tools read it.
+Tables show Optuna's storage and the running trials. Each is replaced as a whole, so a reader never
+sees half a table. The layout is public: other tools read it.
 """
 
 import os
@@ -38,7 +38,7 @@ _ARROW_TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa
 
 
 class RunFolder:
-    """Writes one search's results; holds a lock, so that no second driver does the same."""
+    """Writes one search's results. Its lock keeps a second driver out."""
 
     def __init__(self, path: Path, sync: RemoteSync | None) -> None:
         self.path = path
@@ -48,9 +48,9 @@ class RunFolder:
 
     @classmethod
     def create(cls, study: Study, data: ImageData, sync: RemoteSync | None = None) -> "RunFolder":
-        """Make the folder. Raises UserError where it exists: a run is never overwritten.
+        """Make the folder. Raises UserError if it exists: a run is never overwritten.
 
-        mirror: of a study whose storage is an address.
+        sync: for a study whose storage is an address.
         """
         path = study.folder
         check_run_folder(study, data, resume=False)
@@ -67,10 +67,10 @@ class RunFolder:
 
     @classmethod
     def reopen(cls, study: Study, data: ImageData, sync: RemoteSync | None = None) -> "RunFolder":
-        """Open the folder of a search to go on with.
+        """Open the folder of a search, to resume it.
 
-        Raises UserError where there is none, where another driver is at work in it, or where the
-        data, the space or the objectives are not those that it began with.
+        Raises UserError if there is none, if another driver is at work in it, or if the data, the
+        space or the objectives have changed since the search began.
         """
         check_run_folder(study, data, resume=True)
         folder = cls(study.folder, sync)
@@ -113,7 +113,7 @@ class RunFolder:
 
 
 def check_run_folder(study: Study, data: ImageData, *, resume: bool) -> None:
-    """Raise UserError where a study can't begin in its folder, or go on there."""
+    """Raise UserError if a study can't begin or resume in its folder."""
     path = study.folder
     begun = (path / STUDY).exists()
     if path.exists() and not begun:
@@ -121,7 +121,7 @@ def check_run_folder(study: Study, data: ImageData, *, resume: bool) -> None:
             f"{path} exists and holds no search; delete it, or give the study another name"
         )
     if begun and not resume:
-        raise UserError(f"{path} exists; go on with it by --resume, or give the study another name")
+        raise UserError(f"{path} exists; continue it with --resume, or give the study another name")
     if resume and not begun:
         raise UserError(f"{study.location}: no search was begun here; leave out --resume")
     if begun:
@@ -131,9 +131,9 @@ def check_run_folder(study: Study, data: ImageData, *, resume: bool) -> None:
 
 
 def recorded_resources(study: Study) -> Study:
-    """A study whose resources are auto with what was decided when its search began.
+    """A study with the resources that auto chose when its search began.
 
-    Unchanged where they are not auto, and where nothing was decided yet.
+    Unchanged if its resources are not auto, or if nothing was chosen yet.
     """
     path = study.folder / STUDY
     if study.resources != AUTO or not path.exists():
@@ -197,7 +197,7 @@ def _epochs_schema() -> pa.Schema:
 
 
 def replace_file(path: Path, content: bytes | pa.Buffer) -> None:
-    """Write a file so that it is there whole or not at all."""
+    """Replace a file in one step, so that nobody sees half of it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("wb") as file:
@@ -211,12 +211,12 @@ def replace_file(path: Path, content: bytes | pa.Buffer) -> None:
 
 
 def check_machine(study: Study, provenance: Mapping[str, Any], *, source: str) -> None:
-    """Raise UserError where a run's latencies are wanted and were measured on another machine."""
+    """Raise UserError if a study needs latency and the run measured it on another machine."""
     there, here = provenance.get("machine"), machine_name()
     if LATENCY in study.objectives.cost_columns and there != here:
         raise UserError(
-            f"{source}: its {LATENCY} was measured on {there}, and this is {here}: they don't"
-            " compare; go on there, or search anew under another name"
+            f"{source}: its {LATENCY} was measured on {there}, and can't be compared on {here};"
+            " continue there, or start a search under another name"
         )
 
 
@@ -239,7 +239,7 @@ def _provenance(study: Study, data: ImageData) -> dict[str, Any]:
 
 
 def _version(package: str) -> str:
-    """An installed package's; flopwise's own, which need not be, as its code says."""
+    """A package's version. flopwise need not be installed: its pyproject.toml has it too."""
     try:
         return version(package)
     except PackageNotFoundError:

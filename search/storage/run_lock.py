@@ -1,8 +1,8 @@
-"""The lock that the one driver of a run folder holds while it is at work.
+"""The lock of a run folder, which its driver holds while it is at work.
 
-An address has no locks: there, the driver leaves a sign of life, which a second one believes as
-long as it is fresh. Two that begin in the same second, or whose clocks differ by minutes, may both
-get in.
+An address has no locks. There, the driver writes a sign of life, and a second driver gives way
+while it is fresh. Two drivers may both get in if they begin in the same second, or if their clocks
+differ by minutes.
 """
 
 import json
@@ -27,14 +27,14 @@ def run_lock(run: Path) -> FileLock:
 def is_searched(run: Path) -> bool:
     """Whether a driver is at work in a run folder, or at the address that it was fetched from."""
     lock = run_lock(run)
-    if not Path(lock.lock_file).parent.is_dir():  # which acquiring would make
+    if not Path(lock.lock_file).parent.is_dir():  # acquiring would make it
         return False
     try:
         with lock.acquire(blocking=False):
             pass
     except Timeout:
         return True
-    except OSError:  # a folder that nobody can write to
+    except OSError:  # the folder is read-only
         pass
     owner = read_owner((run / OWNER_FILE).read_bytes()) if (run / OWNER_FILE).exists() else None
     return owner is not None and owner.is_at_work
@@ -45,21 +45,21 @@ class Owner:
     """The driver that writes to an address."""
 
     copy: str
-    """The name of its run folder, which no other one has: what it wrote, that one has too."""
+    """A unique id of its local run folder, which has everything that it wrote."""
     host: str
     process: int
     until: float
-    """Seconds since 1970 until which it is believed to be at work; 0 once it has ended."""
+    """It counts as at work until then, in seconds since 1970; 0 once it has ended."""
 
     @classmethod
     def here(cls, copy: str, *, seconds: float) -> "Owner":
-        """The process that asks, to be believed for so long."""
+        """The current process, at work for the next seconds; 0: it has ended."""
         until = time.time() + seconds if seconds else 0.0
         return cls(copy=copy, host=platform.node(), process=os.getpid(), until=until)
 
     @property
     def is_at_work(self) -> bool:
-        """As far as it can be known from here."""
+        """Whether the driver is at work, as far as this machine can tell."""
         if time.time() >= self.until:
             return False
         return self.host != platform.node() or _is_alive(self.process)
@@ -69,7 +69,7 @@ class Owner:
 
 
 def read_owner(content: bytes | None) -> Owner | None:
-    """What `Owner.to_json` wrote; None where it was something else."""
+    """Read what `Owner.to_json` wrote; None for any other content."""
     try:
         return Owner(**json.loads(content or b"null"))
     except (TypeError, ValueError):
@@ -81,6 +81,6 @@ def _is_alive(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # another user's
+    except OSError:  # another user's process
         return True
     return True

@@ -20,7 +20,7 @@ _TAGS = {
 
 
 class CurveLogs:
-    """Writes one folder of event files a trial, once it is over; the ledger has what still runs."""
+    """Writes one folder of event files for each trial, after the trial has ended."""
 
     def __init__(self, run: Path) -> None:
         self._folder = run / TENSORBOARD_FOLDER
@@ -38,12 +38,12 @@ class CurveLogs:
     def _write(self, name: str, recipe: Recipe, epochs: list[EpochMetrics]) -> None:
         from tensorboardX import SummaryWriter  # its protocol buffers take a while to import
 
-        # Whole or not at all: a driver may be killed at any moment.
+        # Written aside first, since a driver may be killed at any moment.
         partial = self._folder / f".{name}"
         shutil.rmtree(partial, ignore_errors=True)
         with SummaryWriter(str(partial)) as writer:
             settings = [f"    {field}: {value}" for field, value in recipe.to_dict().items()]
-            writer.add_text("recipe", "\n".join(settings))  # in Markdown, a block of code
+            writer.add_text("recipe", "\n".join(settings))  # a block of code in Markdown
             for metrics in epochs:
                 for tag, column in _TAGS.items():
                     writer.add_scalar(tag, getattr(metrics, column), metrics.epoch)

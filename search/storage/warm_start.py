@@ -1,7 +1,7 @@
-"""Finished trials of earlier runs of the same data and space: knowledge that costs no training.
+"""Warm start: takes over finished trials from earlier runs of the same data and space.
 
-They are copied into the new study's storage when it begins, so that a resume needs the earlier
-runs no more. They stand in no table of the new run and take nothing of its budget.
+They are copied into the new study's storage when it begins, so a resume does not need the earlier
+runs. They are in no table of the new run and use nothing of its budget.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,8 +30,8 @@ _WARM = "warm_start"
 def read_earlier_trials(study: Study, data_digest: str) -> list[TrialRecord]:
     """The complete trials of the runs that a study names, each recipe once.
 
-    Their numbers are -1, -2, ... Raises UserError where a run is none, or of other data or another
-    space.
+    Their numbers are -1, -2, ... Raises UserError if a folder is not a run, or if the run has other
+    data or another space.
     """
     found: dict[str, TrialRecord] = {}
     for run in map(fetch_run, study.warm_start):
@@ -47,7 +47,7 @@ def read_earlier_trials(study: Study, data_digest: str) -> list[TrialRecord]:
 
 
 def store_earlier_trials(optuna_study: optuna.Study, records: Sequence[TrialRecord]) -> None:
-    """Keep earlier trials in the storage of the study that begins with them."""
+    """Store earlier trials in the new study's storage."""
     rows = []
     for record in records:
         assert record.recipe is not None
@@ -64,7 +64,7 @@ def store_earlier_trials(optuna_study: optuna.Study, records: Sequence[TrialReco
 
 
 def stored_earlier_trials(optuna_study: optuna.Study) -> list[TrialRecord]:
-    """What `store_earlier_trials` kept."""
+    """Read what `store_earlier_trials` stored."""
     records = []
     for index, row in enumerate(optuna_study.user_attrs.get(_WARM, [])):
         epochs = [EpochMetrics(**metrics) for metrics in row["epochs"]]
@@ -88,13 +88,13 @@ def _check_same(study: Study, run: Path, data_digest: str) -> None:
     stored = read_yaml_mapping(file)
     provenance = stored.get("provenance")
     if not isinstance(provenance, dict) or provenance.get("data_digest") != data_digest:
-        raise UserError(f"warm_start: {run}: searched other data, so its trials tell nothing here")
+        raise UserError(f"warm_start: {run}: searched other data, so its trials are no use here")
     check_machine(study, provenance, source=f"warm_start: {run}")
     space = stored.get("space")
     differing = _differing_fields(space if isinstance(space, dict) else {}, study.space.to_dict())
     if differing:
         raise UserError(
-            f"warm_start: {run}: searched another space: it differs in {', '.join(differing)};"
+            f"warm_start: {run}: searched another space, which differs in {', '.join(differing)};"
             " leave it out, or search its space"
         )
 
@@ -103,11 +103,11 @@ def _check_costs(study: Study, run: Path, record: TrialRecord) -> None:
     for column in study.objectives.cost_columns:
         if record.cost is None or record.cost[column] is None:
             raise UserError(
-                f"warm_start: {run}: trial {record.number} has no {column}, which this study counts"
+                f"warm_start: {run}: trial {record.number} has no {column}, which this study needs"
             )
 
 
 def _differing_fields(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Fields in which spaces differ, but for the recipes to try first and the trials' seed."""
+    """Fields in which two spaces differ, except enqueued recipes and the trials' seed."""
     fields = {*one, *other} - {"enqueue", "seed"}
     return sorted(field for field in fields if one.get(field) != other.get(field))

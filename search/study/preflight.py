@@ -1,4 +1,4 @@
-"""What can be known before the first trial: a study that can't work stops here, in one line."""
+"""Checks before the first trial: a study that can't work ends here, with one line."""
 
 from search.study.study import Study
 from spaces.errors import UserError
@@ -13,9 +13,9 @@ _NUM_DRAWS = 256
 
 
 def check_study(study: Study, data: ImageData) -> None:
-    """Check models' names, sizes and blocks, sizes against the data, and load all weights once.
+    """Check model names, input sizes and blocks, and load all weights once.
 
-    Loading them here downloads them once, before many workers would. Raises UserError.
+    Loading them here downloads them once, and not in many workers. Raises UserError.
     """
     for name in study.space.values_of("model"):
         family_of(name)
@@ -37,7 +37,7 @@ def _check_sizes(study: Study, drawn: list[Recipe], data: ImageData) -> None:
     largest = max(*sizes, *(recipe.input_size for recipe in drawn))
     if largest > data.size:
         raise UserError(
-            f"input_size: the space goes up to {largest} px, {data.path} holds images of"
+            f"input_size: the space goes up to {largest} px, but {data.path} holds images of"
             f" {data.size} px; prepare them with --size {largest}, or use smaller input sizes"
         )
 
@@ -53,7 +53,7 @@ def _most_unfrozen_of_each_model(drawn: list[Recipe]) -> list[Recipe]:
 
 
 def _one_for_each_file(drawn: list[Recipe]) -> list[Recipe]:
-    """The first recipe of each model with each of its weights, `none` left out."""
+    """One recipe for each file of weights, so none for `weights: none`."""
     files: dict[tuple[str, str, float], Recipe] = {}
     for recipe in drawn:
         if recipe.weights != "none":

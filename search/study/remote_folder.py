@@ -1,4 +1,4 @@
-"""A folder at an address: its files read, written, listed and removed."""
+"""A folder at an address: reads, writes, lists and removes its files."""
 
 import hashlib
 import os
@@ -13,14 +13,14 @@ from spaces.errors import UserError
 from trainables.system.addresses import NOT_REACHED, message, where_it_lies
 from trainables.system.shared_cache import cache_folder
 
-# Small files take a request's time each, whatever their size.
+# A small file takes the time of one request, whatever its size. So fetch many at once.
 _FETCHED_AT_ONCE = 16
-# A file that is replaced while it is read is read again, so often.
+# If a file is replaced while it is read, read it again, this often at most.
 _READINGS = 5
 
 
 class RemoteFolder:
-    """Names are paths below the folder. What does not work is a UserError with one line."""
+    """Names are paths below the folder. Every failure is a UserError of one line."""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -30,7 +30,7 @@ class RemoteFolder:
             raise self._failed("open", "", error) from None
 
     def read(self, name: str) -> bytes | None:
-        """The whole of a file; None where there is none."""
+        """The whole content of a file; None if there is no such file."""
         path, content = f"{self.path}/{name}", b""
         try:
             for _ in range(_READINGS):
@@ -39,7 +39,7 @@ class RemoteFolder:
                     content = file.read()
                 after = self.files.get_file_info(path)
                 if (before.size, before.mtime_ns) == (after.size, after.mtime_ns):
-                    break  # else it was replaced, and this may be half the one and half the other
+                    break  # otherwise it was replaced, and this may mix old and new
         except FileNotFoundError:
             return None
         except NOT_REACHED as error:
@@ -47,12 +47,12 @@ class RemoteFolder:
         return content
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file whole, as an object store replaces one."""
+        """Write a whole file. An object store replaces the old one in one step."""
         path = f"{self.path}/{name}"
         try:
             try:
                 file = self.files.open_output_stream(path)
-            except FileNotFoundError:  # where folders have to be made
+            except FileNotFoundError:  # its folder is missing
                 self.files.create_dir(str(PurePosixPath(path).parent), recursive=True)
                 file = self.files.open_output_stream(path)
             with file:
@@ -61,7 +61,7 @@ class RemoteFolder:
             raise self._failed("write", name, error) from None
 
     def list(self, below: str = "") -> dict[str, pafs.FileInfo]:
-        """Every file below the folder, or a part of it, by its name."""
+        """Every file below the folder, or below a folder in it, by its name."""
         root = f"{self.path}/{below}".rstrip("/")
         try:
             found = self.files.get_file_info(
@@ -70,11 +70,11 @@ class RemoteFolder:
         except NOT_REACHED as error:
             raise self._failed("read", below, error) from None
         names = {info.path.removeprefix(f"{self.path}/"): info for info in found if info.is_file}
-        # An object may be called anything: none leads out of the folder.
+        # An object may have any name. Leave out those that lead out of the folder.
         return {name: info for name, info in names.items() if ".." not in PurePosixPath(name).parts}
 
     def fetch(self, names: Iterable[str], folder: Path) -> None:
-        """Copy files into a folder here, each of them whole or not at all."""
+        """Copy files into a local folder, each of them whole or not at all."""
 
         def fetch(name: str) -> None:
             content = self.read(name)
@@ -93,7 +93,7 @@ class RemoteFolder:
             list(pool.map(fetch, names))
 
     def remove(self, name: str) -> None:
-        """Remove a file, or a folder with all that is in it; one that is gone is fine."""
+        """Remove a file, or a folder with its content. It may be gone already."""
         path = f"{self.path}/{name}"
         try:
             if self.files.get_file_info(path).is_file:

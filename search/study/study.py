@@ -1,4 +1,4 @@
-"""The study file: one search, as its user wrote it, validated."""
+"""The study file: one search as its user wrote it. Read and validated here."""
 
 import json
 import re
@@ -42,23 +42,23 @@ _CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
 class DataSettings:
-    """Where the prepared data lies: a folder, or an address such as s3://bucket/animals."""
+    """Where the prepared data is: a folder, or an address such as s3://bucket/animals."""
 
     path: str
     copy: bool = False
-    """Copy a folder once to each machine; from an address that is always done."""
+    """Copy a folder once to each machine. Data at an address is always copied."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
 class Resources:
-    """What one trial takes: CPU cores (also its threads) and GPUs (a part of one is fine)."""
+    """What one trial takes: CPU cores, each with one thread, and GPUs, or a part of one."""
 
     cpus: Annotated[int, Field(ge=1)] = 1
     gpus: Annotated[float, Field(ge=0)] = 0.0
 
     @property
     def device(self) -> str:
-        """Torch's word for what a trial runs on."""
+        """Torch's name of the device that a trial runs on."""
         return "cuda" if self.gpus else "cpu"
 
     @field_validator("gpus")
@@ -82,7 +82,7 @@ def _branch(written: Any) -> str:
     return "[auto]" if isinstance(written, str) else "[mapping]"
 
 
-# By hand, since pydantic would tell of a mistake once for each of the two.
+# Chosen by hand: pydantic would report each mistake twice, once for each type.
 _WrittenResources = Annotated[
     Annotated[Resources, Tag("[mapping]")] | Annotated[Literal["auto"], Tag("[auto]")],
     Discriminator(_branch),
@@ -92,7 +92,7 @@ _WrittenResources = Annotated[
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
 class _StudyFile:
-    """The file's own shape; paths as written."""
+    """The fields of the file, with paths as written."""
 
     name: str
     data: DataSettings
@@ -110,15 +110,15 @@ class _StudyFile:
     warm_start: list[str] = Field(default_factory=list)
     dominated: Literal["drop", "keep"] = "drop"
     provenance: dict[str, Any] | None = None
-    """In the study.yaml of a run folder, which is a study file again."""
+    """Only in the study.yaml of a run folder, which is a study file too."""
 
     @field_validator("name")
     @classmethod
     def _names_a_folder(cls, name: str) -> str:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
             raise ValueError(
-                f"{name!r} is to name a folder everywhere: use a-z, A-Z, 0-9, dots, - and _, and"
-                " begin with a letter or digit"
+                f"{name!r} must be a folder's name on every system: use a-z, A-Z, 0-9, dots, -"
+                " and _, and begin with a letter or digit"
             )
         return name
 
@@ -134,8 +134,8 @@ class _StudyFile:
     def _holds_no_secret(cls, storage: str) -> str:
         if is_address(storage) and holds_a_password(storage):
             raise ValueError(
-                "an address with a key in it would be written down in every run; put keys where"
-                " this kind of storage looks for them, such as AWS_SECRET_ACCESS_KEY"
+                "the address holds a key, which every run would record; put keys where this kind"
+                " of storage looks for them, such as AWS_SECRET_ACCESS_KEY"
             )
         return storage
 
@@ -162,54 +162,54 @@ class _StudyFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(arbitrary_types_allowed=True))
 class Study:
-    """One search, decided: every path absolute, the space read and narrowed."""
+    """One search with its settings resolved: paths are absolute, the space is read."""
 
     name: str
     data: Path | str
-    """A folder; an address where it is one."""
+    """A folder, or an address as a str."""
     copy_data: bool
     space: SearchSpace
     objectives: Objectives
-    """With the bounds on costs: the file's `constraints`."""
+    """Includes the bounds on costs, from the file's `constraints`."""
     sampler: SamplerSettings
     early_stopping: EarlyStoppingSettings
     budget: Budget
     resources: Resources | Literal["auto"]
-    """Auto until `search.planning.resource_tuning.decide_resources` has decided it."""
+    """The word auto until `search.planning.resource_tuning.decide_resources` decides."""
     prices: Prices | None
     storage: Path | str
-    """A folder; an address where it is one."""
+    """A folder, or an address as a str."""
     seed: int
     warm_start: tuple[Path | str, ...]
     """Run folders of earlier searches, or their addresses."""
     dominated: Literal["drop", "keep"]
-    """Drop: trials that can't reach the front never begin, and the checkpoints of those that others
-    dominate are removed. Keep: every trial is wanted for itself."""
+    """drop: trials that can't reach the front never begin, and dominated trials lose their
+    checkpoints. keep: every trial runs, and every complete one keeps its checkpoint."""
     overrides: dict[str, Any]
-    """What the command line said in place of the file; a resume says it again."""
+    """What the command line set instead of the file. A resume sets it again."""
     resource_choice: Mapping[str, Any] | None = None
-    """How auto came to the resources, as plain data: a line that tells it, what was measured."""
+    """How auto chose the resources, as plain data: a line of text, and the measurements."""
 
     @property
     def folder(self) -> Path:
-        """The run folder that its driver writes; of one at an address, in this machine's cache."""
+        """The run folder that the driver writes: in this machine's cache for an address."""
         if isinstance(self.storage, Path):
             return self.storage / self.name
         return cached_run("runs", address_below(self.storage, self.name))
 
     @property
     def address(self) -> str | None:
-        """Where its run folder is brought to; None where its storage is a folder."""
+        """Where its run folder is copied to; None if its storage is a folder."""
         return None if isinstance(self.storage, Path) else address_below(self.storage, self.name)
 
     @property
     def location(self) -> Path | str:
-        """What the commands that read its run are given."""
+        """The run as commands name it: its address, or its folder."""
         return self.address or self.folder
 
     @property
     def trial_resources(self) -> Resources:
-        """What a trial takes, once that is decided."""
+        """What a trial takes. Must be decided already."""
         assert isinstance(self.resources, Resources), "resources: auto, and not decided"
         return self.resources
 
@@ -248,8 +248,8 @@ def load_study(
     """Read a study file; the keyword arguments override what it says.
 
     fixes: recipe field -> dimension, as in a space file; see `spaces.overrides.narrow`.
-    resume: what is not overridden now is overridden as when the search began.
-    Relative paths start at the file. Raises UserError with a line for each mistake.
+    resume: where nothing is overridden now, the search's earlier overrides hold.
+    Paths are relative to the file. Raises UserError with a line for each mistake.
     """
     given = {"fixes": dict(fixes or {}), "trials": trials, "hours": hours, "seed": seed}
     given = {name: value for name, value in given.items() if value not in (None, {})}
@@ -262,7 +262,7 @@ def load_study(
 
 
 def _overrides_before(study: Study) -> dict[str, Any]:
-    """The overrides that the search in a study's run folder began or went on with."""
+    """The overrides of the latest session of the search in a study's run folder."""
     path = study.folder / "study.yaml"
     if study.address is not None:
         written = RemoteFolder(study.address).read(path.name)
@@ -283,10 +283,10 @@ def _load(path: Path, overrides: dict[str, Any]) -> Study:
     if "seed" in overrides:
         content["seed"] = overrides["seed"]
     try:
-        # Through JSON, where strict types still let a mapping become a dataclass.
+        # Through JSON: only there do strict types let a mapping become a dataclass.
         written = json.dumps(content, default=str)
     except (TypeError, ValueError) as error:
-        raise UserError(f"{path}: not words, numbers, lists and mappings: {error}") from None
+        raise UserError(f"{path}: use words, numbers, lists and mappings only: {error}") from None
     try:
         file = TypeAdapter(_StudyFile).validate_json(written)
     except ValidationError as error:
@@ -333,7 +333,7 @@ def _resolve(file: _StudyFile, path: Path, overrides: dict[str, Any]) -> Study:
 
 
 def _read_enqueued(listed: list[str], folder: Path, seed: int) -> list[Recipe]:
-    """A name of a shipped space or of a space file gives its recipes; a recipe file gives one."""
+    """Read the recipes of shipped spaces and space files, and the one of each recipe file."""
     recipes: list[Recipe] = []
     for entry in listed:
         path = path_from(entry, folder)
