@@ -80,7 +80,7 @@ def test_a_front_of_one_trial_has_itself_as_its_knee(tmp_path):
         ("accuracy>=0.99", "trial 2 comes nearest with 95.0 % accuracy"),
         ("accuracy>=0.9, gflops<=0.09", "trial 1 comes nearest with 90.0 % accuracy, 0.100 GFLOPs"),
         ("acuracy>=0.9", "did you mean accuracy"),
-        ("batch_size>=3", "batch_size: no number of a trial"),
+        ("batch_size>=3", "batch_size is not a number of a trial"),
         ("knie", "did you mean knee"),
         ("accuracy>=90", "fraction from 0 to 1; write 0.9"),
         ("accuracy>=high", "high is not a number"),

@@ -196,7 +196,7 @@ def test_the_command_goes_on_after_an_interruption_tells_and_draws(
     ("words", "message"),
     [
         (["{run}", "--top", "0"], "--top: 0 leaves no candidate"),
-        (["{run}", "--seeds", "1"], "--seeds: 1 tells nothing of the spread"),
+        (["{run}", "--seeds", "1"], "--seeds: 1 can't show the spread"),
         (["{tmp}/nothing"], "there is no such run folder"),
         (["{tmp}/empty"], "no finished trial yet"),
         (["{tmp}/moved"], "moved/study.yaml"),
