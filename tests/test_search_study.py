@@ -190,11 +190,11 @@ def test_every_mistake_is_told_at_once_with_its_path(tmp_path: Path):
         ({"space": None}, "space: None should be a name, a space file's path, or its lines"),
         (
             {"constraints": {"gflop": "<= 1"}},
-            f"constraints: gflop is not a cost; there are {', '.join(COSTS)}; did you mean gflops?",
+            f"constraints: gflop is not a cost; use {', '.join(COSTS)}; did you mean gflops?",
         ),
         (
             {"constraints": {"gflops": "0.5"}},
-            "constraints: gflops: '0.5' is no bound; write one such as '<= 0.5'",
+            "constraints: gflops: '0.5' is not a bound; write one such as '<= 0.5'",
         ),
         (
             {"early_stopping": {"min_epochs": 5, "max_epochs": 3}},

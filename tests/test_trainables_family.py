@@ -68,8 +68,8 @@ def test_spaces_draw_recipes_of_it(tmp_path: Path):
     ("values", "line"),
     [
         ({"width": 0.5}, "width: toy_narrow comes in one width; use 1.0"),
-        ({"batch_norm": True}, "batch_norm: only baseline_cnn has this switch, toy_narrow is"),
-        ({"residual": True}, "residual: only baseline_cnn has this switch, toy_narrow is"),
+        ({"batch_norm": True}, "batch_norm: only baseline_cnn has this option, toy_narrow has not"),
+        ({"residual": True}, "residual: only baseline_cnn has this option, toy_narrow has not"),
     ],
 )
 def test_switches_that_it_does_not_have_are_refused(values: dict[str, Any], line: str):
