@@ -110,16 +110,16 @@ def test_a_report_does_without_data_and_checkpoints_that_are_gone(run: Path, tmp
     copy = tmp_path / "copy"
     shutil.copytree(run, copy, ignore=shutil.ignore_patterns("checkpoint_*"))
     message = flopwise("report", copy, "--pick", "1")
-    assert "No answers of the chosen model: trial 1: its checkpoint is gone" in message
+    assert "No predictions of the chosen model: trial 1: its checkpoint is gone" in message
     study = (copy / "study.yaml").read_text()
     (copy / "study.yaml").write_text(study.replace("data_digest: ", "data_digest: x"))
     message = flopwise("report", copy)
-    assert "Nothing is told of classes: " in message
-    assert "was searched on (another digest)" in message
+    assert "No results by class: " in message
+    assert "was searched on (its digest differs)" in message
     data = read_run(copy).study["data"]["path"]
     (copy / "study.yaml").write_text(study.replace(data, str(tmp_path / "nowhere")))
     message = flopwise("report", copy, "--out", tmp_path / "page.html")
-    assert "Nothing is told of classes: " in message
+    assert "No results by class: " in message
     assert (tmp_path / "page.html").stat().st_size > 1_000_000
 
 

@@ -126,7 +126,7 @@ def test_a_run_with_early_stopping_is_refused(tmp_path: Path):
     def stop_one(trials: pd.DataFrame) -> pd.DataFrame:
         return trials.assign(state=["PRUNED", *trials["state"][1:]])
 
-    with pytest.raises(UserError, match=r"1 trials were stopped early; a replay needs full curves"):
+    with pytest.raises(UserError, match=r"1 trials were stopped early, but a replay needs"):
         read_benchmark(copy_of_the_table(tmp_path / "run", stop_one))
 
 

@@ -198,7 +198,7 @@ def test_every_mistake_is_told_at_once_with_its_path(tmp_path: Path):
         ),
         (
             {"early_stopping": {"min_epochs": 5, "max_epochs": 3}},
-            "early_stopping: max_epochs 3 is below min_epochs 5, so that nothing would be stopped;"
+            "early_stopping: max_epochs 3 is below min_epochs 5, so nothing would be stopped;"
             " use {name: none} for that",
         ),
         ({"enqueue": [5]}, "enqueue.0: 5 should be a valid string"),

@@ -224,7 +224,7 @@ class Ledger:
         try:
             self._store.draw(record)
         except UserError as error:
-            self.fail(record.number, f"the drawn fields do not fit each other: {error}")
+            self.fail(record.number, f"drawn fields do not fit each other: {error}")
             return False
         return True
 

@@ -1,1 +1,1 @@
-"""What is done with a run afterwards: confirm, ablate, retrain, export, report."""
+"""What can be done with a finished run: confirm, ablate, retrain, export, report."""

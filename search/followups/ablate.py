@@ -1,8 +1,7 @@
-"""Ablates a trial: what each difference between its recipe and a starting point is worth.
+"""Ablates a trial: measures what each difference between its recipe and a starting point is worth.
 
-Trials go through the engine of a search, in run folders below RUN/ablate; what they came to is
-kept there too, for the report. Everything is judged by the validation split; the test split stays
-closed.
+Trials run in the engine of a search, in run folders below RUN/ablate. The results are kept there
+for the report. Everything is judged by the validation split; the test split stays closed.
 """
 
 import json
@@ -41,14 +40,14 @@ def ablate(
     retry: bool = False,
     show: Show = lambda _: None,
 ) -> Ablation:
-    """Train what lies between a trial's recipe and a starting point, with several seeds.
+    """Train the recipes between a starting point and a trial's recipe, with several seeds.
 
     path: the run folder of the search. trial: its number, or a rule of `analysis.choose.choose`.
     against: see `spaces.recipe_diff.starting_point`. All recipes have the trial's epochs and the
-    same seeds, none that the search tried the trial's recipe with. retry: train again what failed
-    in an earlier call. show: as in `search.engine.run_search`. What an earlier call has trained is
-    not trained again. Raises UserError where there is no such trial, where nothing differs, and
-    where the data is not that of the search; KeyboardInterrupt after a Ctrl-C, with nothing lost.
+    same seeds. The search has not tried the trial's recipe with these seeds. retry: train again
+    what failed in an earlier call. show: as in `search.engine.run_search`. What an earlier call has
+    trained is not trained again. Raises UserError if there is no such trial, if nothing differs, or
+    if the data is not the search's; KeyboardInterrupt after a Ctrl-C, with nothing lost.
     """
     check_num_seeds(seeds)
     run = read_run(path)
@@ -93,12 +92,12 @@ def ablate(
 
 
 def ablation_name(trial: int, against: str) -> str:
-    """What is written of an ablation is called so, below RUN/ablate."""
+    """The name of an ablation's folder and file below RUN/ablate."""
     return f"trial-{trial}-against-{against}"
 
 
 def recall_ablations(run: Run) -> tuple[Ablation, ...]:
-    """What `ablate` came to before. Raises UserError where a file of it is damaged."""
+    """The results of earlier calls of `ablate`. Raises UserError if a file is damaged."""
     found = []
     for path in sorted((run.path / ABLATE_FOLDER).glob("trial-*.json")):
         try:
@@ -114,7 +113,7 @@ def _rows(
     seeds: Sequence[int],
     trained: Mapping[str, RecipeRun],
 ) -> tuple[AblationRun, ...]:
-    """Results of variants: of steps the first is the starting point."""
+    """Results of variants. The first step is the starting point."""
     rows = []
     for index, variant in enumerate(variants):
         trials = [trained.get(variant.recipe.replace(seed=seed).key) for seed in seeds]
@@ -146,7 +145,7 @@ def _works(recipe: Recipe, check: Callable[[Recipe], None]) -> bool:
 
 def _checker(data: ImageData) -> Callable[[Recipe], None]:
     """A function that raises UserError for recipes that can't be trained on this data."""
-    # After what can be told without torch.
+    # Imported late, so that other errors come without waiting for torch.
     from trainables.models.blocks import freeze
     from trainables.models.building import build_model, build_on_meta
 
@@ -159,7 +158,7 @@ def _checker(data: ImageData) -> Callable[[Recipe], None]:
     def check(recipe: Recipe) -> None:
         freeze(build_on_meta(recipe, num_classes), recipe.unfrozen)
         if recipe.weights != "none":
-            # Of the fields, only these decide whether weights fit.
+            # Only these fields decide whether weights fit.
             check_weights(
                 Recipe(
                     model=recipe.model,

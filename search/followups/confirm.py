@@ -1,7 +1,7 @@
-"""Confirms a front: its candidates trained again with fresh seeds, and judged by the test split.
+"""Confirms a front: trains its trials again with fresh seeds, and judges them by the test split.
 
-Trials go through the engine of a search, in run folders below RUN/confirm. The test split is opened
-when all of them are trained, once for each model; what it gave is kept in RUN/confirm too.
+Trials run in the engine of a search, in run folders below RUN/confirm. The test split is opened
+after all of them are trained, once for each model. Its predictions are kept in RUN/confirm too.
 """
 
 from collections import defaultdict
@@ -35,13 +35,13 @@ def confirm(
 ) -> Confirmation:
     """Train the front's trials again with fresh seeds, and judge each model by the test split once.
 
-    path: the run folder of the search. top: only so many of its front, those that contribute most
-    to the hypervolume. seeds: of each; never one that the search tried that recipe with. retry:
-    train again what failed in an earlier call. show: as in `search.engine.run_search`. progress:
-    called with models judged and their number. What an earlier call has trained or judged is not
-    done again. Raises UserError where there is no front, where the data is not that of the search,
-    and where no candidate could be trained with two seeds; KeyboardInterrupt after a Ctrl-C, with
-    nothing lost.
+    path: the run folder of the search. top: only this many of its front, those that contribute most
+    to the hypervolume. seeds: how many for each; never one that the search tried that recipe with.
+    retry: train again what failed in an earlier call. show: as in `search.engine.run_search`.
+    progress: called with the number of models judged, and of all. What an earlier call has trained
+    or judged is not done again. Raises UserError if there is no front, if the data is not the
+    search's, or if no candidate could be trained with two seeds; KeyboardInterrupt after a Ctrl-C,
+    with nothing lost.
     """
     if top is not None and top < 1:
         raise UserError(f"--top: {top} leaves no candidate; use 1 or more")
@@ -68,14 +68,14 @@ def confirm(
     candidates = [_candidate(row, recipes[row["trial"]], trained, predictions) for row in chosen]
     found = _confirmation(run, candidates, seeds)
     if not found.candidates:
-        raise UserError(f"{below}: nothing to go by: {_first_failure(found.failed)}")
+        raise UserError(f"{below}: no candidate trained twice: {_first_failure(found.failed)}")
     return found
 
 
 def recall_confirmation(run: Run) -> Confirmation | None:
-    """What all calls of `confirm` came to so far for the front as it is now; None for nothing yet.
+    """The results of all calls of `confirm` for the present front; None if there are none yet.
 
-    Nothing is trained or judged. Raises UserError where a table of them is damaged.
+    Trains and judges nothing. Raises UserError if a table is damaged.
     """
     below = run.path / CONFIRM_FOLDER
     predictions, trained = AnswerTable(below), finished_below(below)
@@ -87,7 +87,7 @@ def recall_confirmation(run: Run) -> Confirmation | None:
     for row in choose_candidates(run):
         recipes = sorted(tried[run_recipe(row).replace(seed=0)], key=lambda recipe: recipe.seed)
         candidate = _candidate(row, recipes, trained, predictions)
-        # Without enough seeds and a failure, it waits for an interrupted call to go on.
+        # With too few seeds and no failure, it waits for an interrupted call to continue.
         if len(candidate.seeds) >= FEWEST_SEEDS or candidate.failures:
             candidates.append(candidate)
     most = max((len(one.seeds) + len(one.failures) for one in candidates), default=0)
@@ -110,7 +110,7 @@ def _judge(
     below: Path,
     progress: Callable[[int, int | None], None],
 ) -> AnswerTable:
-    """Have every model that was trained answer the test split, unless it has."""
+    """Record the predictions of every trained model on the test split, each once."""
     predictions = AnswerTable(below)
     models = [trial for trial in trained.values() if trial.accuracy is not None]
     images = data.rows("test")
@@ -120,8 +120,8 @@ def _judge(
             continue
         if trial.checkpoint is None:
             raise UserError(
-                f"{trial.folder}: trial {trial.trial} has lost its checkpoint, and was not judged"
-                " by the test split yet; delete the folder to train it again"
+                f"{trial.folder}: trial {trial.trial} lost its checkpoint before the test split"
+                " judged it; delete the folder to train it again"
             )
         from trainables.export.predictions_on_split import predictions_on_split
 

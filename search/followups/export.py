@@ -1,4 +1,4 @@
-"""Writes what was chosen from a front: its recipe with its numbers, or its trained model."""
+"""Exports a trial that was chosen from a front: its recipe with its numbers, or its model."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +22,8 @@ def export_recipe(run: Path, rule: str, out: Path | None = None) -> tuple[Path, 
     """Write the recipe that a rule picks from a run; returns its path and why it was picked.
 
     rule: as in `analysis.choose.choose`. out: RUN/export/trial-N.yaml by default.
-    The file is a recipe file: `read_recipe` and `flopwise train` take it as it is.
-    Raises UserError where the rule picks nothing or the file can't be written.
+    The file is a recipe file: `read_recipe` and `flopwise train` read it unchanged.
+    Raises UserError if the rule picks nothing or the file can't be written.
     """
     read = read_run(run)
     choice = choose(read, rule)
@@ -47,19 +47,19 @@ class ModelExport:
     reason: str
     """Why this trial was picked."""
     checked: str
-    """What the check came to, in one sentence."""
+    """The result of the check, in one sentence."""
     latency: str | None
-    """Of ONNX files: milliseconds an image, and on what."""
+    """For ONNX files: milliseconds an image, and the machine."""
 
 
 def export_model(run: Path, rule: str, form: "ModelForm", out: Path | None = None) -> ModelExport:
     """Write the model that the picked trial trained, with all that is needed to use it.
 
-    out: RUN/export/trial-N.onnx by default, the card beside it. The file is loaded again and gets
-    the whole validation split: where its accuracy is not the trial's within 0.2 points, it is
-    removed. Raises UserError where the rule picks nothing, the trial's checkpoint is gone, the data
-    is not what the run was on, the extra for this form is missing, the file can't be written, or
-    the check fails.
+    out: RUN/export/trial-N.onnx by default, with the card beside it. The file is loaded again and
+    tested on the whole validation split. If its accuracy differs from the trial's by more than 0.2
+    points, it is removed. Raises UserError if the rule picks nothing, the trial's checkpoint is
+    gone, the data is not the run's, the extra for this form is missing, the file can't be written,
+    or the check fails.
     """
     read = read_run(run)
     choice = choose(read, rule)
@@ -68,13 +68,13 @@ def export_model(run: Path, rule: str, form: "ModelForm", out: Path | None = Non
     try:
         data = data_of(read)
     except UserError as error:
-        raise UserError(f"{error}; export --format recipe does without") from None
+        raise UserError(f"{error}; export --format recipe needs no data") from None
     path = out or read.path / "export" / f"trial-{choice.trial}.{form}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"can't write {path}: {error.strerror}") from None
-    # After what can be told without torch.
+    # Imported late, so that other errors come without waiting for torch.
     from trainables.export.model_card import model_card
     from trainables.export.trained_model import load_trained
     from trainables.export.verified_export import export_verified
@@ -105,18 +105,18 @@ def export_model(run: Path, rule: str, form: "ModelForm", out: Path | None = Non
 
 
 def checkpoint_of(read: Run, choice: Selection) -> Path:
-    """The checkpoint of a trial. Raises UserError where it is gone."""
+    """The checkpoint of a trial. Raises UserError if it is gone."""
     kept = choice.row.get("checkpoint")
     if not kept or not (path := near_checkpoint(read.path, str(kept))).is_dir():
         raise UserError(
-            f"trial {choice.trial}: its checkpoint is gone, as those of trials that are not on the"
-            " front are; export --format recipe, and train it again"
+            f"trial {choice.trial}: its checkpoint is gone, since only trials on the front keep"
+            " theirs; export --format recipe, and train it again"
         )
     return path
 
 
 def _numbers(read: Run, choice: Selection, rule: str) -> dict[str, Any]:
-    """What is told of a trial beside its recipe."""
+    """What a recipe file says of its trial, besides the recipe."""
     provenance = read.study.get("provenance", {})
     resources = Resources(**read.study["resources"])
     return {
@@ -140,5 +140,5 @@ def _numbers(read: Run, choice: Selection, rule: str) -> dict[str, Any]:
 
 
 def recorded_numbers(path: Path) -> dict[str, Any]:
-    """What an exported recipe file says that its trial reached; empty for one written by hand."""
+    """The numbers of the trial in an exported recipe file; empty for a file written by hand."""
     return read_yaml_mapping(path).get(NUMBERS) or {}

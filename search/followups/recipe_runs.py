@@ -1,8 +1,8 @@
-"""Trains exactly the recipes of a list, as the trials of a search are trained.
+"""Trains exactly the recipes of a list, in the same way as the trials of a search.
 
-A list is a study whose space holds nothing else: no sampler and no early stopping have a part in
-it, and no trial is dropped because another one dominates it. Its run folder is like any other's.
-Lists that belong together lie in one folder, and none trains what another one has finished.
+A list is a study whose space holds these recipes only. It has no early stopping, its sampler draws
+nothing, and dominated trials are kept. Its run folder is like any other. Lists that belong together
+are in one folder, and none trains what another one has finished.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +32,7 @@ Show = Callable[["Progress"], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecipeRun:
-    """What became of one recipe of a list."""
+    """The result of one recipe of a list."""
 
     recipe: Recipe
     folder: Path
@@ -40,10 +40,10 @@ class RecipeRun:
     trial: int
     """Its number there."""
     accuracy: float | None
-    """Of the last epoch, on the validation split; None where it came to nothing."""
+    """After the last epoch, on the validation split; None if it failed."""
     error: str | None
     checkpoint: Path | None
-    """The folder with what it trained; None where that is gone."""
+    """The folder of its checkpoint; None if that is gone."""
 
 
 def train_recipes(
@@ -55,24 +55,23 @@ def train_recipes(
     retry: bool = False,
     show: Show = lambda _: None,
 ) -> dict[str, RecipeRun]:
-    """Train every recipe to its end; what became of each, by its key.
+    """Train every recipe to its end; returns the results by recipe key.
 
-    like: the study whose data, objectives and resources they are trained with. below: the folder
-    of lists that belong together: what is finished in any of them is not trained again, lists that
-    were interrupted go on, and what is in none of them becomes a new one, called name or, where
-    that is taken, name-2. retry: what has failed is not finished, and trained again. show: as in
-    `search.engine.run_search`. Raises KeyboardInterrupt after a Ctrl-C, with what runs saved, and
-    what `run_search` raises.
+    like: the study that gives the data, objectives and resources. below: the folder of lists that
+    belong together. What any of them has finished is not trained again, interrupted lists continue,
+    and recipes that are in no list become a new one. name: the new list's name; name-2 if that is
+    taken. retry: train again what has failed. show: as in `search.engine.run_search`. Raises
+    KeyboardInterrupt after a Ctrl-C, with running trials saved, and what `run_search` raises.
     """
     below = below.resolve()
     wanted = {recipe.key: recipe for recipe in recipes}
     before = finished_below(below)
     again = {key for key, trial in before.items() if retry and trial.accuracy is None}
     for path in sorted(below.glob(f"*/{STUDY}")):
-        study = replace(load_study(path), storage=below)  # the run may have been moved
+        study = replace(load_study(path), storage=below)  # the run may have moved
         finished = _finished(path.parent)
         rest = {recipe.key for recipe in study.space.enqueue} - finished.keys()
-        # A list with more in it than is wanted stays as it is.
+        # If a list would also train unwanted recipes, leave it alone.
         if rest and rest <= wanted.keys() - (finished_below(below).keys() - again):
             _run(study, resume=True, show=show)
             again -= rest
@@ -86,8 +85,8 @@ def train_recipes(
 
 
 def recipes_study(recipes: Sequence[Recipe], *, like: Study, below: Path, name: str) -> Study:
-    """The study that trains these recipes, each once and in this order, and no other."""
-    # A space of one recipe, and the others to be tried first: there is nothing to draw.
+    """The study that trains only these recipes, each once and in this order."""
+    # A space of one recipe, with all recipes enqueued: there is nothing to draw.
     content = {**recipes[0].to_dict(), ENQUEUE: [recipe.to_dict() for recipe in recipes]}
     return replace(
         like,
@@ -105,7 +104,7 @@ def recipes_study(recipes: Sequence[Recipe], *, like: Study, below: Path, name: 
 
 
 def finished_below(below: Path) -> dict[str, RecipeRun]:
-    """What the lists in a folder have finished, by recipe key; successes go before failures."""
+    """What the lists in a folder have finished, by recipe key. A success replaces a failure."""
     found: dict[str, RecipeRun] = {}
     for path in sorted(below.glob(f"*/{STUDY}")):
         for key, trial in _finished(path.parent).items():
@@ -116,13 +115,13 @@ def finished_below(below: Path) -> dict[str, RecipeRun]:
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Have a folder of lists to oneself. Raises UserError where another process has it."""
+    """Lock a folder of lists. Raises UserError if another process has it."""
     lock = FileLock(folder / ".lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(blocking=False)
     except Timeout:
-        raise UserError(f"{folder}: the same command is at work on this run already") from None
+        raise UserError(f"{folder}: the same command is already at work on this run") from None
     except OSError as error:
         raise UserError(f"can't write {folder}: {error.strerror}") from None
     try:
@@ -132,7 +131,7 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def _run(study: Study, *, resume: bool, show: Show) -> None:
-    # Ray and torch are not imported where everything is there already.
+    # Imported late: if everything is trained already, Ray and torch are not needed.
     from search.engine import run_search
 
     if run_search(study, resume=resume, show=show).ending == "interrupted":

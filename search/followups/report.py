@@ -1,4 +1,4 @@
-"""Makes a run's report and pictures: what analysis can't know without the data and the model."""
+"""Makes a run's report and pictures. Adds what needs the data and the model to the analysis."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,30 +16,30 @@ from trainables.data.dataset import ImageData
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What was written."""
+    """The files of a report."""
 
     page: Path
     pictures: tuple[Path, ...]
     chosen: Selection
     notes: tuple[str, ...]
-    """What is not in it, and why."""
+    """What the report leaves out, and why."""
 
 
 def make_report(run: Path, rule: str = "knee", out: Path | None = None) -> Report:
     """Write RUN/report.html and, below RUN/export/pictures, its pictures as PNG files.
 
-    rule: picks the trial that the page speaks for; see `analysis.choose.choose`. out: another
-    place for the page. Its model gets the validation split once more for the classes that it
-    confuses; where the data or its checkpoint is gone, the page says so in place of it. What
-    `confirm` and `ablate` left beside the run is shown too. Raises UserError where no trial is
-    finished, the rule picks nothing, something is damaged, or nothing can be written.
+    rule: picks the trial that the page recommends; see `analysis.choose.choose`. out: another path
+    for the page. The trial's model predicts the validation split again, to show which classes it
+    confuses. If the data or the checkpoint is gone, the page says so instead. Results of `confirm`
+    and `ablate` are shown too. Raises UserError if no trial is finished, the rule picks nothing,
+    a file is damaged, or a file can't be written.
     """
     read = read_run(run)
     chosen = choose(read, rule)
     try:
         data: ImageData | str = data_of(read)
     except UserError as error:
-        data = f"Nothing is told of classes: {error}."
+        data = f"No results by class: {error}."
     predictions = data if isinstance(data, str) else _predictions(read, chosen, data)
     from analysis.plots.figures import write_pictures
     from analysis.report.html_report import write_report
@@ -67,8 +67,8 @@ def _predictions(read: Run, chosen: Selection, data: ImageData) -> SplitPredicti
     try:
         checkpoint = checkpoint_of(read, chosen)
     except UserError as error:
-        return f"No answers of the chosen model: {error}."
-    # After what can be told without torch.
+        return f"No predictions of the chosen model: {error}."
+    # Imported late, so that other errors come without waiting for torch.
     from trainables.export.predictions_on_split import predictions_on_split
 
     threads = read.study["resources"]["cpus"]

@@ -1,4 +1,4 @@
-"""Trains one recipe outside of a search, as an exported one says that it was trained."""
+"""Trains one recipe outside of a search, with the settings that an exported recipe records."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,13 +24,13 @@ from trainables.training import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retrained:
-    """A recipe, trained, beside what the search that found it had recorded."""
+    """A trained recipe, with the accuracy that its search recorded."""
 
     training: Training
     accuracy: float
-    """Of the last epoch, on the validation split."""
+    """After the last epoch, on the validation split."""
     recorded: float | None
-    """The accuracy of the exported trial; None for a recipe written by hand, or other data."""
+    """The accuracy of the exported trial; None for a recipe written by hand or other data."""
 
 
 def retrain(
@@ -44,10 +44,10 @@ def retrain(
 ) -> Retrained:
     """Train a recipe file on prepared data.
 
-    threads, device: those of the exported trial by default, else all cores and the first GPU; an
-    exported recipe reaches its accuracy again with the same ones on the same machine (on a GPU
-    nearly so, since cuDNN does not promise the same sums). out: where to write the state dict.
-    Raises UserError where the recipe, the data or the weights don't work.
+    threads, device: by default the exported trial's, or else all cores and the first GPU. With the
+    same ones on the same machine, an exported recipe reaches its accuracy again (on a GPU nearly
+    so, since cuDNN does not promise the same sums). out: where to write the state dict. Raises
+    UserError if the recipe, the data or the weights don't work.
     """
     read, numbers = read_recipe(recipe), recorded_numbers(recipe)
     opened = open_data(data)
@@ -55,7 +55,7 @@ def retrain(
         raise UserError(f"{out}: there is no folder {out.parent}")
     chosen = torch.device(device or numbers.get("device") or default_device())
     if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"device: {chosen} is not here; use --device cpu")
+        raise UserError(f"device: there is no {chosen} here; use --device cpu")
     use_threads(threads or numbers.get("threads"))
     keep_freed_memory()
     try:

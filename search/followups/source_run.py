@@ -1,4 +1,4 @@
-"""A finished search as its successors take it up: the run, its study, and the data it was on."""
+"""A finished search that a follow-up continues: the run, its study, and its data."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ class Searched:
     data: ImageData
 
     def seeds_of(self, recipe: Recipe) -> set[int]:
-        """Seeds that the search tried this recipe with, whatever came of it."""
+        """Seeds that the search tried this recipe with, whatever the result."""
         trials = self.run.trials
         same = trials.loc[(trials["model"] == recipe.model) & (trials["epochs"] == recipe.epochs)]
         tried = [run_recipe(row) for _, row in same.iterrows()]
@@ -28,17 +28,17 @@ class Searched:
 
 
 def open_searched(run: Run) -> Searched:
-    """Raises UserError where the run's data is gone, or is not what it was searched on."""
+    """Open a run. Raises UserError if its data is gone, or is not what it was searched on."""
     study = load_study(run.path.resolve() / STUDY)
     return Searched(run=run, study=study, data=data_of(run))
 
 
 def data_of(run: Run) -> ImageData:
-    """Open the images of a run. Raises UserError where they are gone or other ones."""
+    """Open the images of a run. Raises UserError if they are gone or have changed."""
     where = run.study.get("data") or {}
     data = open_near_data(str(where.get("path")), copy=bool(where.get("copy")))
     if data.digest != (run.study.get("provenance") or {}).get("data_digest"):
         raise UserError(
-            f"{data.path}: is not the data that {run.path} was searched on (another digest)"
+            f"{data.path}: not the data that {run.path} was searched on (its digest differs)"
         )
     return data

@@ -1,4 +1,4 @@
-"""What the test split gave: a table beside a run, to which every model comes once and no more."""
+"""Predictions on the test split: a table beside a run, to which each model is added only once."""
 
 from pathlib import Path
 
@@ -27,10 +27,10 @@ _SCHEMA = pa.schema(
 
 
 class AnswerTable:
-    """A row for each model and test image, in a file that is replaced whole."""
+    """A row for each model and test image, in a file that is always replaced as a whole."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises UserError where the file is damaged."""
+        """Read the table. Raises UserError if the file is damaged."""
         self._path = folder / TESTED_FILE
         self._table = _SCHEMA.empty_table()
         if self._path.exists():
@@ -52,9 +52,9 @@ class AnswerTable:
         labels: NDArray[np.int64],
         predictions: NDArray[np.int64],
     ) -> None:
-        """Record what a model answered, before anything else is done with it.
+        """Record a model's predictions, before anything else is done with them.
 
-        images, labels, answers: (images,), rows of the data, their classes, and the model's.
+        images, labels, predictions: (images,) rows of the data, true and predicted classes.
         """
         key, count = trial.recipe.key, len(images)
         assert key not in self, f"{key} is tested twice"
@@ -74,7 +74,7 @@ class AnswerTable:
         replace_file(self._path, sink.getvalue())
 
     def correct(self, recipe_key: str) -> NDArray[np.bool_]:
-        """(images,): whether a model's answer was right, in the order of the data's rows."""
+        """(images,): whether a model's prediction was right, in the order of the data's rows."""
         rows = self._table.filter(pc.field("recipe") == recipe_key)
         rows = rows.sort_by("image")
         return rows["label"].to_numpy() == rows["answer"].to_numpy()

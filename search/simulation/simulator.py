@@ -1,7 +1,7 @@
-"""A recorded search, searched again in simulated time: same ledger, samplers and early stopping.
+"""Searches a recorded run again in simulated time, with the same ledger, samplers and stopping.
 
-Only the workers are not real: a heap of events in which every epoch takes as long as it did when it
-was recorded. What is asked for, compared, stopped and told is what a real search would.
+Only the workers are simulated, by a heap of events. Every epoch takes as long as it did when it was
+recorded. Proposals, comparisons, stops and reports are those of a real search.
 """
 
 import heapq
@@ -28,15 +28,15 @@ from spaces.recipe import Recipe
 from trainables.costing.figures import Cost
 from trainables.costing.training_cost import share_of_training
 
-# Not recorded; of a model's arithmetic the head has next to nothing.
+# Not recorded. It hardly matters, since the head has almost none of a model's FLOPs.
 _NUM_CLASSES = 100
-# What a trial costs beyond its epochs: benchmarks/overhead.py.
+# A trial's time besides its epochs: benchmarks/overhead.py.
 TRIAL_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulationSettings:
-    """What is tried on a recorded table."""
+    """How to search a recorded table."""
 
     sampler: str = "tpe"
     early_stopping: EarlyStoppingSettings = field(default_factory=EarlyStoppingSettings)
@@ -46,37 +46,37 @@ class SimulationSettings:
 
     @property
     def name(self) -> str:
-        """Sampler and early stopping in a word each."""
+        """The names of the sampler and of early stopping."""
         return f"{self.sampler}, {self.early_stopping.name}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HypervolumeStep:
-    """The front of a replay after one more finished trial."""
+    """The front of a replay after a finished trial."""
 
     seconds: float
-    """Simulated."""
+    """Simulated time."""
     hypervolume: float
-    """Of the front so far, as a share of that of all recorded trials."""
+    """Of the front so far, as a share of the hypervolume of all recorded trials."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatedSearch:
-    """How one replay went."""
+    """The result of one replay."""
 
     settings: SimulationSettings
     growth: tuple[HypervolumeStep, ...]
-    """Where the hypervolume grew, in order of time."""
+    """The steps at which the hypervolume grew, in order of time."""
     seconds: float
-    """Simulated, until the last trial was over."""
+    """Simulated time until the last trial was over."""
     worker_seconds: float
     """Simulated time in epochs, over all workers."""
     counts: dict[str, int]
     """Trials by state."""
     decisions: int
-    """Proposals made, and epochs after which it was decided whether a trial goes on."""
+    """How many proposals were made, and after how many epochs early stopping decided."""
     driver_seconds: float
-    """Real time that the driver took for them."""
+    """Real time that the driver took for these decisions."""
     ended_by: Spent | str
 
 
@@ -85,13 +85,13 @@ def simulate(
 ) -> SimulatedSearch:
     """Search a recorded table again.
 
-    study: an Optuna study to keep the trials in, with the table's objectives; None: in memory.
+    study: an Optuna study with the table's objectives, to keep the trials in; None: in memory.
     """
     return _Simulation(table, settings, study or _study_in_memory(table)).run()
 
 
 def traces_of(name: str, replays: Sequence[SimulatedSearch]) -> SeededTraces:
-    """Replays of one way to search, one for each seed, to be drawn and compared."""
+    """Traces of one way to search, one replay for each seed, to plot and compare."""
     steps = [simulate.growth for simulate in replays]
     return SeededTraces(
         name=name,
@@ -170,7 +170,7 @@ class _Simulation:
         )
 
     def _begin(self) -> bool:
-        """Have one more trial begin, if there is budget for it."""
+        """Begin one more trial, if there is budget for it."""
         try:
             with self._clocked():
                 record = next_trial(self._ledger, spent=self._meter.spent)
@@ -185,7 +185,7 @@ class _Simulation:
         return True
 
     def _end_epoch(self, number: int, epoch: int) -> bool:
-        """Report an epoch; whether the trial goes on."""
+        """Report an epoch; returns whether the trial goes on."""
         record = self._ledger.records[number]
         assert record.recipe is not None
         metrics = self._pool.find(record.recipe).epochs[epoch - 1]

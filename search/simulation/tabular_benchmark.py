@@ -1,4 +1,4 @@
-"""A recorded search as a table to search again: its recipes, costs and full learning curves."""
+"""A recorded search as a table that can be searched again: recipes, costs, learning curves."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +32,7 @@ _FEWEST_RECIPES = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchmarkTrial:
-    """What became of one recipe when it was trained to its end."""
+    """The result of one recipe that was trained to its end."""
 
     recipe: Recipe
     cost: Cost
@@ -41,7 +41,7 @@ class BenchmarkTrial:
 
 @dataclass(frozen=True, kw_only=True)
 class TabularBenchmark:
-    """The trials of a run that trained everything to its end. Read one with `read_benchmark`."""
+    """The trials of a run without early stopping. Read one with `read_benchmark`."""
 
     name: str
     space: SearchSpace
@@ -62,12 +62,12 @@ class TabularBenchmark:
 
     @cached_property
     def box(self) -> Box:
-        """The box of all recorded losses, in which a replay's fronts are measured."""
+        """The box around all recorded losses. Fronts of a replay are measured in it."""
         return Box.around(self.losses, self.objectives.log_columns)
 
 
 class Nearness:
-    """How far recipes of a space lie apart: a distance for every dimension, from 0 to 1 each."""
+    """How far apart recipes of a space are: the sum of a distance from 0 to 1 per dimension."""
 
     def __init__(self, space: SearchSpace, recipes: list[Recipe]) -> None:
         self._scales: dict[str, Callable[[Value], float]] = {}
@@ -85,7 +85,7 @@ class Nearness:
         self._words = np.array([self._words_of(values) for values in dicts], dtype=object)
 
     def distances(self, values: Mapping[str, Value]) -> FloatArray:
-        """(recipes,): from the recipe of these values to each."""
+        """(recipes,): the distance from the recipe of these values to each."""
         apart = np.abs(self._numbers - self._numbers_of(values)).sum(axis=1)
         unequal = self._words != np.array(self._words_of(values), dtype=object)
         return apart + unequal.sum(axis=1)
@@ -98,9 +98,9 @@ class Nearness:
 
 
 class Pool:
-    """The recorded recipes that a replay may still propose: the nearest stands for what was drawn.
+    """The recorded recipes that a replay may propose. The nearest replaces what was drawn.
 
-    Every recipe is proposed once; when all are used up they come again, with another seed.
+    Every recipe is proposed once. When all are used up, they come again with another seed.
     """
 
     def __init__(self, table: TabularBenchmark) -> None:
@@ -110,25 +110,25 @@ class Pool:
         self._used = np.zeros(len(table.trials), dtype=int)
 
     def nearest(self, recipe: Recipe) -> Recipe:
-        """The recorded recipe nearest to one that was drawn, of those used least so far."""
+        """The recorded recipe nearest to a drawn one, among those used least so far."""
         left = np.flatnonzero(self._used == self._used.min())
         distances = self._nearness.distances(recipe.to_dict())[left]
         return self._table.trials[left[int(distances.argmin())]].recipe
 
     def take(self, recipe: Recipe) -> Recipe:
-        """Use up a recorded recipe; returned with a seed that it was not taken with before."""
+        """Use up a recorded recipe; returns it with a seed that it did not have before."""
         index = self._places[_without_seed(recipe)]
         self._used[index] += 1
         return replace(recipe, seed=recipe.seed + int(self._used[index]) - 1)
 
     def find(self, recipe: Recipe) -> BenchmarkTrial:
-        """What was recorded of a recipe, whatever its seed is."""
+        """The recorded trial of a recipe, whatever its seed."""
         return self._table.trials[self._places[_without_seed(recipe)]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PoolSpace(SearchSpace):
-    """A recorded search's space, in which only recorded recipes are drawn; needs a PoolSampler."""
+    """A space from which only recorded recipes are drawn. It needs a PoolSampler."""
 
     pool: Pool
 
@@ -137,9 +137,10 @@ class PoolSpace(SearchSpace):
 
 
 class PoolSampler(BaseSampler):
-    """Another sampler, held to recorded recipes; one for each trial.
+    """Limits another sampler to recorded recipes. Make one for each trial.
 
-    What the other one draws is replaced before Optuna stores it: it learns of what was trained.
+    What the other sampler draws is replaced before Optuna stores it, so it learns from what was
+    trained.
     """
 
     def __init__(self, sampler: BaseSampler, space: SearchSpace, pool: Pool) -> None:
@@ -195,7 +196,7 @@ class PoolSampler(BaseSampler):
 def read_benchmark(path: Path) -> TabularBenchmark:
     """Read the table of a run folder, or of a trials.parquet in one.
 
-    Raises UserError where it is not a run's, or holds stopped trials or fewer than 10 full curves.
+    Raises UserError if it is not a run, or has stopped trials or fewer than 10 full curves.
     """
     folder = path.parent if path.suffix == ".parquet" else path
     run = read_run(folder)
@@ -205,13 +206,13 @@ def read_benchmark(path: Path) -> TabularBenchmark:
     stopped = run.counts()[PRUNED]
     if stopped:
         raise UserError(
-            f"{folder}: {stopped} trials were stopped early; a replay needs full curves: record"
+            f"{folder}: {stopped} trials were stopped early, but a replay needs full curves; record"
             " with early_stopping: {name: none}"
         )
     trials = _full_curves(run)
     if len(trials) < _FEWEST_RECIPES:
         raise UserError(
-            f"{folder}: {len(trials)} trials with full curves; a replay needs at least"
+            f"{folder}: has {len(trials)} trials with full curves; a replay needs at least"
             f" {_FEWEST_RECIPES}"
         )
     space = parse_space(written, name=run.name, source=f"{folder}/study.yaml", folder=folder)
@@ -232,7 +233,7 @@ def _full_curves(run: Run) -> tuple[BenchmarkTrial, ...]:
         values = plain_row(row)
         recipe = run_recipe(values)
         epochs = curves.get(values["trial"], [])
-        if len(epochs) == recipe.epochs:  # the others took over a result
+        if len(epochs) == recipe.epochs:  # other trials took over a result
             cost = Cost.from_dict({name: values[name] for name in COSTS})
             trials.setdefault(
                 recipe.key, BenchmarkTrial(recipe=recipe, cost=cost, epochs=tuple(epochs))
@@ -245,7 +246,7 @@ def _without_seed(recipe: Recipe) -> str:
 
 
 def _scale_of(values: tuple[Value, ...], *, log: bool) -> Callable[[Value], float] | None:
-    """Numbers to 0..1; None where the values are not all numbers."""
+    """A scale from numbers to 0..1; None if the values are not all numbers."""
     numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
     if len(numbers) < len(values):
         return None
