@@ -1,4 +1,4 @@
-"""Choosing one trial of a run, by a rule, with the reason in one sentence."""
+"""Chooses one trial of a run by a rule, and gives the reason in one sentence."""
 
 import re
 from dataclasses import dataclass
@@ -35,9 +35,9 @@ class Selection:
 
     trial: int
     row: dict[str, Any]
-    """Its row of the run's trials as plain values; None where there is none."""
+    """Its row of the run's trials as plain values; None for missing cells."""
     reason: str
-    """One sentence on why it is this one."""
+    """Why the rule picks it, in one sentence."""
 
     @property
     def recipe(self) -> Recipe:
@@ -53,14 +53,14 @@ def choose(run: Run, rule: str) -> Selection:
       most-accurate  the highest accuracy; among equals the cheapest
       cheapest       the lowest cost; among equals the most accurate
       constraints    such as `accuracy>=0.9` or `accuracy>=0.9, size_mb<=20` (`,` or `and`), on
-                     accuracy and on any cost column: among the finished trials that hold all of
-                     them the cheapest where accuracy is bounded from below, else the most accurate
-      drop           such as `drop<=0.01` or `drop<=1%`: the cheapest of the finished trials that
-                     are at most so far below the highest accuracy
+                     accuracy and on any cost column. Of the finished trials that keep them all:
+                     the cheapest if accuracy has a lower bound, else the most accurate
+      drop           such as `drop<=0.01` or `drop<=1%`: the cheapest finished trial whose accuracy
+                     is at most this far below the highest
       a number       that trial, if it is finished, on the front or not
-    The cost that counts is the study's first objective that is minimised.
+    The cost is the study's first objective that is minimised.
 
-    Raises UserError where the rule can't be read, or no trial answers to it.
+    Raises UserError where the rule can't be read, or no trial fits it.
     """
     rule = rule.strip()
     number = re.fullmatch(r"(?:trial-?)?(\d+)", rule)  # exported files are called trial-N
@@ -70,7 +70,7 @@ def choose(run: Run, rule: str) -> Selection:
     if rule == "knee":
         row = finished.iloc[_knee_position(run)]
         if len(run.front()) < 3:
-            return _choice(run, row, "a front of fewer than three trials has no knee to speak of")
+            return _choice(run, row, "a front of fewer than three trials has no real knee")
         why = "the knee of the front, farthest from the line between its cheapest and its best"
         return _choice(run, row, why)
     if rule == "most-accurate":
@@ -96,7 +96,7 @@ def _allowed_drop(run: Run, finished: pd.DataFrame, rule: re.Match[str]) -> Sele
     if not 0 <= allowed < 1:
         raise UserError(f"{rule[0]}: use a fraction such as drop<=0.01, or drop<=1%")
     best = float(finished[ACCURACY].to_numpy(dtype=float).max())
-    # The rounding of a subtraction is no drop.
+    # Allows for the rounding of the subtraction.
     near = finished.loc[finished[ACCURACY] >= best - allowed - 1e-9]
     message = f"{100 * allowed:g} points of the highest accuracy, {write_percent(best)} %"
     among = f"the cheapest of the {len(near)} finished trials within {message}"
@@ -143,7 +143,7 @@ def _read_constraints(rule: str) -> list[Constraint]:
         constraint = read_constraint(part)
         if constraint is None:
             raise UserError(
-                f"{part!r} is no rule: use {', '.join(RULES)}, drop<=0.01, a constraint such as"
+                f"{part!r} is not a rule: use {', '.join(RULES)}, drop<=0.01, a constraint such as"
                 f" accuracy>=0.9, or a trial's number{did_you_mean(part, RULES)}"
             )
         constraints.append(constraint)

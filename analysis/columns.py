@@ -1,4 +1,4 @@
-"""The columns of a run's trials: what each is called, its unit, and how its numbers are written."""
+"""The columns of a run's trials: their names and units, and how their numbers are written."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -12,12 +12,12 @@ from spaces.recipe import RECIPE_FIELDS, Recipe
 
 COMPLETE, PRUNED, FAIL, RUNNING = "COMPLETE", "PRUNED", "FAIL", "RUNNING"
 STATES = (COMPLETE, PRUNED, FAIL, RUNNING)
-# Between the machines of a trial in `ran_on`.
+# Separates the machines of a trial in `ran_on`.
 MOVED = ", then "
 
 
 def is_missing(value: Any) -> bool:
-    """Tell a cell without a value: None, NaN or pandas' NA."""
+    """Whether a cell has no value: None, NaN or pandas' NA."""
     return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
 
 
@@ -62,12 +62,12 @@ def write_setting(field: str, value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.3g}"
-    # The path of a weights file is long; its name tells enough.
+    # The path of a weights file is long; its name is enough.
     return Path(value).stem if field == "weights" else str(value)
 
 
 def describe_recipe(values: Mapping[str, Any], fields: Collection[str] = RECIPE_FIELDS) -> str:
-    """Write the model and those of the fields that are not at their default, in few words.
+    """Write the model and the fields that differ from their defaults, in few words.
 
     values: a row of trials or a recipe's dict. For instance: mobilenet_v2, 160 px, unfrozen 4,
     batch 64, adam, rate 0.0012.
@@ -106,7 +106,7 @@ _PHRASES: dict[str, str] = {
 
 
 def heading(column: str) -> str:
-    """Words for a column: its unit for numbers, the field's name otherwise."""
+    """A column's heading: the label of a number, else the field's name."""
     declared = {**METRICS, **COSTS}
     return declared[column].label if column in declared else column.replace("_", " ")
 

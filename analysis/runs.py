@@ -1,4 +1,4 @@
-"""A run folder, read: its study, its trials, its epochs, and the front among them."""
+"""Reads a run folder: its study, its trials, its epochs, and its front."""
 
 import dataclasses
 from collections import Counter
@@ -20,13 +20,13 @@ from spaces.recipe import RECIPE_FIELDS, Recipe, recipe_from
 from spaces.yaml_files import read_yaml_mapping
 
 STUDY, TRIALS, EPOCHS = "study.yaml", "trials.parquet", "epochs.parquet"
-# Where Ray Tune writes what trials save.
+# Ray Tune's folder, which holds the trials' checkpoints.
 TUNE = "tune"
 EPOCH_COLUMNS: tuple[str, ...] = (
     *("trial", "epoch", "train_loss", "train_accuracy", "val_loss"),
     *("accuracy", "learning_rate", "seconds"),
 )
-# What a table can not do without.
+# A table without these columns is refused.
 _ALWAYS = ("trial", "state", "model", "accuracy", "epoch")
 # Whole numbers, or None.
 _OPTIONAL_FIELDS = ("unfrozen", "float_epochs")
@@ -44,7 +44,7 @@ def trial_columns() -> dict[str, type]:
     return {
         "trial": int,
         "state": str,
-        # None by default: whole numbers.
+        # A default of None has no type to read off: these are whole numbers.
         **{
             name: int if name in _OPTIONAL_FIELDS else type(getattr(recipe, name))
             for name in RECIPE_FIELDS
@@ -64,7 +64,7 @@ def trial_columns() -> dict[str, type]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """What a search left behind so far. Read one with `read_run`."""
+    """The results of a search so far. Read one with `read_run`."""
 
     name: str
     path: Path
@@ -90,9 +90,9 @@ class Run:
 
     @property
     def stopped(self) -> pd.DataFrame:
-        """Rows that are PRUNED after an epoch or more, with the accuracy that they had come to.
+        """Rows that were PRUNED after an epoch or more, with their last accuracy.
 
-        It is that of fewer epochs than a finished trial's: not to be compared with those.
+        They trained fewer epochs than finished trials: don't compare their accuracies with those.
         """
         pruned = self.trials.loc[self.trials["state"] == PRUNED].drop(columns=ACCURACY)
         last = self.epochs.sort_values("epoch").drop_duplicates("trial", keep="last")
@@ -104,18 +104,18 @@ class Run:
         return {state: found[state] for state in STATES}
 
     def losses(self) -> FloatArray:
-        """(finished trials, objectives), every objective turned so that less is better."""
+        """(finished trials, objectives), all minimised."""
         return self.losses_of(self.finished)
 
     def losses_of(self, rows: pd.DataFrame) -> FloatArray:
-        """(rows, objectives), as `losses`, of rows of its trials."""
+        """(rows, objectives), all minimised. rows: some of its trials."""
         return rows[list(self.objectives)].to_numpy(dtype=float) * self.objectives.signs
 
     def front(self) -> pd.DataFrame:
-        """Rows of the finished trials that no other dominates, from the cheapest on.
+        """Rows of the finished trials that no other dominates, the cheapest first.
 
-        Of a recipe and the trials that took its result over, only the one that was trained.
-        Raises UserError where no trial is finished.
+        A trial that took over the result of an equal recipe is left out. Raises UserError where no
+        trial is finished.
         """
         finished = self.require_finished()
         names = list(self.objectives)
@@ -124,7 +124,7 @@ class Run:
         return front.drop_duplicates(subset=[*RECIPE_FIELDS, *names]).reset_index(drop=True)
 
     def require_finished(self) -> pd.DataFrame:
-        """`finished`, or a UserError that says how far the run is where that is empty."""
+        """`finished`. Where it is empty, raises UserError that says how far the run is."""
         finished = self.finished
         if not finished.empty:
             return finished
@@ -142,7 +142,7 @@ def read_run(path: Path) -> Run:
     a run's, or a file in it is damaged.
     """
     path = Path(path)
-    # A folder with a study.yaml of its user's is no run yet.
+    # A folder that has only a user's study.yaml is not a run.
     if not (path / STUDY).is_file() or not ((path / TUNE).exists() or (path / TRIALS).exists()):
         raise UserError(_not_a_run(path))
     study = read_yaml_mapping(path / STUDY)
@@ -165,8 +165,8 @@ def read_run(path: Path) -> Run:
 def run_recipe(row: pd.Series | Mapping[str, Any]) -> Recipe:
     """Turn a row of trials back into its recipe.
 
-    A table writes missing integers as NaN and stretches a column of integers to floats for them;
-    both are undone. Raises UserError where the row is no recipe.
+    A table with missing integers holds NaN for them and floats for the others; both are undone.
+    Raises UserError where the row is not a valid recipe.
     """
     values: dict[str, Any] = {}
     for field in RECIPE_FIELDS:
@@ -178,9 +178,9 @@ def run_recipe(row: pd.Series | Mapping[str, Any]) -> Recipe:
 
 
 def _read_table(path: Path, columns: Mapping[str, type]) -> pd.DataFrame:
-    """A table with these columns; those that an older run lacks are missing in every row."""
+    """Read a table with these columns. One that an older run lacks is missing in every row."""
     if not path.is_file():
-        # Numbers, so that the objectives of no trial are still numbers.
+        # Floats, so that objectives are numbers in an empty table too.
         return pd.DataFrame({name: pd.Series(dtype=float) for name in columns})
     try:
         table = pd.read_parquet(path)
@@ -192,7 +192,7 @@ def _read_table(path: Path, columns: Mapping[str, type]) -> pd.DataFrame:
     defaults = Recipe().to_dict()
     for name, kind in columns.items():
         if name not in table:
-            # Before a recipe had a field, it was trained as by the field's default.
+            # Trials from before a field existed were trained as its default says.
             table[name] = defaults.get(name, None if kind is str else np.nan)
     for name in _OPTIONAL_FIELDS:
         if name in columns:

@@ -35,9 +35,10 @@ from spaces.recipe import BASELINE, Recipe
 from trainables.cost import measure_cost, recipe_cost
 from trainables.data.dataset import ImageData
 from trainables.data.demo_images import make_demo
-from trainables.export.trained_model import CHECKPOINT_FILE, load_trained
+from trainables.export.trained_model import load_trained
 from trainables.export.verified_export import export_verified
 from trainables.inference.latency import measure_latency
+from trainables.learning.checkpoint import CHECKPOINT_FILE
 from trainables.models.building import build_model
 from trainables.prepare import prepare
 from trainables.training import Training, use_threads

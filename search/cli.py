@@ -73,7 +73,7 @@ app.command("replay")(replaying.replay)
 
 
 def main() -> None:
-    """Run the command line: a user's mistake is told in plain lines, and the exit code is 2."""
+    """Run the command line. A user's mistake prints its lines, without a traceback, and exits 2."""
     wrong = _no_folder() or _foreign_spaces()
     if wrong is not None:
         _complain(wrong)
@@ -100,7 +100,7 @@ def _complain(message: str) -> None:
 
 
 def _no_folder() -> str | None:
-    """Paths are told as seen from the current folder, and Ray's processes begin in it."""
+    """The current folder has to exist: messages name paths from it, and Ray's processes use it."""
     try:
         Path.cwd()
     except OSError as error:
@@ -109,7 +109,7 @@ def _no_folder() -> str | None:
 
 
 def _foreign_spaces() -> str | None:
-    """Hugging Face ships a package named `spaces` too: say so before it breaks something."""
+    """Hugging Face ships a package named `spaces` too. Say so before an import fails."""
     spec = find_spec("spaces")
     ours = Path(__file__).resolve().parent.parent / "spaces"
     found = Path(spec.origin).resolve().parent if spec and spec.origin else None

@@ -1,17 +1,13 @@
 """Runs a study: the one place where Ray Tune, the ledger and the run folder meet."""
 
-import signal
-import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import optuna
 from optuna.trial import TrialState
 from ray import tune
 from ray.tune.execution import class_cache
@@ -25,13 +21,13 @@ from search.decisions.budget import BudgetMeter, Spent
 from search.decisions.ledger import Ledger, open_ledger
 from search.decisions.proposals import Proposals
 from search.decisions.stopping_rules import build_stopping_rule
-from search.decisions.trial_record import TrialRecord, read_record
-from search.execution.search_stopper import SearchStopper
+from search.decisions.trial_record import TrialRecord, stored_records
+from search.execution.search_stopper import SearchStopper, interruption
 from search.execution.tune_callback import LedgerCallback
 from search.execution.tune_reports import TuneReports, trial_number
 from search.execution.tune_scheduler import LedgerScheduler
 from search.execution.tune_searcher import LedgerSearcher
-from search.planning.latency_meter import LatencyMeter
+from search.planning.latency_meter import cost_meter
 from search.storage import optuna_storage
 from search.storage.checkpoints import trial_folder_name
 from search.storage.remote_sync import synced_run
@@ -46,9 +42,6 @@ from search.study.preflight import check_study
 from search.study.study import AUTO, Study
 from spaces.columns import LATENCY
 from spaces.errors import UserError
-from spaces.recipe import Recipe
-from trainables.cost import recipe_cost
-from trainables.costing.figures import Cost
 from trainables.costing.training_cost import share_of_training
 from trainables.data.copying import open_near_data
 from trainables.data.dataset import ImageData
@@ -182,7 +175,7 @@ class _Session:
             after_step=lambda: self._after_step(callback),
         )
         try:
-            with _interruption(self._stopper):
+            with interruption(self._stopper):
                 self._tuner(trainable, searcher, reports, callback).fit()
         finally:
             if self._stopper.error is not None:
@@ -329,43 +322,12 @@ def _open_ledger(
         optuna_study,
         proposals,
         rule=build_stopping_rule(study.early_stopping, study.objectives),
-        measure=_cost_meter(study, len(data.classes), earlier, optuna_study),
+        measure=cost_meter(
+            study.objectives, len(data.classes), known=[*earlier, *stored_records(optuna_study)]
+        ),
         earlier=earlier,
         keep_dominated=study.dominated == "keep",
     )
-
-
-def _cost_meter(
-    study: Study, num_classes: int, earlier: list[TrialRecord], optuna_study: optuna.Study
-) -> Callable[[Recipe], Cost]:
-    if LATENCY not in study.objectives.cost_columns:
-        return partial(recipe_cost, num_classes=num_classes)
-    own = [read_record(trial)[0] for trial in optuna_study.get_trials(deepcopy=False)]
-    return LatencyMeter(num_classes, [*earlier, *own])
-
-
-@contextmanager
-def _interruption(stopper: SearchStopper) -> Iterator[None]:
-    """Turn the first Ctrl-C (or SIGTERM) into a clean end; the second one ends at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def request(_signal: int, _frame: Any) -> None:
-        stopper.requested = True
-        restore()
-
-    for number in before:
-        signal.signal(number, request)
-    try:
-        yield
-    finally:
-        restore()
 
 
 def _trial_name(trial: RayTrial) -> str:

@@ -1,1 +1,1 @@
-"""What can be searched: recipes and search spaces. Neither torch nor Ray."""
+"""Recipes and search spaces. Imports neither torch nor Ray."""

@@ -1,4 +1,4 @@
-"""Addresses, such as s3://bucket/animals?region=eu-west-1: what stands where a path may stand."""
+"""Addresses, such as s3://bucket/animals?region=eu-west-1, that may be given in place of a path."""
 
 from urllib.parse import urlsplit
 
@@ -9,11 +9,11 @@ def is_address(written: str) -> bool:
 
 
 def address_below(address: str, *names: str) -> str:
-    """The address of what lies below another one; what follows its `?` holds for both."""
+    """The address of a file or folder below another address, with the same options after `?`."""
     index, mark, options = address.partition("?")
     return "/".join((index.rstrip("/"), *names)) + mark + options
 
 
 def holds_a_password(address: str) -> bool:
-    """Whether an address has a secret in it, which would come into files and onto screens."""
+    """Whether an address contains a password, which files and screens would show."""
     return urlsplit(address).password is not None

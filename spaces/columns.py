@@ -1,7 +1,7 @@
 """The numbers of a trial, declared once: tables, axes, sentences and run folders follow from here.
 
-To add a cost, add a line to `COSTS` here, and to `MEASURES` in trainables/cost.py the function that
-finds it.
+To add a cost, add a line to `COSTS` here, and the function that measures it to `MEASURES` in
+trainables/cost.py.
 """
 
 from dataclasses import dataclass
@@ -19,23 +19,23 @@ class Column:
     """One number of a trial."""
 
     label: str
-    """In the head of a table and on an axis, with the unit."""
+    """Heads a table column or an axis; includes the unit."""
     unit: str
-    """After the number, in a sentence."""
+    """Follows the number in a sentence."""
     meaning: str = ""
-    """In a few words, beside the number of one model."""
+    """Explains the number in `flopwise cost`, in a few words."""
     decimals: int = 3
-    """Of the number of one model."""
+    """Decimals in `flopwise cost`."""
     whole: bool = False
-    """Whole numbers."""
+    """Whether values are whole numbers."""
     per_image: bool = False
-    """Of the forward pass of one image."""
+    """Whether values count the forward pass of one image."""
 
 
 ACCURACY, LATENCY = "accuracy", "latency_ms"
-# What validation gives each epoch, from 0 to 1.
+# Measured by validation after each epoch, from 0 to 1.
 METRICS: dict[str, Column] = {ACCURACY: Column(label="accuracy (%)", unit="% accuracy")}
-# What a model takes to run.
+# What it takes to run a model.
 COSTS: dict[str, Column] = {
     "gmacs": Column(
         label="GMACs",

@@ -14,7 +14,7 @@ _CONSTRAINT = re.compile(r"(?P<column>\w+)\s*(?P<sign>>=|<=|>|<|==|=)\s*(?P<boun
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Constraint:
-    """A number of a trial, and the bound that it has to keep."""
+    """A bound on one number of a trial."""
 
     column: str
     sign: str
@@ -24,9 +24,9 @@ class Constraint:
         return f"{self.column}{self.sign}{self.bound:g}"
 
     def excess(self, values: FloatArray) -> FloatArray:
-        """How far each value is beyond the bound, relative to it; at most 0 where it holds.
+        """How far each value exceeds the bound, relative to the bound; at most 0 where it holds.
 
-        Infinite where there is no value.
+        Infinite where a value is missing.
         """
         over = values - self.bound if self.sign.startswith("<") else self.bound - values
         if len(self.sign) == 1:  # < and >: the bound itself does not hold
@@ -34,12 +34,12 @@ class Constraint:
         return np.where(np.isnan(over), np.inf, over / (abs(self.bound) or 1.0))
 
     def violation(self, value: float | None) -> float:
-        """`excess` of one number; None is no value."""
+        """`excess` of one number; None counts as missing."""
         return float(self.excess(np.array([np.nan if value is None else value]))[0])
 
 
 def read_constraint(text: str) -> Constraint | None:
-    """Read `accuracy>=0.9`, `accuracy>=90%` or `size_mb < 20`; None where it is no comparison.
+    """Read `accuracy>=0.9`, `accuracy>=90%` or `size_mb < 20`; None if text is no comparison.
 
     Raises UserError where the column or the bound is wrong.
     """
@@ -50,20 +50,20 @@ def read_constraint(text: str) -> Constraint | None:
     known = number_columns()
     if column not in known:
         near = did_you_mean(column, known)
-        raise UserError(f"{column}: no number of a trial; there are {', '.join(known)}{near}")
+        raise UserError(f"{column} is not a number of a trial; use {', '.join(known)}{near}")
     if "<" not in sign and ">" not in sign:
         raise UserError(f"{text}: use >= or <=; trained numbers are hardly ever equal")
     return Constraint(column=column, sign=sign, bound=_bound(text, column, bound))
 
 
 def read_cost_constraint(column: str, text: str) -> Constraint:
-    """Read what a study file says of a cost column, such as `<= 0.5`. Raises UserError."""
+    """Read a study file's bound on a cost column, such as `<= 0.5`. Raises UserError."""
     if column not in COSTS:
         near = did_you_mean(column, tuple(COSTS))
-        raise UserError(f"{column} is not a cost; there are {', '.join(COSTS)}{near}")
+        raise UserError(f"{column} is not a cost; use {', '.join(COSTS)}{near}")
     constraint = read_constraint(f"{column} {text}")
     if constraint is None:
-        raise UserError(f"{column}: {text!r} is no bound; write one such as '<= 0.5'")
+        raise UserError(f"{column}: {text!r} is not a bound; write one such as '<= 0.5'")
     return constraint
 
 

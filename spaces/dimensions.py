@@ -110,7 +110,7 @@ def parse_dimension(written: Any, *, whole: bool) -> Dimension:
     """Read the right-hand side of a space file's line, without its `when`.
 
     whole: the field takes whole numbers, so that `log` means a log-uniform integer.
-    Raises ValueError with what is wrong with it.
+    Raises ValueError that says what is wrong.
     """
     if isinstance(written, list):
         return _choice(written)
@@ -153,7 +153,7 @@ def _range(kind: str, bounds: Any, step: Any, *, whole: bool) -> IntRange | Floa
         if not all(isinstance(number, int) for number in (low, high, step or 1)):
             raise ValueError(f"{kind} takes whole numbers here; found {bounds!r}")
         step = step or (1 if kind == "int" else None)
-    # Optuna cuts a range down to whole steps with a warning; the range that is written holds.
+    # Optuna would cut the range down to whole steps, with a warning only.
     if not _is_step(high - low, step):
         raise ValueError(f"step {step:g} does not lead from {low:g} to {high:g}")
     if whole:
@@ -164,7 +164,7 @@ def _range(kind: str, bounds: Any, step: Any, *, whole: bool) -> IntRange | Floa
 
 
 def same_value(one: Value, other: Value) -> bool:
-    """Equal, where true is not 1: Python says otherwise, a recipe does not."""
+    """Whether two values are equal. Unlike in Python, true is not 1."""
     return one == other and isinstance(one, bool) == isinstance(other, bool)
 
 
@@ -189,7 +189,7 @@ def _value(written: Any) -> Value:
 
 
 def _is_number(value: Any) -> bool:
-    """A number that ranges can be made of: neither infinite nor too large for a float."""
+    """Whether a value can bound a range: a finite number that fits a float."""
     try:
         return not isinstance(value, bool) and math.isfinite(value)
     except (TypeError, OverflowError):

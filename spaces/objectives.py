@@ -1,8 +1,7 @@
-"""What a study optimises: columns and their directions, and the bounds that costs have to keep.
+"""What a study optimises: columns and their directions, and bounds on costs.
 
-The one place that knows how numbers become losses, which of them are costs, and which count by
-their magnitude. A loss is a number that is minimised: accuracies with their sign turned, costs as
-they are.
+Only this module knows how numbers become losses, which of them are costs, and which are compared by
+magnitude. A loss is always minimised: the negative of an accuracy, or a cost as it is.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +28,7 @@ DEFAULT_OBJECTIVES: dict[str, Direction] = {ACCURACY: "max", "effective_gflops":
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Objectives(Mapping[str, Direction]):
-    """Column -> max or min, in the study's order; with the bounds on costs."""
+    """Maps each column to max or min, in the study's order, and holds the bounds on costs."""
 
     directions: Mapping[str, Direction]
     constraints: tuple[Constraint, ...] = ()
@@ -45,17 +44,17 @@ class Objectives(Mapping[str, Direction]):
 
     @property
     def signs(self) -> FloatArray:
-        """(objectives,): -1 where more is better, so that numbers times signs are losses."""
+        """(objectives,): -1 where more is better, else 1; numbers times signs are losses."""
         return np.array([-1.0 if way == "max" else 1.0 for way in self.values()])
 
     @property
     def metric(self) -> str | None:
-        """The objective that validation gives each epoch; None: all are known before training."""
+        """The objective that validation measures each epoch; None if the study has only costs."""
         return next((name for name in self if name in METRICS), None)
 
     @property
     def log_columns(self) -> tuple[int, ...]:
-        """Positions of the costs: in them, fronts are compared by magnitude."""
+        """Positions of the costs. Fronts compare costs by magnitude."""
         return tuple(index for index, name in enumerate(self) if name in COSTS)
 
     @property
@@ -66,7 +65,7 @@ class Objectives(Mapping[str, Direction]):
 
     @property
     def cost_columns(self) -> set[str]:
-        """Costs that are objectives or bounded."""
+        """Costs that are objectives or have a bound."""
         bounded = {constraint.column for constraint in self.constraints}
         return {name for name in self if name in COSTS} | bounded
 
@@ -79,30 +78,30 @@ class Objectives(Mapping[str, Direction]):
         ]
 
     def values_of(self, numbers: Mapping[str, Any]) -> list[float]:
-        """The objectives of a trial with these numbers by column."""
+        """A trial's objectives, from its numbers by column."""
         return [float(numbers[name]) for name in self]
 
     def losses_of(self, numbers: Mapping[str, Any]) -> list[float]:
-        """A trial's objectives, all minimised."""
+        """A trial's losses, from its numbers by column."""
         return [
             -value if way == "max" else value
             for value, way in zip(self.values_of(numbers), self.values(), strict=True)
         ]
 
     def violations(self, numbers: Mapping[str, Any]) -> dict[str, float]:
-        """Column -> how far it is beyond its bound, relative to it; at most 0 where it holds."""
+        """Column -> how far it exceeds its bound, as in `Constraint.excess`."""
         return {
             bound.column: bound.violation(numbers.get(bound.column)) for bound in self.constraints
         }
 
 
 def dominates(losses: Sequence[float], others: Sequence[float]) -> bool:
-    """Whether the first losses are nowhere larger and somewhere smaller."""
+    """Whether the first losses are smaller in some objective and larger in none."""
     return losses != others and all(a <= b for a, b in zip(losses, others, strict=True))
 
 
 def read_objectives(written: Any) -> Objectives:
-    """Read `{accuracy: max, gflops: min}`; nothing written is the default.
+    """Read `{accuracy: max, gflops: min}`; if nothing is written, return the default.
 
     Raises UserError.
     """

@@ -16,13 +16,13 @@ from spaces.yaml_files import parse_yaml
 def narrow(space: SearchSpace, changes: Mapping[str, Any]) -> SearchSpace:
     """Replace dimensions: `learning_rate: 0.001` fixes, a list or a range narrows.
 
-    A dimension keeps its `when` unless the change brings its own. Conditions that can't hold any
-    more go, and dimensions that are left without one. A fixed value also replaces that of the
-    recipes to be tried first; those that it does not fit go too. Raises UserError with a line for
-    each mistake.
+    A dimension keeps its `when` unless the change has its own. Values of a `when` that can no
+    longer occur are removed, and so are dimensions whose `when` can't hold any more. A fixed value
+    also replaces the one in enqueued recipes; recipes that it does not fit are removed. Raises
+    UserError with a line for each mistake.
     """
     if ENQUEUE in changes:
-        raise UserError(f"--fix: {ENQUEUE}: is no dimension; write it into the study or space file")
+        raise UserError(f"--fix: {ENQUEUE} is not a dimension; use the study or space file for it")
     written = dict(space.written)
     for field, change in changes.items():
         old = written.get(field)
@@ -57,10 +57,10 @@ def parse_fixes(fixes: Sequence[str]) -> dict[str, Any]:
 
 
 def _without_dead_conditions(written: Mapping[str, Any], keep: Collection[str]) -> dict[str, Any]:
-    """Take out the values of every `when` that can't come up any more.
+    """Remove the values of every `when` that can no longer occur.
 
-    A line none of whose values are left goes as a whole, unless it is to be kept; that it never
-    holds is then said when it is parsed.
+    A line whose `when` has no values left is removed, unless `keep` names its field; parsing then
+    reports that it never holds.
     """
     alive = dict(written)
     for field, line in written.items():
@@ -75,7 +75,7 @@ def _without_dead_conditions(written: Mapping[str, Any], keep: Collection[str]) 
 
 
 def _living(written: Mapping[str, Any], field: str, values: Any) -> Any:
-    """Those of a condition's values that its field can have; all of them where it is broken."""
+    """The values of a condition that its field can have; all of them where it is malformed."""
     try:
         rule = read_rule(field, written[field]) if field in written else None
         default = getattr(Recipe(), field)

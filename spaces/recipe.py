@@ -15,19 +15,19 @@ from spaces.errors import UserError
 from spaces.yaml_files import did_you_mean, path_from, read_yaml_mapping, shorten
 
 BASELINE = "baseline_cnn"
-# The models that are built in more than one way, by the field that says how. What else a model does
-# not take (a size, weights) its family refuses, before a search begins.
+# Field -> the models that have this option. Whatever else a model does not take (a size, weights),
+# its family refuses before a search begins.
 MODELS_WITH: dict[str, tuple[str, ...]] = {
     "batch_norm": (BASELINE,),
     "residual": (BASELINE,),
     "width": (BASELINE, "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small"),
 }
 MODELS_WITHOUT_IMAGENET_WEIGHTS = (BASELINE,)
-# What an exported recipe says about itself besides the recipe; reading it back ignores this key.
+# The key of an exported recipe's results. Reading a recipe ignores it.
 NUMBERS = "numbers"
 
 
-# Strict numbers keep `batch_size: true` out; a whole number is still a fine learning rate.
+# strict refuses `batch_size: true`, and still takes a whole number for a learning rate.
 @dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True))
 class Recipe:
     """A fully decided configuration of one trial.
@@ -37,13 +37,13 @@ class Recipe:
     """
 
     model: Annotated[str, Field(min_length=1)] = BASELINE
-    """A name of one of the families: `flopwise models list` shows all."""
+    """A model's name; `flopwise models list` shows all."""
     weights: Annotated[str, Field(min_length=1)] = "none"
     """none (random), imagenet (the published weights), or the path of a state dict."""
     input_size: Annotated[int, Field(ge=8, le=2048)] = 112
     """Height and width of the model's input, in pixels."""
     width: Annotated[float, Field(gt=0, le=8)] = 1.0
-    """Multiplier of the channels; other than 1 only for some models, see MODELS_WITH."""
+    """Multiplier of the channels. Only the models in MODELS_WITH take another value than 1."""
     batch_norm: bool = False
     """Batch norm after each convolution of the baseline CNN. Other models bring their own."""
     residual: bool = False
@@ -54,7 +54,7 @@ class Recipe:
     qat: bool = False
     """Quantisation-aware training: the last epochs train an int8 model, whose accuracy counts."""
     float_epochs: Annotated[int, Field(ge=0, le=100_000)] | None = None
-    """With qat: epochs in float before it, of `epochs`. None: two thirds, at least one is left."""
+    """With qat: how many of `epochs` train in float first. None: two thirds, but not all."""
     batch_size: Annotated[int, Field(ge=1, le=65536)] = 32
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop", "adagrad"] = "adam"
     learning_rate: Annotated[float, Field(gt=0, le=100)] = 1e-3
@@ -75,13 +75,13 @@ class Recipe:
             if getattr(self, name) and self.model not in models:
                 when = models[0] if len(models) == 1 else f"[{', '.join(models)}]"
                 mistakes.append(
-                    f"{name}: only {' and '.join(models)} has this switch, {self.model} is built as"
-                    f" it is; add `when: {{model: {when}}}` or leave it out"
+                    f"{name}: only {' and '.join(models)} has this option, {self.model} has not;"
+                    f" add `when: {{model: {when}}}` or leave it out"
                 )
         if self.width != 1 and self.model not in MODELS_WITH["width"]:
             mistakes.append(
                 f"width: {self.model} comes in one width; use 1.0"
-                f" (others are for {', '.join(MODELS_WITH['width'])})"
+                f" ({', '.join(MODELS_WITH['width'])} take other values)"
             )
         if self.float_epochs is not None:
             if not self.qat:
@@ -90,8 +90,8 @@ class Recipe:
                 )
             elif self.float_epochs >= self.epochs:
                 mistakes.append(
-                    f"float_epochs: of {self.epochs} epochs, {self.float_epochs} in float leave"
-                    " none for qat; use fewer"
+                    f"float_epochs: {self.float_epochs} of {self.epochs} epochs in float leave none"
+                    " for qat; use fewer"
                 )
         if mistakes:
             raise ValueError("\n".join(mistakes))
@@ -108,9 +108,9 @@ class Recipe:
 
     @property
     def key(self) -> str:
-        """16 hexadecimal digits that equal recipes share, on every machine and Python."""
+        """16 hexadecimal digits. Equal recipes have equal keys, on every machine and Python."""
         values = self.to_dict()
-        if self.float_epochs is None:  # younger than keys: without it, they stay what they were
+        if self.float_epochs is None:  # added later: recipes without it keep their old keys
             del values["float_epochs"]
         canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
@@ -120,7 +120,7 @@ class Recipe:
         return dataclasses.asdict(self)
 
     def replace(self, **changes: Any) -> "Recipe":
-        """Copy with changes. Raises UserError where the result is no recipe."""
+        """Copy with changes. Raises UserError where the result is not a valid recipe."""
         return recipe_from({**self.to_dict(), **changes})
 
 
@@ -128,7 +128,7 @@ RECIPE_FIELDS: tuple[str, ...] = tuple(field.name for field in dataclasses.field
 
 
 def recipe_from(values: Mapping[str, Any]) -> Recipe:
-    """Build a recipe from plain data; fields that are left out take their defaults.
+    """Build a recipe from plain data. Missing fields take their defaults.
 
     Raises UserError with a line for each mistake.
     """
@@ -139,9 +139,9 @@ def recipe_from(values: Mapping[str, Any]) -> Recipe:
 
 
 def read_recipe(path: Path, *, seed: int | None = None) -> Recipe:
-    """Read a recipe file; a relative path of weights starts at the file.
+    """Read a recipe file. A relative path of weights starts at the file's folder.
 
-    seed: the recipe's where the file names none.
+    seed: used where the file names none.
     Raises UserError with the file's name and a line for each mistake.
     """
     values = read_yaml_mapping(path)
@@ -157,14 +157,14 @@ def read_recipe(path: Path, *, seed: int | None = None) -> Recipe:
 
 
 def resolve_weights(weights: str, folder: Path) -> str:
-    """Make the path of a weights file absolute, from the folder of the file that names it."""
+    """Make the path of a weights file absolute. folder: of the file that names it."""
     if weights in ("", "none", "imagenet"):
         return weights
     return str(path_from(weights, folder))
 
 
 def describe_mistakes(error: ValidationError, known: tuple[str, ...] = ()) -> list[str]:
-    """One line a mistake: the path of the value, what is wrong, and what to write instead."""
+    """A line for each mistake: the path of the value, what is wrong, and what to write instead."""
     lines = []
     for mistake in error.errors(include_url=False):
         # pydantic adds the branch of a union to the path; users never wrote it.
@@ -174,7 +174,7 @@ def describe_mistakes(error: ValidationError, known: tuple[str, ...] = ()) -> li
         elif mistake["type"] in ("missing", "missing_argument"):
             line = f"{where}: required, but not given"
         elif mistake["type"] == "value_error":
-            # Where several fields do not fit each other, a line for each, with its own path.
+            # Fields that do not fit each other have a line each, which starts with its own path.
             text = mistake["msg"].removeprefix("Value error, ")
             line = f"{where}: {text}" if where else text
         elif mistake["type"] == "literal_error":

@@ -1,8 +1,8 @@
 """How a recipe differs from a starting point, and the recipes in between.
 
-Each difference is a switch. From the starting point they are turned on one after the other, as a
-person would climb; from the recipe they are turned off one at a time. Epochs and seed are no
-differences: all recipes get the same budget.
+Each difference is a switch. From the starting point they are turned on one after the other; from
+the full recipe they are turned off one at a time. Epochs and seed never differ, so that all recipes
+get the same budget.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -15,7 +15,7 @@ from spaces.recipe import RECIPE_FIELDS, Recipe
 from spaces.space_file import load_space
 
 StartingPoint = Literal["default", "ladder"]
-# That of the shipped ladder, and where it says nothing, training before model before numbers.
+# The order of the shipped ladder. Fields that it does not vary come where they fit.
 ORDER = (
     *("batch_size", "batch_norm", "residual", "optimizer", "learning_rate", "weight_decay"),
     *("label_smoothing", "class_weighting", "augment", "width", "model", "weights", "unfrozen"),
@@ -30,30 +30,30 @@ Fields = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
-    """A recipe between the starting point and the whole."""
+    """A recipe between the starting point and the full recipe."""
 
     on: tuple[bool, ...]
-    """By difference."""
+    """For each difference, whether it is turned on."""
     recipe: Recipe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Differences:
-    """What lies between two recipes of the same epochs and seed; see `find_differences`."""
+    """The differences of two recipes with the same epochs and seed; see `find_differences`."""
 
     start: Recipe
     full: Recipe
     fields: tuple[Fields, ...]
-    """By difference, in ORDER. Several fields are one difference where some recipe in between would
-    not work with one of them and without the other."""
+    """The fields of each difference, in ORDER. Several fields form one difference where a recipe in
+    between would not work with only some of them."""
 
     def cumulative(self) -> list[Variant]:
-        """From the starting point to the whole, one difference more at a time."""
+        """From the starting point to the full recipe, one more difference at a time."""
         count = len(self.fields)
         return [self._variant(range(number)) for number in range(count + 1)]
 
     def leave_one_out(self) -> list[Variant]:
-        """The whole without each of the differences."""
+        """The full recipe without one difference, for each of them."""
         count = len(self.fields)
         return [self._variant(set(range(count)) - {index}) for index in range(count)]
 
@@ -66,10 +66,10 @@ class Differences:
 
 
 def starting_point(name: StartingPoint, full: Recipe, *, largest_input: int) -> Recipe:
-    """The recipe that another one is compared with, of the same epochs and seed.
+    """The recipe to compare `full` with. It has the same epochs and seed.
 
-    default: `Recipe()`. ladder: the first recipe of the shipped space of that name. Where the data
-    is smaller than its input size (largest_input), it takes the other recipe's.
+    default: `Recipe()`. ladder: the first recipe of the shipped space of that name. If its input
+    size is above largest_input, it takes that of `full`.
     """
     start = Recipe() if name == "default" else load_space("ladder").enqueue[0]
     changes = {field: getattr(full, field) for field in _SAME}
@@ -83,15 +83,15 @@ def find_differences(
 ) -> Differences:
     """The differences of two recipes with the same epochs and seed.
 
-    works: whether a recipe that is valid by itself can be trained at all, such as a model with
-    these weights. Raises UserError where nothing differs.
+    works: whether a valid recipe can be trained, for instance whether its model has these weights.
+    Raises UserError where nothing differs.
     """
     assert all(getattr(start, field) == getattr(full, field) for field in _SAME)
     groups: list[Fields] = [
         (field,) for field in ORDER if not same_value(getattr(start, field), getattr(full, field))
     ]
     if not groups:
-        raise UserError("it is its starting point: nothing differs but epochs and seed")
+        raise UserError("the recipe equals its starting point: nothing differs but epochs and seed")
 
     def can_be(on: Collection[int]) -> bool:
         try:
@@ -107,7 +107,7 @@ def find_differences(
 
 
 def _inseparable(count: int, can_be: Callable[[Collection[int]], bool]) -> tuple[int, int] | None:
-    """Two differences that have to become one, for the first recipe on the way that can't be."""
+    """Two differences to merge, since a recipe in between does not work; None where all work."""
     everything = set(range(count))
     for index in range(count) if count > 1 else ():
         if not can_be(everything - {index}):

@@ -11,16 +11,16 @@ FEWEST_SEEDS = 2
 
 
 def check_num_seeds(count: int) -> None:
-    """Raise UserError where results of so many seeds would have no spread."""
+    """Raise UserError where so few seeds can't show a spread."""
     if count < FEWEST_SEEDS:
-        raise UserError(f"--seeds: {count} tells nothing of the spread; use {FEWEST_SEEDS} or more")
+        raise UserError(f"--seeds: {count} can't show the spread; use {FEWEST_SEEDS} or more")
 
 
 def fresh_seeds(recipe: Recipe, count: int, *, used: Collection[int] = ()) -> tuple[int, ...]:
     """The first `count` seeds of a recipe's own sequence that are not among those used.
 
-    The sequence follows from all fields but the seed: it is the same on every machine, fewer seeds
-    are the beginning of more, and other recipes have other ones.
+    The sequence depends on all fields but the seed. It is the same on every machine, and other
+    recipes have other ones. A smaller count gives the beginning of a larger one.
     """
     draw = random.Random(recipe.replace(seed=0).key)
     seeds: dict[int, None] = {}

@@ -1,7 +1,7 @@
 """Search spaces: the distributions that recipes are drawn from.
 
-A dimension with conditions is drawn only where they hold; elsewhere, and for fields without a
-dimension, the recipe's default holds. `space_file` reads them from YAML.
+A dimension with conditions is drawn only where they hold. Elsewhere, and for fields without a
+dimension, the recipe keeps its default. `space_file` reads them from YAML.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from spaces.suggesters import Draw
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """A dimension, and the values that other fields must have for it to be drawn."""
+    """A dimension, and the values that other fields need before it is drawn."""
 
     dimension: Dimension
     when: Mapping[str, tuple[Value, ...]]
@@ -34,7 +34,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchSpace:
-    """Rules by recipe field, each after the fields that its conditions name."""
+    """A rule for each searched field. A rule comes after the fields in its conditions."""
 
     name: str
     rules: Mapping[str, Rule]
@@ -52,7 +52,7 @@ class SearchSpace:
         return recipe_from(drawn)
 
     def params_of(self, recipe: Recipe) -> dict[str, Value]:
-        """Optuna's parameters of a recipe: what would be drawn for it, as far as it lies inside."""
+        """Optuna's parameters of a recipe: the drawn fields whose values lie inside the space."""
         values = recipe.to_dict()
         return {
             field: values[field]
@@ -65,7 +65,7 @@ class SearchSpace:
     def params_and_distributions(
         self, recipe: Recipe
     ) -> tuple[dict[str, Value], dict[str, BaseDistribution]]:
-        """What Optuna would hold of a recipe: `params_of`, with their distributions."""
+        """`params_of` a recipe, with their distributions, as Optuna stores them."""
         params = self.params_of(recipe)
         draw = Draw(lambda name, _: params[name])
         for name in params:
@@ -73,7 +73,7 @@ class SearchSpace:
         return params, draw.distributions
 
     def values_of(self, field: str) -> tuple[Any, ...]:
-        """The choices or extremes of a field, with its default where that can hold."""
+        """A field's choices or extremes, its enqueued values, and its default where it can hold."""
         rule = self.rules.get(field)
         values = [getattr(recipe, field) for recipe in self.enqueue]
         values += rule.dimension.extremes if rule else ()
@@ -82,7 +82,7 @@ class SearchSpace:
         return tuple(dict.fromkeys(values))
 
     def largest(self, field: str, recipe: Recipe) -> int | None:
-        """The largest whole number that recipes with this one's other values may have there."""
+        """The largest whole number of a field, for recipes with this one's other values."""
         rule = self.rules.get(field)
         values = [getattr(other, field) for other in self.enqueue if other.model == recipe.model]
         if rule is not None and rule.holds(recipe.to_dict()):
@@ -97,6 +97,6 @@ class SearchSpace:
 
     @property
     def digest(self) -> str:
-        """16 hexadecimal digits that spaces with equal dimensions share."""
+        """16 hexadecimal digits. Spaces with equal dimensions have equal digests."""
         content = json.dumps(dict(self.written), sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:16]

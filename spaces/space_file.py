@@ -1,4 +1,4 @@
-"""Reads search spaces from YAML, and says every mistake at once."""
+"""Reads search spaces from YAML, and reports all mistakes at once."""
 
 import typing
 from collections.abc import Mapping
@@ -40,9 +40,9 @@ def shipped_spaces() -> tuple[str, ...]:
 def load_space(
     name_or_path: str, folder: Path | None = None, *, seed: int | None = None
 ) -> SearchSpace:
-    """Read a shipped space by its name, or a space file; a relative path starts at folder.
+    """Read a shipped space by its name, or a space file. A relative path starts at folder.
 
-    seed: of every recipe for which the file names none.
+    seed: for every recipe, where the file names none.
     Raises UserError with a line for each mistake in the file.
     """
     if name_or_path in shipped_spaces():
@@ -62,9 +62,9 @@ def load_space(
 def parse_space(
     content: Mapping[str, Any], *, name: str, source: str, folder: Path, seed: int | None = None
 ) -> SearchSpace:
-    """Build a space from a file's content; source names it in errors, folder starts its paths.
+    """Build a space from a file's content. Errors name source; relative paths start at folder.
 
-    seed: of every recipe for which the content names none.
+    seed: for every recipe, where the content names none.
     Raises UserError with a line for each mistake.
     """
     default = {} if seed is None else {"seed": seed}
@@ -121,7 +121,7 @@ def read_rule(field: str, line: Any) -> Rule:
 
 
 def _problems(field: str, value: Value) -> list[str]:
-    """What the recipe's own rules say against this value of this field."""
+    """Why a recipe refuses this value of this field; empty where it accepts it."""
     try:
         TypeAdapter(_HINTS[field]).validate_python(value, strict=True)
     except ValidationError as error:
@@ -150,14 +150,14 @@ def _when_mistakes(rules: Mapping[str, Rule], broken: typing.Collection[str]) ->
 
 
 def reachable(rule: Rule | None, default: Value, value: Value) -> bool:
-    """Whether a field with this rule and default can come to have the value."""
+    """Whether a field with this rule and default can have the value."""
     if (rule is None or rule.when) and same_value(value, default):
         return True
     return rule is not None and rule.dimension.contains(value)
 
 
 def _ordered(rules: Mapping[str, Rule]) -> dict[str, Rule]:
-    """Conditions first; otherwise the recipe's order, so that a file's order changes nothing."""
+    """Sort by conditions, then by the recipe's order, so that the file's order has no effect."""
     graph = {
         field: [other for other in RECIPE_FIELDS if other in rules and other in rules[field].when]
         for field in RECIPE_FIELDS
@@ -167,7 +167,7 @@ def _ordered(rules: Mapping[str, Rule]) -> dict[str, Rule]:
 
 
 def _misfits(space: SearchSpace) -> list[str]:
-    """Fields can be right one by one and wrong together: draw recipes and see."""
+    """Draw recipes to find fields that are valid alone and do not fit each other."""
     mistakes: dict[str, None] = {}
     trial = RandomTrial(seed=0)
     for _ in range(_NUM_CHECKED_DRAWS):
@@ -197,7 +197,7 @@ def _read_enqueued(
 
 
 def absolute_weights(field: str, line: Any, folder: Path) -> Any:
-    """Make every path of weights in a line absolute, so that the space means the same anywhere."""
+    """Make every path of weights in a line absolute, so that the space works from any folder."""
     if isinstance(line, Mapping):
         return {
             key: {other: absolute_weights(other, values, folder) for other, values in value.items()}

@@ -1,4 +1,4 @@
-"""Stand-ins for Optuna's trial: values from a seed, or from anywhere; nothing is stored."""
+"""Stand-ins for Optuna's trial that store nothing: values come from a seed or from a function."""
 
 import math
 import random
@@ -14,7 +14,7 @@ from optuna.distributions import (
 
 
 class RandomTrial:
-    """Stands in for Optuna's trial: uniform values, the same for the same seed."""
+    """Draws uniform values, the same for the same seed."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
@@ -44,12 +44,12 @@ class RandomTrial:
 
 
 class Draw:
-    """Asks for the value of every parameter, with the distribution that Optuna would give it."""
+    """Takes values from a function of a parameter's name and its distribution in Optuna."""
 
     def __init__(self, value_of: Callable[[str, BaseDistribution], Any]) -> None:
         self._value_of = value_of
         self.distributions: dict[str, BaseDistribution] = {}
-        """Of the parameters drawn so far."""
+        """The distributions of the parameters drawn so far."""
 
     def suggest_categorical(self, name: str, choices: Any) -> Any:
         return self._draw(name, CategoricalDistribution(choices))

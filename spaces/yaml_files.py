@@ -1,4 +1,4 @@
-"""YAML as users mean it: plain data only, 1e-3 is a number, a key written twice is a mistake."""
+"""YAML as users mean it: plain data only, 1e-3 is a number, a repeated key is a mistake."""
 
 import difflib
 import re
@@ -12,7 +12,7 @@ from spaces.errors import UserError
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader with two of YAML 1.1's surprises taken out."""
+    """PyYAML's safe loader without two surprises of YAML 1.1."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Hashable] = set()
@@ -23,7 +23,7 @@ class _Loader(yaml.SafeLoader):
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, Hashable):
                 raise yaml.MarkedYAMLError(
-                    problem="a key is a word", problem_mark=key_node.start_mark
+                    problem="a key must be a word", problem_mark=key_node.start_mark
                 )
             if key in seen:
                 raise yaml.MarkedYAMLError(
@@ -34,7 +34,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes what _Loader reads back: the text 1e5, a part of some hashes, needs quotes then."""
+    """Writes what _Loader reads back. So text such as 1e5, as in some hashes, gets quotes."""
 
 
 # YAML 1.1 reads 1e-3 as text, since it asks for a dot and a sign (yaml/pyyaml#173).
@@ -47,9 +47,9 @@ for _class in (_Loader, _Dumper):
 
 
 def parse_yaml(text: str, source: str) -> Any:
-    """Read one YAML document; source names it in errors.
+    """Read one YAML document. Errors name source.
 
-    Raises UserError with the line and column of what does not parse.
+    Raises UserError with the line and column of the mistake.
     """
     try:
         return yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
@@ -97,13 +97,13 @@ def shorten(value: object) -> str:
 
 
 def path_from(written: str, folder: Path) -> Path:
-    """Make a path absolute, from the folder of the file that names it.
+    """Make a path absolute. folder: of the file that names it.
 
-    Raises UserError where the system can't take it for a path.
+    Raises UserError where the system refuses the path.
     """
     try:
         path = (folder / Path(written).expanduser()).resolve()
-        path.exists()  # finds what the system has against the name
+        path.exists()  # raises where the system refuses the name
     except (OSError, RuntimeError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(f"{shorten(written)} can't be a path: {reason}") from None
@@ -117,7 +117,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def one_of(word: str, known: Iterable[str]) -> str:
-    """Return the word if it is known. Raises ValueError with what is."""
+    """Return the word if it is known. Raises ValueError that lists the known ones."""
     names = list(known)
     if word in names:
         return word

@@ -66,7 +66,7 @@ def test_what_has_no_price_is_named_and_counts_in_no_sum(tmp_path):
     spending = spent(tmp_path, rows, {"NVIDIA A10G": 0.6, "cpu": 0.05})
     assert write_money(spending) == "0.300 USD, 0.300 a trial"
     assert spending_notes(spending) == [
-        "no price for Tesla T4: 1.50 GPU-hours are in no sum; name it under prices.per_hour"
+        "no price for Tesla T4: 1.50 GPU-hours are not in the cost; add it to prices.per_hour"
     ]
     assert spending_record(spending) == {
         "gpu_hours": 2.0,
@@ -89,7 +89,7 @@ def test_a_trial_that_moved_to_another_kind_is_counted_at_the_dearest_and_named(
     spending = spent(tmp_path, rows, {"NVIDIA A10G": 0.6, "Tesla T4": 0.2})
     assert [trial.money for trial in spending.trials] == pytest.approx([0.6, 0.2])
     assert spending_notes(spending) == [
-        "moved between devices, counted at the dearest: trial 0",
+        "moved between devices, counted at the highest price: trial 0",
     ]
 
 

@@ -11,14 +11,13 @@ from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 from ray import cloudpickle
 from searches import write_study
-from torch import nn
 from toy_family import TOY
 
 from analysis.plot_style import new_figure, save_picture
 from analysis.plots.figures import FIGURES, Figure
 from analysis.results.report_data import ReportData
 from analysis.results.status import run_status
-from analysis.runs import Run, read_run
+from analysis.runs import Run, read_run, run_recipe
 from search.decisions.samplers import SAMPLERS, SamplerEntry
 from search.decisions.stopping import Decision, Go, Stop, StoppingContext
 from search.decisions.stopping_rules import STOPPING_RULES
@@ -149,13 +148,7 @@ def test_the_cost_is_an_objective_a_column_and_in_the_front(run: Run):
     assert run.objectives.costs == ("layers",)
     assert set(run.trials["layers"]) == {3.0}  # two convolutions and the head
     assert pd.api.types.is_float_dtype(run.front()["layers"])
-    assert recipe_cost(run_recipe_of(run), 3)["layers"] == 3
-
-
-def run_recipe_of(run: Run):
-    from analysis.runs import run_recipe
-
-    return run_recipe(run.trials.iloc[0])
+    assert recipe_cost(run_recipe(run.trials.iloc[0]), 3)["layers"] == 3
 
 
 def test_the_report_has_the_figure_the_cost_and_the_reasons(run: Run):
@@ -185,13 +178,3 @@ def test_names_of_no_table_are_refused_with_the_nearest_of_them(
         "did you mean toy?",
         "did you mean toy?",
     ]
-
-
-def test_toy_blocks_are_counted_by_the_family(toys: None):
-    assert isinstance(toy_family.build(recipe_of_toy(), 3), nn.Module)
-
-
-def recipe_of_toy():
-    from spaces.recipe import Recipe
-
-    return Recipe(model="toy_narrow", input_size=32)

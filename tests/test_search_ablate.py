@@ -106,7 +106,7 @@ def test_the_command_prints_the_table_and_draws_it(two_workers: None, flopwise, 
     [
         (["{run}", "--trial", "7"], "trial 7: not in"),
         (["{run}", "--trial", "knees"], "did you mean knee?"),
-        (["{run}", "--trial", "0", "--seeds", "1"], "--seeds: 1 tells nothing of the spread"),
+        (["{run}", "--trial", "0", "--seeds", "1"], "--seeds: 1 can't show the spread"),
         (["{tmp}/nothing", "--trial", "0"], "there is no such run folder"),
     ],
 )

@@ -99,7 +99,7 @@ def test_the_file_goes_where_it_is_asked_for(run: Path, tmp_path: Path):
         ("2", "trial 2 has no result: it failed: loss is NaN"),
         ("9", "trial 9: not in"),
         ("accuracy>=0.95", "none of 2 finished trials has accuracy>=0.95"),
-        ("best", "'best' is no rule"),
+        ("best", "'best' is not a rule"),
     ],
 )
 def test_a_rule_that_picks_nothing_has_a_line_and_writes_nothing(rule: str, line: str, run: Path):

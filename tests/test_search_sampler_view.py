@@ -12,9 +12,10 @@ from optuna.samplers import BaseGASampler, NSGAIIISampler, NSGAIISampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from search.decisions.best_trials import BestTrials
 from search.decisions.sampler_view import study_with_view
 from search.decisions.samplers import SAMPLERS, build_sampler
-from search.decisions.trial_views import BestTrials, earlier_trial, shortfall
+from search.decisions.trial_views import earlier_trial, shortfall
 from search.storage.optuna_storage import create_study, open_study
 from spaces.objectives import Objectives
 

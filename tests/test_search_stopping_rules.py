@@ -35,10 +35,11 @@ def new_run(folder: Path, name: str) -> Run:
 
 
 def accuracy_after(record: TrialRecord, epoch: int) -> float:
-    """A curve that follows from the recipe: fast at first, to somewhere below 1."""
+    """A curve that follows from the recipe: fast at first, and at high rates worse in the end."""
     recipe = recipe_of(record)
     best = 0.9 - abs(math.log10(recipe.learning_rate) + 2.5) / 4
-    return best * (1 - 0.7 ** (epoch * recipe.width))
+    lost = 0.05 * max(0, epoch - 3) if recipe.learning_rate > 0.02 else 0.0
+    return max(0.0, best * (1 - 0.7 ** (epoch * recipe.width)) - lost)
 
 
 def epochs_of(run: Run, running: list[TrialRecord]) -> Iterator[tuple[TrialRecord, Decision]]:
@@ -127,6 +128,32 @@ def test_a_rule_names_the_epochs_at_which_it_may_stop(name: str):
 def test_a_rule_that_no_table_has_is_refused_with_the_nearest():
     with pytest.raises(ValueError, match="paretto is not one of pareto, asha or none; did you"):
         EarlyStoppingSettings(name="paretto")
+
+
+class LateRule:
+    """Stops every trial, after its last epoch too."""
+
+    def __init__(self, after: int) -> None:
+        self._after = after
+
+    def observe(self, trial, context) -> None: ...
+
+    def learn(self, trial) -> None: ...
+
+    def rungs(self, epochs: int) -> list[int]:
+        return []
+
+    def decide(self, trial, context) -> Decision:
+        return Stop(reason="late: enough") if len(trial.epochs) >= self._after else Go()
+
+
+def test_a_trial_that_has_run_all_of_its_epochs_is_not_stopped_any_more(tmp_path: Path):
+    run = Run(tmp_path, content=CONTENT, rule=LateRule(EPOCHS))
+    record = run.ask()
+    for epoch in range(1, EPOCHS + 1):
+        assert run.ledger.report(record.number, [metrics(epoch, 0.5)]) == Go()
+    run.ledger.complete(record.number)
+    assert (record.state, record.stop_reason) == (TrialState.COMPLETE, None)
 
 
 class PausingRule:

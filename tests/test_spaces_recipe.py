@@ -158,11 +158,11 @@ def test_each_rule_has_its_line(field: str, value: Any, line: str):
             {"model": "resnet18", "batch_norm": True},
             "batch_norm: only baseline_cnn has this",
         ),
-        ({"model": "resnet18", "residual": True}, "residual: only baseline_cnn has this switch"),
+        ({"model": "resnet18", "residual": True}, "residual: only baseline_cnn has this option"),
         ({"model": "resnet18", "width": 0.5}, "width: resnet18 comes in one width; use 1.0"),
         (
             {"qat": True, "epochs": 3, "float_epochs": 3},
-            "float_epochs: of 3 epochs, 3 in float leave none for qat; use fewer",
+            "float_epochs: 3 of 3 epochs in float leave none for qat; use fewer",
         ),
     ],
 )

@@ -158,7 +158,7 @@ def test_names_that_are_no_space_are_refused_in_one_line(name: str, tmp_path: Pa
         ),
         (
             {"model": "resnet18", "batch_norm": [False, True]},
-            "batch_norm: only baseline_cnn has this switch, resnet18 is built as it is;"
+            "batch_norm: only baseline_cnn has this option, resnet18 has not;"
             " add `when: {model: baseline_cnn}` or leave it out",
         ),
         ({"enqueue": {"epochs": 3}}, "enqueue: takes a list of recipes"),
@@ -307,7 +307,7 @@ def test_recipes_that_a_fixed_value_does_not_fit_are_not_tried():
 
 
 def test_the_recipes_to_be_tried_first_can_not_be_fixed():
-    with pytest.raises(UserError, match="--fix: enqueue: is no dimension"):
+    with pytest.raises(UserError, match="--fix: enqueue is not a dimension"):
         narrow(load_space("ladder"), {"enqueue": []})
 
 

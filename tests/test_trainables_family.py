@@ -17,10 +17,11 @@ from trainables.cost import recipe_cost
 from trainables.costing.training_cost import trained_share
 from trainables.data.dataset import ImageData
 from trainables.describe import list_models
-from trainables.export.trained_model import CHECKPOINT_FILE, load_trained
+from trainables.export.trained_model import load_trained
 from trainables.export.verified_export import export_verified
 from trainables.inference.onnx_model import open_exported
 from trainables.inference.predictions import evaluate
+from trainables.learning.checkpoint import CHECKPOINT_FILE
 from trainables.models.building import build_model
 from trainables.models.families import FAMILIES
 from trainables.models.family import IMAGENET_NORMALIZATION
@@ -67,8 +68,8 @@ def test_spaces_draw_recipes_of_it(tmp_path: Path):
     ("values", "line"),
     [
         ({"width": 0.5}, "width: toy_narrow comes in one width; use 1.0"),
-        ({"batch_norm": True}, "batch_norm: only baseline_cnn has this switch, toy_narrow is"),
-        ({"residual": True}, "residual: only baseline_cnn has this switch, toy_narrow is"),
+        ({"batch_norm": True}, "batch_norm: only baseline_cnn has this option, toy_narrow has not"),
+        ({"residual": True}, "residual: only baseline_cnn has this option, toy_narrow has not"),
     ],
 )
 def test_switches_that_it_does_not_have_are_refused(values: dict[str, Any], line: str):

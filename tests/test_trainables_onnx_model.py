@@ -17,11 +17,12 @@ from spaces.errors import UserError
 from spaces.recipe import recipe_from
 from trainables.data.dataset import ImageData, open_data, read_sources
 from trainables.export.pte_export import open_pte
-from trainables.export.trained_model import CHECKPOINT_FILE, Trained, load_trained
+from trainables.export.trained_model import Trained, load_trained
 from trainables.export.verified_export import export_verified
 from trainables.inference.latency import measure_latency
 from trainables.inference.onnx_model import METADATA_KEY, ExportedModel, open_exported
 from trainables.inference.predictions import evaluate, find_images, predict
+from trainables.learning.checkpoint import CHECKPOINT_FILE
 from trainables.models.family import IMAGENET_NORMALIZATION
 from trainables.models.model_export import read_pt2
 from trainables.prepare import prepare

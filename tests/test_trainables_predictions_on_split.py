@@ -8,7 +8,7 @@ from spaces.errors import UserError
 from spaces.recipe import Recipe
 from trainables.data.dataset import ImageData
 from trainables.export.predictions_on_split import predictions_on_split
-from trainables.export.trained_model import CHECKPOINT_FILE
+from trainables.learning.checkpoint import CHECKPOINT_FILE
 from trainables.training import train
 
 RECIPE = Recipe(input_size=48, width=0.1, batch_norm=True, epochs=2, learning_rate=3e-3)
@@ -46,5 +46,5 @@ def test_every_image_of_the_test_split_has_one_answer(
 def test_a_checkpoint_of_another_recipe_is_refused(
     trained: tuple[Path, float], demo_data: ImageData
 ):
-    with pytest.raises(UserError, match="its recipe is not its trial.s"):
+    with pytest.raises(UserError, match="its recipe is not its trial"):
         predictions_on_split(RECIPE.replace(seed=1), demo_data, trained[0], "test")

@@ -31,7 +31,9 @@ class CountedModel:
     """What is known of a model before it is trained."""
 
     model: nn.Module
-    """The float model, on any device."""
+    """The float model, on any device, even the meta device."""
+    input_size: int
+    """Height and width of the image, in pixels."""
     macs_by_layer: Mapping[str, int]
     """Multiply-adds of one forward pass of one image."""
     bits_by_layer: Mapping[str, int]
@@ -49,7 +51,8 @@ class CountedModel:
         return sum(number * bits[name] ** 2 for name, number in self.macs_by_layer.items())
 
 
-# How to compute each cost in `spaces.columns.COSTS` that depends only on the model.
+# How to compute each cost in `spaces.columns.COSTS` that depends only on the model. They are cached
+# by the fields in `architecture_of`, so no other field of a recipe may change one.
 MEASURES: dict[str, Callable[[CountedModel], float]] = {
     "gmacs": lambda counted: counted.macs / 1e9,
     "gflops": lambda counted: 2 * counted.macs / 1e9,
@@ -84,7 +87,11 @@ def measure_cost(model: nn.Module, input_size: int, *, int8: bool = False) -> Co
     quantised = int8_layers(model) & macs.by_layer.keys() if int8 else frozenset()
     bits = {name: _INT8_BITS if name in quantised else _FLOAT_BITS for name in macs.by_layer}
     counted = CountedModel(
-        model=model, macs_by_layer=macs.by_layer, bits_by_layer=bits, int8_layers=quantised
+        model=model,
+        input_size=input_size,
+        macs_by_layer=macs.by_layer,
+        bits_by_layer=bits,
+        int8_layers=quantised,
     )
     return Cost(
         figures={name: measure(counted) for name, measure in MEASURES.items()},

@@ -1,8 +1,6 @@
 """The Ray Tune trainable: one warm actor trains recipe after recipe. Only this file uses Ray."""
 
 import ctypes
-import io
-import pickle
 import signal
 import sys
 import time
@@ -19,8 +17,12 @@ from ray.tune.result import DONE, SHOULD_CHECKPOINT
 from spaces.recipe import recipe_from
 from trainables.data.copying import open_near_data
 from trainables.data.dataset import ImageData
-from trainables.export.trained_model import CHECKPOINT_FILE
 from trainables.inputs.device_cache import forget_images
+from trainables.learning.checkpoint import (
+    CHECKPOINT_FILE,
+    decode_checkpoint,
+    encode_checkpoint,
+)
 from trainables.system.addresses import NOT_REACHED, read_file
 from trainables.system.failures import describe_failure
 from trainables.system.gpus import (
@@ -143,10 +145,9 @@ class Trial(tune.Trainable):
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         assert self._training is not None
-        # torch's own writer does not report a full disk.
-        content = io.BytesIO()
-        torch.save(self._training.state_dict(), content)
-        (Path(checkpoint_dir) / CHECKPOINT_FILE).write_bytes(content.getbuffer())
+        # Encode it first: torch's own writer does not report a full disk.
+        content = encode_checkpoint(self._training.state_dict())
+        (Path(checkpoint_dir) / CHECKPOINT_FILE).write_bytes(content)
 
     def save(self, checkpoint_dir: str | None = None) -> Any:
         """Save as Ray does, and measure the time. Ray copies the files to the run's storage."""
@@ -168,10 +169,9 @@ def _load(training: Training, folder: str) -> bool:
     folder: a folder or an address.
     """
     try:
-        content = io.BytesIO(read_file(folder, CHECKPOINT_FILE))
         # load_state_dict moves what belongs on the GPU; the optimiser's step counts do not.
-        state = torch.load(content, map_location="cpu", weights_only=True)
-    except (*NOT_REACHED, EOFError, RuntimeError, pickle.UnpicklingError):
+        state = decode_checkpoint(read_file(folder, CHECKPOINT_FILE))
+    except (*NOT_REACHED, ValueError):
         return False
     training.load_state_dict(state)
     return True

@@ -28,6 +28,9 @@ from spaces.columns import ACCURACY, COSTS
 # A browser draws more points than this with WebGL.
 _SVG_POINTS = 1500
 
+# The same in other words as effective_gflops, which says more.
+_NOT_IN_HOVER = ("gmacs", "gflops", "gbops")
+
 
 def describe_front(data: ReportData) -> str:
     """What the page says above the front."""
@@ -132,9 +135,11 @@ def _hover_texts(rows: pd.DataFrame) -> list[str]:
     texts = []
     for row in rows.to_dict("records"):
         numbers = [f"<b>trial {row['trial']}</b>: {write_percent(row[ACCURACY])} %"]
-        numbers += [amount(name, row[name]) for name in ("effective_gflops", "params", "size_mb")]
-        if not is_missing(row["latency_ms"]):
-            numbers.append(amount("latency_ms", row["latency_ms"]))
+        numbers += [
+            amount(name, row[name])
+            for name in COSTS
+            if name not in _NOT_IN_HOVER and not is_missing(row[name])
+        ]
         lines = [", ".join(numbers), *fold(describe_recipe(row))]
         reason = row.get("stop_reason")
         if not is_missing(reason):

@@ -1,1 +1,1 @@
-"""What a run tells, as numbers and tables."""
+"""A run's results, as numbers and tables."""

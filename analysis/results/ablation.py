@@ -17,17 +17,17 @@ Role = Literal["start", "step", "without"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AblationRun:
-    """A recipe between the starting point and the whole, trained with several seeds."""
+    """A recipe between the starting point and the full one, trained with several seeds."""
 
     role: Role
     difference: int | None
-    """The one that is turned on at this step, or off; None of the starting point."""
+    """The difference that is turned on or off here; None for the starting point."""
     on: tuple[bool, ...]
-    """By difference."""
+    """For each difference, whether it is turned on."""
     accuracies: FloatArray
-    """(seeds,), on the validation split; of the seeds that were trained to their end."""
+    """(seeds,), on the validation split, of the seeds that finished."""
     failures: tuple[str, ...] = ()
-    """Why the others were not."""
+    """Why the other seeds did not."""
 
     @property
     def mean(self) -> float | None:
@@ -35,33 +35,33 @@ class AblationRun:
 
     @property
     def spread(self) -> float | None:
-        """The standard deviation over seeds; None of fewer than two."""
+        """The standard deviation over seeds; None for fewer than two."""
         return float(self.accuracies.std(ddof=1)) if len(self.accuracies) > 1 else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ablation:
-    """What an ablation came to."""
+    """The results of an ablation."""
 
     trial: int
     run: str
-    """Its name."""
+    """The run's name."""
     against: str
     start: Recipe
     full: Recipe
     differences: tuple[Fields, ...]
     num_seeds: int
     num_images: int
-    """Of the validation split."""
+    """Images of the validation split."""
     cumulative: tuple[AblationRun, ...]
-    """The starting point first, the whole last."""
+    """The starting point first, the full recipe last."""
     leave_one_out: tuple[AblationRun, ...]
-    """By difference."""
+    """The full recipe without one difference, for each of them."""
 
     def change(self, row: AblationRun) -> Interval | None:
-        """By how much a row lies above the step before it, or above the whole where one is off.
+        """How far a row lies above the step before it or, without a difference, the full recipe.
 
-        None of the starting point, and where fewer than two seeds of either were trained.
+        None for the starting point, and where fewer than two seeds of either finished.
         """
         if row.difference is None:
             return None
@@ -71,7 +71,7 @@ class Ablation:
         return difference(row.accuracies, other.accuracies)
 
     def names(self, index: int) -> str:
-        """What a difference is called: its fields."""
+        """A difference's name: its fields."""
         return ", ".join(heading(field) for field in self.differences[index])
 
     def label(self, index: int) -> str:
@@ -94,12 +94,12 @@ class Ablation:
 
     @property
     def rows(self) -> tuple[AblationRun, ...]:
-        """All of them, in the table's order; with one difference, without it is the start again."""
+        """All rows of the table. Without its only difference, a recipe is the start: no row."""
         return self.cumulative + (self.leave_one_out if len(self.differences) > 1 else ())
 
 
 def ablation_records(ablation: Ablation) -> dict[str, Any]:
-    """All of it as plain data that JSON can hold; accuracies from 0 to 1."""
+    """An ablation as plain data for JSON; accuracies from 0 to 1."""
     return {
         "run": ablation.run,
         "trial": ablation.trial,
@@ -116,7 +116,7 @@ def ablation_records(ablation: Ablation) -> dict[str, Any]:
 
 
 def ablation_from(records: Mapping[str, Any]) -> Ablation:
-    """The ablation that `ablation_records` made these of."""
+    """The ablation from which `ablation_records` made these records."""
     starting, *steps = records["climb"]
     return Ablation(
         trial=records["trial"],

@@ -11,15 +11,14 @@ from analysis.results.ablation import Ablation, AblationRun
 
 WITHIN = "within the spread"
 ACCURACY, CHANGE = "accuracy (%)", "change (points)"
-# The widths of the recipe, which may go on for more lines, and of what is said of a change; and of
-# what lies between columns.
+# The width of the recipe, which may wrap, plus the last column's; and the gap between columns.
 _WORDS, _BETWEEN = 18 + len(WITHIN), 3
 
 
 def ablation_table(ablation: Ablation, width: int = 120) -> Table:
-    """A row for each recipe: what is on (Y) and off (N), the accuracy, and what changed it.
+    """A row for each recipe: which differences are on (Y) or off (N), the accuracy, its change.
 
-    Where width columns have no room for the differences' names, they are numbered, in one column.
+    Where the differences' names don't fit into width characters, one column has their numbers.
     """
     rows = [ablation_cells(ablation, row) for row in ablation.rows]
     names = [ablation.names(index) for index in range(len(ablation.differences))]
@@ -50,7 +49,7 @@ def ablation_table(ablation: Ablation, width: int = 120) -> Table:
 
 
 def ablation_cells(ablation: Ablation, row: AblationRun) -> list[str]:
-    """A row: its recipe, Y or N for each difference, its accuracy, the change, what to think of it.
+    """A row's cells: recipe, Y or N for each difference, accuracy, change, and a remark on it.
 
     See `ablation_note`.
     """
@@ -63,7 +62,7 @@ def ablation_cells(ablation: Ablation, row: AblationRun) -> list[str]:
 
 
 def ablation_title(ablation: Ablation) -> str:
-    """What was ablated, by how many seeds of how many epochs."""
+    """The trial, its run and starting point, and the number of seeds and epochs."""
     return (
         f"Ablation of trial {ablation.trial} of {ablation.run} against {ablation.against}:"
         f" {ablation.num_seeds} seeds of {ablation.full.epochs} epochs each"
@@ -79,9 +78,9 @@ def ablation_differences(ablation: Ablation) -> str:
 def ablation_note(ablation: Ablation) -> str:
     """How to read the columns."""
     return (
-        f"Accuracy: of {ablation.num_images:,} validation images, mean ± standard deviation over"
-        " seeds. Change: against the row above, or against all of them on where one is off, with"
-        f" half of its 95 % interval (Welch's t). {WITHIN.capitalize()}: that interval holds 0"
+        f"Accuracy: on {ablation.num_images:,} validation images, mean ± standard deviation over"
+        " seeds. Change: from the row above, or from the full recipe if one difference is off, ±"
+        f" half of its 95 % interval (Welch's t). {WITHIN.capitalize()}: that interval contains 0"
     )
 
 
@@ -93,12 +92,12 @@ def write_mean(row: AblationRun) -> str:
 
 
 def write_change(change: Interval | None) -> str:
-    """A change in points, with the half of its 95 % interval: +4.1 ± 1.2."""
+    """A change in points ± half of its 95 % interval: +4.1 ± 1.2."""
     if change is None:
         return ""
     return f"{100 * change.mean:+.1f} ± {50 * (change.high - change.low):.1f}"
 
 
 def _joined(cells: Sequence[str], below: Sequence[str]) -> str:
-    """Cells side by side, each as wide as the number that it stands below."""
+    """Join cells, each as wide as the number above it."""
     return " ".join(cell.rjust(len(number)) for cell, number in zip(cells, below, strict=True))

@@ -35,7 +35,7 @@ class SplitPredictions:
 
 
 def class_accuracies(predictions: SplitPredictions) -> pd.DataFrame:
-    """A row a class that has images: class, images, accuracy (0 to 1); the worst first."""
+    """A row for each class with images: class, images, accuracy (0 to 1); the worst first."""
     images = np.bincount(predictions.labels, minlength=len(predictions.classes))
     right = np.bincount(
         predictions.labels[predictions.labels == predictions.predicted],

@@ -1,4 +1,4 @@
-"""Fronts of several runs beside each other: one picture, one reference point, what each adds."""
+"""Compares the fronts of several runs: one picture, one reference point, what each adds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,23 +28,23 @@ from spaces.errors import UserError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
-    """One run among those that it is compared with."""
+    """One of the runs that are compared."""
 
     run: Run
     name: str
-    """Unique among them: the run's name, or its path where names are equal."""
+    """The run's name, or its path where runs have equal names."""
     front: pd.DataFrame
     share: float
-    """The hypervolume: of the box around all fronts, what its front dominates, 0 to 1."""
+    """The hypervolume: the share of the box around all fronts that its front dominates, 0 to 1."""
     own: pd.DataFrame
-    """Rows of its front that no front of the others dominates or equals."""
+    """Rows of its front that no other run's front dominates or equals."""
 
 
 def compare_runs(runs: Sequence[Run]) -> list[Compared]:
-    """Compare the fronts of runs, all measured in one box with one reference point.
+    """Compare the fronts of runs, in one box with one reference point.
 
-    The box holds every point of every front, costs by magnitude; the reference point lies a tenth
-    of its range behind the worst (`analysis.pareto.front.Box`). Raises UserError for fewer than two
+    The box holds every point of every front, costs by magnitude. The reference point lies a tenth
+    of its range beyond the worst (`analysis.pareto.front.Box`). Raises UserError for fewer than two
     runs, for runs whose objectives or data differ, and where one has no finished trial.
     """
     if len(runs) < 2:
@@ -53,13 +53,12 @@ def compare_runs(runs: Sequence[Run]) -> list[Compared]:
     for run in runs[1:]:
         if run.objectives != first.objectives:
             raise UserError(
-                f"{run.path}: searched for {_words(run)}, {first.path} for {_words(first)}; only"
-                " runs with the same objectives compare"
+                f"{run.path}: its objectives are {_words(run)}, those of {first.path}"
+                f" {_words(first)}; compare runs with the same objectives"
             )
         if _data(run) != _data(first):
             raise UserError(
-                f"{run.path}: was on other data than {first.path}; accuracies of different images"
-                " don't compare"
+                f"{run.path}: its data is not that of {first.path}; compare runs on the same data"
             )
     fronts = [run.front() for run in runs]
     losses = [run.losses_of(front) for run, front in zip(runs, fronts, strict=True)]
@@ -83,7 +82,7 @@ def compare_runs(runs: Sequence[Run]) -> list[Compared]:
 
 
 def comparison_table(compared: Sequence[Compared]) -> Table:
-    """A row a run: hypervolume, front, best accuracy, and points that only it has."""
+    """A row for each run: hypervolume, front, best accuracy, and points that only it has."""
     table = Table(title="Fronts compared", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("run", overflow="fold")
     for name in ("hypervolume (%)", "trials", "front", "best accuracy (%)", "only here"):
@@ -101,15 +100,15 @@ def comparison_table(compared: Sequence[Compared]) -> Table:
             write_percent(one.front[ACCURACY].max()), str(len(one.own)), *named,
         )  # fmt: skip
     table.caption = (
-        "hypervolume: what a front dominates of the box around all of them; only here: points that"
-        " no other run's front dominates or has too"
+        "hypervolume: the share of the box around all fronts that a front dominates; only here:"
+        " points that no other run's front dominates or equals"
     )
     table.caption_justify = "left"
     return table
 
 
 def comparison_records(compared: Sequence[Compared]) -> list[dict[str, Any]]:
-    """The same as plain data: run, folder, hypervolume, and the trials of its front and its own."""
+    """The table as plain data, with the trials of each front and of the points only it has."""
     return [
         {
             "run": one.name,
@@ -127,7 +126,7 @@ def comparison_records(compared: Sequence[Compared]) -> list[dict[str, Any]]:
 def comparison_picture(compared: Sequence[Compared], path: Path) -> Path:
     """Draw every front, accuracy (%) against the first cost, as a PNG at path; return path.
 
-    A run has a colour and a shape; points that only it has are filled, the others hollow.
+    Each run has a colour and a shape. Points that only it has are filled, the others hollow.
     """
     cost = compared[0].run.costs[0]
     figure = new_figure(9, 5.6)
@@ -146,7 +145,7 @@ def comparison_picture(compared: Sequence[Compared], path: Path) -> Path:
         axes.plot([], [], c=colour, marker=marker, label=message)
     axes.set_xlabel(axis_title(cost))
     axes.set_ylabel("validation accuracy (%)")
-    axes.set_title("Fronts; filled marks are on no other run's", loc="left", fontsize=11)
+    axes.set_title("Fronts; filled marks: points that only one run has", loc="left", fontsize=11)
     tidy(axes)
     axes.legend(title="hypervolume", loc="lower right", frameon=False, fontsize=9)
     return save_picture(figure, path)

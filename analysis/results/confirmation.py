@@ -1,4 +1,4 @@
-"""What training a front's candidates again came to: their accuracies, the front, the bias."""
+"""The results of a confirmation: the candidates' accuracies, the front, the bias."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,10 +20,9 @@ from analysis.runs import Run
 from spaces.columns import ACCURACY, COSTS
 from spaces.recipe import RECIPE_FIELDS
 
-# From so large a share of the draws on a candidate counts as non-dominated, below the rest to 1 as
-# dominated; between them it is open.
+# A candidate is non-dominated from this share of the draws on, dominated up to 1 - SURE, else open.
 SURE = 0.95
-# So many percent of the draws reach each surface: 95 % lie between the outer two.
+# The percentage of draws that reach each surface: 95 % lie between the outer two.
 _BAND = (2.5, 50.0, 97.5)
 
 
@@ -34,13 +33,13 @@ class ConfirmedTrial:
     row: dict[str, Any]
     """Its row of the search's trials as plain values."""
     seeds: tuple[int, ...]
-    """Those that were trained to their end."""
+    """Seeds that finished."""
     validation: FloatArray
     """(seeds,): accuracies on the validation split."""
     correct: BoolArray
-    """(seeds, images): whether the test split's images were answered right."""
+    """(seeds, images): whether each image of the test split was classified right."""
     failures: tuple[str, ...] = ()
-    """Why other seeds came to nothing."""
+    """Why other seeds failed."""
 
     @property
     def trial(self) -> int:
@@ -53,24 +52,24 @@ class ConfirmedTrial:
 
     @property
     def optimism(self) -> float:
-        """How far that lies above the accuracy on the test split."""
+        """How far `promised` lies above the accuracy on the test split."""
         return self.promised - float(self.correct.mean())
 
 
 @dataclass(frozen=True, kw_only=True)
 class Confirmation:
-    """Candidates that were confirmed, and what follows for the front."""
+    """Confirmed candidates, and what follows for the front."""
 
     run: Run
     candidates: tuple[ConfirmedTrial, ...]
-    """Those with two seeds or more that were trained to their end, from the cheapest on."""
+    """Candidates of which two seeds or more finished, the cheapest first."""
     failed: tuple[ConfirmedTrial, ...]
-    """Those without: nothing is said of them but why."""
+    """The other candidates: only their failures are reported."""
     num_seeds: int
-    """That were asked for."""
+    """Seeds of each candidate that the user asked for."""
     draws: int = DRAWS
     seed: int = 0
-    """Of the draws."""
+    """Seed of the draws."""
 
     @cached_property
     def costs(self) -> FloatArray:
@@ -80,7 +79,7 @@ class Confirmation:
 
     @cached_property
     def accuracies(self) -> tuple[Interval, ...]:
-        """By candidate: on the test split, with what other seeds and images might have given."""
+        """For each candidate, the test accuracy with its interval over seeds and images."""
         return tuple(accuracy_interval(candidate.correct) for candidate in self.candidates)
 
     @cached_property
@@ -91,19 +90,19 @@ class Confirmation:
 
     @cached_property
     def band(self) -> tuple[FloatArray, FloatArray]:
-        """Where the drawn fronts lie: (costs,), rising, and accuracies (3, costs) from there on.
+        """Where the drawn fronts lie: (costs,), rising, and accuracies (3, costs) from each on.
 
-        2.5 % of the draws reach those of the first row, half of them the second's, 97.5 % the last.
+        2.5 % of the draws reach the first row, half of them the second, 97.5 % the last.
         """
         order = np.argsort(self.costs, kind="stable")
         costs, firsts = np.unique(self.costs[order], return_index=True)
-        # Of candidates at one cost, a front has the best.
+        # Of candidates with the same cost, a front has the best.
         best = np.maximum.reduceat(self.drawn[:, order], firsts, axis=1)
         return costs, attainment(costs, best, _BAND)
 
     @cached_property
     def front_shares(self) -> FloatArray:
-        """(candidates,): the share of draws in which none other dominates it."""
+        """(candidates,): the share of draws in which no other candidate dominates it."""
         names = list(self.run.objectives)
         values = [[candidate.row[name] for name in names] for candidate in self.candidates]
         drawn = np.repeat(np.array([values]) * self.run.objectives.signs, self.draws, axis=0)
@@ -114,9 +113,9 @@ class Confirmation:
 
     @cached_property
     def seed_bias(self) -> Interval:
-        """How much the search's validation accuracy owes to its seed: over that of fresh ones.
+        """How far the search's validation accuracy lies above that of fresh seeds.
 
-        The mean over these candidates; the interval is that of their seeds.
+        The mean over these candidates. The interval covers other seeds.
         """
         return mean_over_groups([c.promised - c.validation for c in self.candidates])
 
@@ -124,9 +123,8 @@ class Confirmation:
     def optimism(self) -> Interval:
         """How far the search's validation accuracy lies above that on the test split.
 
-        The mean over these candidates; the interval is that of their seeds and of the test images.
-        That the validation split is as small is in the mean, not in the interval: it is what was
-        promised.
+        The mean over these candidates. The interval covers other seeds and other test images. It
+        does not cover other validation images: their accuracy is what was promised.
         """
         gaps = [c.promised - c.correct.mean(axis=1) for c in self.candidates]
         shares = np.mean([c.correct.mean(axis=0) for c in self.candidates], axis=0)
@@ -134,16 +132,16 @@ class Confirmation:
 
     @property
     def num_images(self) -> int:
-        """Of the test split."""
+        """Images of the test split."""
         return self.candidates[0].correct.shape[1]
 
 
 def choose_candidates(run: Run, top: int | None = None) -> list[dict[str, Any]]:
-    """The front's trials as plain rows, from the cheapest on.
+    """The front's trials as plain rows, the cheapest first.
 
-    Of trials that differ in nothing but their seed, the first. top: only so many, those that add
-    most to the hypervolume (see `most_contributing`) in the box of all finished trials, costs by
-    magnitude. Raises UserError where no trial is finished.
+    Of trials that differ in their seed alone, only the first is a candidate. top: only this many,
+    those that add most to the hypervolume (see `most_contributing`) in the box of all finished
+    trials, costs by magnitude. Raises UserError where no trial is finished.
     """
     front = run.front().drop_duplicates([name for name in RECIPE_FIELDS if name != "seed"])
     if top is not None and top < len(front):
@@ -153,14 +151,14 @@ def choose_candidates(run: Run, top: int | None = None) -> list[dict[str, Any]]:
 
 
 def verdict(share: float) -> str:
-    """Whether a candidate is truly non-dominated, in a word."""
+    """Whether a candidate is truly non-dominated: yes, no or open."""
     if share >= SURE:
         return "yes"
     return "no" if share <= 1 - SURE else "open"
 
 
 def confirmation_records(confirmation: Confirmation) -> dict[str, Any]:
-    """All of it as plain data that JSON can hold; accuracies from 0 to 1."""
+    """A confirmation as plain data for JSON; accuracies from 0 to 1."""
     candidates = [
         {
             **_record(candidate),

@@ -1,4 +1,4 @@
-"""What confirming a front came to, as a table and in sentences, for terminals and pages."""
+"""A confirmation as a table and in sentences, for terminals and pages."""
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -12,11 +12,11 @@ TEST = "test (95 % interval)"
 TOO_MUCH = "search's validation minus test (points)"
 NON_DOMINATED = "non-dominated"
 _SAID = {"yes": "yes", "no": "no, others beat it", "open": "open"}
-_TOLD = [name for name in RECIPE_FIELDS if name != "seed"]  # the search's: these had others
+_TOLD = [name for name in RECIPE_FIELDS if name != "seed"]  # each candidate has several seeds
 
 
 def confirmation_table(confirmation: Confirmation) -> Table:
-    """A row for each candidate, from the cheapest on."""
+    """A row for each candidate, the cheapest first."""
     run = confirmation.run
     table = Table(
         title=f"{run.name}: {_counted(confirmation)}, trained again with"
@@ -25,7 +25,7 @@ def confirmation_table(confirmation: Confirmation) -> Table:
         caption=confirmation_note(confirmation), caption_justify="left",
     )  # fmt: skip
     columns = confirmation_columns(confirmation)
-    del columns[TOO_MUCH]  # told in a sentence; there is no room for it
+    del columns[TOO_MUCH]  # no room for it; a sentence has its mean
     cost = heading(run.costs[0])
     widths = {cost: max(map(len, cost.split())) + 1, TEST: 20, NON_DOMINATED: 13}
     table.add_column("trial", justify="right")
@@ -40,7 +40,7 @@ def confirmation_table(confirmation: Confirmation) -> Table:
 
 
 def confirmation_columns(confirmation: Confirmation) -> dict[str, list[str]]:
-    """Cells by heading, from the cheapest candidate on; of all but its trial and its recipe."""
+    """Cells by heading, the cheapest candidate first; without its trial and its recipe."""
     run, candidates = confirmation.run, confirmation.candidates
     cost = run.costs[0]
     return {
@@ -54,21 +54,21 @@ def confirmation_columns(confirmation: Confirmation) -> dict[str, list[str]]:
 
 
 def describe_candidate(candidate: ConfirmedTrial) -> str:
-    """Its recipe in few words."""
+    """A candidate's recipe in few words."""
     return describe_recipe(candidate.row, _TOLD)
 
 
 def confirmation_note(confirmation: Confirmation) -> str:
     """How to read the columns."""
     return (
-        f"accuracies in %; test: of {confirmation.num_images:,} images that no choice was made by,"
-        " with the 95 % interval over seeds and images; non-dominated: in so many of"
-        f" {confirmation.draws:,} draws of these"
+        f"accuracies in %; test: on {confirmation.num_images:,} images that no choice used, with"
+        " the 95 % interval over seeds and images; non-dominated: the share of"
+        f" {confirmation.draws:,} draws of seeds and images in which no other dominates it"
     )
 
 
 def confirmation_sentences(confirmation: Confirmation) -> list[str]:
-    """What the table comes to: the front, the bias, and who is missing."""
+    """What follows from the table: the front, the biases, and which seeds failed."""
     by_verdict: dict[str, list[str]] = {word: [] for word in _SAID}
     for candidate, share in zip(confirmation.candidates, confirmation.front_shares, strict=True):
         by_verdict[verdict(share)].append(str(candidate.trial))
@@ -77,9 +77,9 @@ def confirmation_sentences(confirmation: Confirmation) -> list[str]:
     ]
     return [
         f"truly non-dominated: {'; '.join(message)}",
-        "selection bias, the search's validation accuracy minus that of fresh seeds, the seed"
-        f" bias: {_write_bias(confirmation.seed_bias)}; minus the accuracy on the test split, the"
-        f" optimism: {_write_bias(confirmation.optimism)}",
+        "seed bias (the search's validation accuracy minus that of fresh seeds):"
+        f" {_write_bias(confirmation.seed_bias)}; optimism (the search's validation accuracy minus"
+        f" the test accuracy): {_write_bias(confirmation.optimism)}",
         *(_missing(candidate) for candidate in confirmation.candidates if candidate.failures),
         *(_missing(candidate) for candidate in confirmation.failed),
     ]

@@ -27,7 +27,7 @@ class Curve:
 
 
 def front_curves(run: Run, most: int = 6) -> list[Curve]:
-    """The curves of at most this many trials, evenly spaced along the front, with its ends.
+    """The curves of at most `most` trials: both ends of the front, the others evenly between.
 
     A trial that took over another one's result has no curve of its own and is left out.
     """

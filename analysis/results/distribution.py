@@ -32,7 +32,7 @@ def images_per_class(labels: LabelArray, classes: Sequence[str]) -> npt.NDArray[
 def distribution_numbers(labels: LabelArray, classes: Sequence[str]) -> dict[str, int | float]:
     """Images, classes, and the per-class minimum, maximum, mean, std and median.
 
-    std is that of the classes at hand (divided by their number, not one less).
+    std divides by the number of classes, not by one less.
     """
     counts = images_per_class(labels, classes)
     return {
@@ -47,7 +47,7 @@ def distribution_numbers(labels: LabelArray, classes: Sequence[str]) -> dict[str
 
 
 def distribution_table(labels: LabelArray, classes: Sequence[str]) -> Table:
-    """Show `distribution_numbers` as a table, with the classes that are smallest and largest."""
+    """Show `distribution_numbers` as a table, with the smallest and the largest classes."""
     numbers = distribution_numbers(labels, classes)
     counts = images_per_class(labels, classes)
     table = Table(show_header=False)
@@ -69,7 +69,7 @@ def distribution_table(labels: LabelArray, classes: Sequence[str]) -> Table:
 def distribution_text(labels: LabelArray, classes: Sequence[str], *, width: int = 80) -> str:
     """Draw the distribution in characters, at most width to a line.
 
-    Few classes get a bar each, the largest first; many are counted by their number of images.
+    Few classes have a bar each, the largest first. For many, a bar counts the classes of a size.
     """
     counts = images_per_class(labels, classes)
     if len(classes) <= _NAMED_IN_TEXT:
@@ -94,7 +94,7 @@ def distribution_picture(
 ) -> Path:
     """Draw the images of each class as bars, the largest first, as a PNG at path; return path.
 
-    Classes are named where there are at most 60. title says what data it is.
+    At most 60 classes are named. title: what data it is.
     """
     counts = images_per_class(labels, classes)
     numbers = distribution_numbers(labels, classes)
@@ -151,5 +151,5 @@ def _named(chosen: npt.NDArray[np.bool_], classes: Sequence[str]) -> str:
 
 
 def shortened(name: str, most: int) -> str:
-    """Cut a name to so many characters."""
+    """Cut a name to at most `most` characters."""
     return name if len(name) <= most else f"{name[: most - 1]}…"

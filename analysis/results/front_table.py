@@ -12,20 +12,20 @@ from analysis.runs import Run
 from spaces.columns import ACCURACY, number_columns
 from spaces.recipe import RECIPE_FIELDS
 
-# Beside the run's objectives, in this order; a cost that is an objective is not shown twice.
+# Shown after the run's objectives, in this order, unless they are objectives.
 _MORE_NUMBERS = ("gflops", "params", "size_mb", "latency_ms")
 
-# What a recipe needs to be read on few lines.
+# In this width, a recipe takes few lines.
 _RECIPE_WIDTH = 36
 _SAID = {"FAIL": "failed", "RUNNING": "unfinished"}
 
 
 def front_table(run: Run, width: int = 120) -> Table:
-    """A row for each trial of the front, from the cheapest on, with the recipe behind it.
+    """A row for each trial of the front, the cheapest first, with its recipe.
 
-    Of the recipes it shows the model and what differs along the front; the caption says what all
-    of them have in common. Where width columns have no room for every number, those that are not
-    objectives go first. Raises UserError where no trial is finished.
+    Of a recipe it shows the model and the fields that differ along the front; the caption has what
+    all recipes share. Numbers that are not objectives are left out where they don't fit into width
+    characters. Raises UserError where no trial is finished.
     """
     everything = front_records(run)
     records, alike = _points(everything, list(run.objectives))
@@ -65,7 +65,7 @@ def front_table(run: Run, width: int = 120) -> Table:
 
 
 def front_records(run: Run) -> list[dict[str, Any]]:
-    """The front's trials from the cheapest on, as plain values that JSON can hold.
+    """The front's trials as plain values for JSON, the cheapest first.
 
     Each has trial, every recipe field, accuracy (0 to 1), every cost, efficiency (accuracy in % a
     GFLOP), epochs_trained, seconds, gpu_hours, core_hours, money (at the study's prices) and
@@ -94,7 +94,7 @@ def _points(
 ) -> tuple[list[dict[str, Any]], list[int]]:
     """The front's first trial at each point, and how many others have the same objectives.
 
-    On few validation images many recipes tie; a row for each would bury the others.
+    With few validation images many recipes tie; a row for each would bury the others.
     """
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for record in everything:
@@ -111,12 +111,12 @@ def _efficiency(cells: dict[str, Any]) -> float | None:
 
 def _write_efficiency(record: dict[str, Any]) -> str:
     efficiency = record["efficiency"]
-    # 1,200 is easier to hold against 95 than 1.20k.
+    # 1,200 is easier to compare with 95 than 1.20k.
     return f"{efficiency:,.0f}" if efficiency and efficiency >= 100 else write_number(efficiency)
 
 
 def front_columns(run: Run, records: list[dict[str, Any]]) -> dict[str, list[str]]:
-    """Cells by heading: accuracy, the run's costs, efficiency, and other costs worth knowing."""
+    """Cells by heading: accuracy, the run's costs, efficiency, then _MORE_NUMBERS."""
     columns = {heading(ACCURACY): [write_percent(record[ACCURACY]) for record in records]}
     names = [*run.costs, *(name for name in _MORE_NUMBERS if name not in run.costs)]
     if all(record["gflops"] == record["effective_gflops"] for record in records):
@@ -131,7 +131,7 @@ def front_columns(run: Run, records: list[dict[str, Any]]) -> dict[str, list[str
 
 
 def _common(record: dict[str, Any], shared: list[str]) -> str:
-    """What every recipe of the front has; the model only where it is the same."""
+    """What all recipes of the front share, the model included only if they do."""
     described = describe_recipe(record, shared)
     return described if "model" in shared else described.partition(", ")[2]
 

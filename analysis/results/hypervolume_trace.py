@@ -33,9 +33,8 @@ class HypervolumeTrace:
 def hypervolume_trace(run: Run) -> HypervolumeTrace:
     """Follow the hypervolume over a run's finished trials, in the order in which they ended.
 
-    All steps are measured in one box, that of every finished trial (`analysis.pareto.front.Box`).
-    They compare with each other, but not with another run. Raises UserError where none is
-    finished.
+    All steps are measured in one box around all finished trials (`analysis.pareto.front.Box`).
+    Compare them with each other, not with another run. Raises UserError where no trial is finished.
     """
     finished = run.require_finished()
     seconds = finished["search_seconds"].to_numpy(dtype=float)
@@ -81,7 +80,7 @@ class SeededTraces:
         return np.array(rows)
 
     def seconds_to(self, share: float) -> FloatArray:
-        """(seeds,): seconds until the front had this share; infinite where it never had."""
+        """(seeds,): seconds until the front had this share; infinite where it never did."""
         return np.array(
             [
                 seconds[np.argmax(shares >= share)] if (shares >= share).any() else np.inf
@@ -91,7 +90,7 @@ class SeededTraces:
 
 
 def median_and_quartiles(seconds: FloatArray) -> tuple[float, float, float]:
-    """Lower quartile, median and upper quartile of seconds, of which some may be infinite."""
+    """Lower quartile, median and upper quartile of seconds; some may be infinite."""
     ordered = np.sort(seconds)
     # Each is one of the values: infinity can't be interpolated.
     indices = [int(np.floor(share * (len(ordered) - 1) + 0.5)) for share in (0.25, 0.5, 0.75)]
@@ -100,7 +99,7 @@ def median_and_quartiles(seconds: FloatArray) -> tuple[float, float, float]:
 
 
 def traces_table(traces: Sequence[SeededTraces], shares: Sequence[float]) -> Table:
-    """Seconds to each share of the hypervolume as median (quartiles), and times the first row's."""
+    """Seconds to each share of the hypervolume, median (quartiles), and their ratio to row one."""
     table = Table(box=None, title_justify="left", pad_edge=False)
     table.add_column("search")
     for share in shares:
@@ -121,7 +120,7 @@ def traces_table(traces: Sequence[SeededTraces], shares: Sequence[float]) -> Tab
 def traces_picture(traces: Sequence[SeededTraces], path: Path, *, title: str) -> Path:
     """Draw hypervolume over time as a PNG at path, and return path.
 
-    A line is the median over seeds, the band beside it the quartiles; seconds by magnitude.
+    A line is the median over seeds, its band the quartiles. Seconds are drawn by magnitude.
     """
     times = _grid(traces)
     figure = new_figure(9, 5.6)

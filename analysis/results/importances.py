@@ -1,4 +1,4 @@
-"""What mattered: how much each searched field decides an objective."""
+"""How much each searched field decides an objective."""
 
 import warnings
 from collections.abc import Mapping
@@ -24,8 +24,8 @@ def parameter_importances(run: Run) -> dict[str, dict[str, float]]:
 
     Optuna's PED-ANOVA (Watanabe et al. 2023, https://arxiv.org/abs/2304.10255): how much the values
     of a field in the best tenth of the trials (at least ten) differ from its values in all trials.
-    Trials that were stopped early count with the accuracy that they had reached: a tenth of the
-    finished trials would often be one trial. A field that only some recipes draw counts for those.
+    Trials that were stopped early count with their last accuracy, since a tenth of the finished
+    trials would often be one trial. A field that only some recipes draw counts for those alone.
     Empty where there are fewer than FEWEST_TRIALS trials, or the study does not name its space.
     """
     space, rows = _space(run), _with_results(run)

@@ -14,7 +14,7 @@ from analysis.runs import Run
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportData:
-    """What `find` computes and what it is given."""
+    """The data of one report, made by `find`."""
 
     run: Run
     history: HypervolumeTrace
@@ -22,9 +22,9 @@ class ReportData:
     importances: dict[str, dict[str, float]]
     scales: list[Scale]
     predictions: SplitPredictions | str
-    """Of the chosen model on the validation split, or why there are none."""
+    """The chosen model's predictions on the validation split, or why there are none."""
     labels: Labels | str
-    """Of all images, or why they are not known."""
+    """The classes of all images, or why they are not known."""
     confirmation: Confirmation | None
     """None where no trial of the front was trained again."""
     ablations: tuple[Ablation, ...]
@@ -40,8 +40,8 @@ def find(
 ) -> ReportData:
     """Compute what a report shows of a run.
 
-    Predictions take torch, labels the prepared images, and other commands write confirmation and
-    ablations; whoever has them passes them in. Raises UserError where no trial is finished.
+    The caller passes in what needs torch (predictions) or the prepared images (labels), and what
+    other commands found (confirmation, ablations). Raises UserError where no trial is finished.
     """
     return ReportData(
         run=run,

@@ -1,7 +1,7 @@
-"""What trials took of GPUs and cores, and what that costs at the prices in the study file.
+"""GPU-hours and core-hours of trials, and what they cost at the prices in the study file.
 
-Counted are seconds in epochs: not a machine's start and idle time, nor epochs that were lost with a
-machine and trained again.
+Only seconds in epochs count. A machine's start and idle time do not, nor do epochs that were lost
+with a machine and trained again.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ class Prices:
 
     currency: Annotated[str, Field(min_length=1)]
     per_hour: Annotated[dict[str, Annotated[float, Field(ge=0)]], Field(min_length=1)]
-    """By the name in the brackets of `ran_on`; gpu and cpu: those that have no price by name."""
+    """By the device's name in the brackets of `ran_on`; gpu and cpu: all devices not named."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,9 +48,9 @@ class TrialSpending:
     money: float | None
     """None without prices, or where one is missing."""
     unpriced: tuple[str, ...]
-    """Devices that it ran on and that have no price, where the study has prices."""
+    """Devices it ran on that have no price, where the study has prices."""
     moved: bool
-    """It went on upon a device with another price: all of it is counted at the dearest."""
+    """Whether it moved to a device with another price. All of it counts at the highest price."""
 
     def hours_of(self, unit: Unit) -> float:
         return self.hours if self.unit == unit else 0.0
@@ -61,7 +61,7 @@ class Spending:
     """What the trials of a run took together."""
 
     trials: tuple[TrialSpending, ...]
-    """Those that trained."""
+    """Trials that trained."""
     currency: str | None
     """None: the study names no prices."""
 
@@ -77,7 +77,7 @@ class Spending:
         return sum(trial.hours_of(unit) for trial in self.trials)
 
     def unpriced(self) -> dict[tuple[str, Unit], float]:
-        """Hours that are in no sum, by what they were spent on."""
+        """Hours that no sum includes, since their devices have no price; by device and unit."""
         hours: dict[tuple[str, Unit], float] = defaultdict(float)
         for trial in self.trials:
             if trial.unpriced:
@@ -86,7 +86,7 @@ class Spending:
 
 
 def run_spending(run: Run) -> Spending:
-    """Add up what a run took so far. Raises UserError where its prices are none."""
+    """Add up what a run took so far. Raises UserError where its prices are not valid."""
     prices = _read_prices(run)
     columns = ["trial", "seconds", "ran_on", "cpus", "gpus"]
     rows = (plain_row(row) for _, row in run.trials[columns].iterrows())
@@ -133,22 +133,22 @@ def write_money(spending: Spending) -> str:
 
 
 def spending_notes(spending: Spending) -> list[str]:
-    """What the sum of money leaves out, and where it is too high; a line each."""
+    """What the sum of money leaves out, and where it may be too high; a line each."""
     notes = [
-        f"no price for {name}: {write_number(hours)} {_HOURS[unit]} are in no sum; name it under"
+        f"no price for {name}: {write_number(hours)} {_HOURS[unit]} are not in the cost; add it to"
         " prices.per_hour"
         for (name, unit), hours in spending.unpriced().items()
     ]
     if spending.moved:
         trials = ", ".join(map(str, spending.moved))
-        notes.append(f"moved between devices, counted at the dearest: trial {trials}")
+        notes.append(f"moved between devices, counted at the highest price: trial {trials}")
     return notes
 
 
 def _read_prices(run: Run) -> Prices | None:
     if run.study.get("prices") is None:
         return None
-    # Through JSON, as study files.
+    # Validated through JSON, as study files are.
     written = json.dumps({"prices": run.study["prices"]}, default=str)
     try:
         return TypeAdapter(dict[str, Prices]).validate_json(written)["prices"]
@@ -160,7 +160,7 @@ def _read_prices(run: Run) -> Prices | None:
 def _spent(
     row: Mapping[str, Any], study: Mapping[str, Any], prices: Prices | None
 ) -> TrialSpending:
-    # The oldest runs don't say it by trial, but in their study.
+    # The oldest runs have this in their study, not in each trial.
     resources = study.get("resources")
     resources = resources if isinstance(resources, Mapping) else {}
     gpus = resources.get("gpus", 0) if row["gpus"] is None else row["gpus"]

@@ -26,11 +26,10 @@ _MAX_FAILURES = 3
 def run_status(run: Run, *, searched: bool, location: str | None = None) -> dict[str, Any]:
     """Counts, times and failures of a run, as plain data.
 
-    searched: whether a driver is at work in it; else trials that are RUNNING were interrupted.
-    location: its address, where this is a copy. seconds_trained, gpu_hours, core_hours: of all
-    trials. money: at the study's prices, None where it names none. stopped: the kinds of reasons
-    for which trials were stopped early, with their numbers. failures: the first reasons of each
-    kind, with the number of trials that they ended.
+    searched: whether a search is at work in it. If not, trials that are RUNNING were interrupted.
+    location: its address, where this is a copy. In the result, seconds_trained, gpu_hours and
+    core_hours are of all trials; money is at the study's prices, None where it names none; stopped
+    counts trials by the kind of reason for which they were stopped early, failures by their error.
     """
     return _status(run, run_spending(run), searched=searched, location=location)
 
@@ -92,7 +91,7 @@ def status_table(run: Run, *, searched: bool, location: str | None = None) -> Ta
             message += f", {write_percent(trial['accuracy'])} % so far"
         table.add_row(f"{'running' if searched else 'interrupted'} {trial['trial']}", message)
     if status["running"] and not searched:
-        table.add_row("to go on", "flopwise search STUDY --resume")
+        table.add_row("to resume", "flopwise search STUDY --resume")
     for reason, number in status["stopped"].items():
         table.add_row(f"pruned {number} x", reason)
     for reason, number in list(status["failures"].items())[:_MAX_FAILURES]:
@@ -101,7 +100,7 @@ def status_table(run: Run, *, searched: bool, location: str | None = None) -> Ta
 
 
 def watch_view(run: Run, *, searched: bool, location: str | None = None) -> Group:
-    """How far a run has come, and its front so far, for a terminal that is drawn anew."""
+    """How far a run has come, and its front so far, for a terminal that is redrawn."""
     parts: list[RenderableType] = [status_table(run, searched=searched, location=location)]
     if not run.finished.empty:
         parts.append(front_table(run))

@@ -24,7 +24,7 @@ class StopReason:
 def stop_reasons(run: Run) -> list[StopReason]:
     """Count the trials that were stopped early by `reason_kind`, the most frequent first.
 
-    Trials without a reason are left out; runs of before reasons were recorded have none.
+    Trials without a reason are left out. Older runs have no reasons.
     """
     reasons = run.trials.get("stop_reason")
     if reasons is None:
@@ -44,7 +44,7 @@ def stop_reasons(run: Run) -> list[StopReason]:
 
 
 def reason_kind(reason: str) -> str:
-    """What reasons of one kind have in common.
+    """The part of a reason that all reasons of its kind share.
 
     This is the part before the first colon or, without a colon, that before the first number:
     "rung of 2 epochs: 3 of 5 trials are ahead" is of the kind "rung of 2 epochs", "it would end at

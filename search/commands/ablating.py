@@ -13,20 +13,20 @@ from search.commands.training import Retry, training_screen
 def ablate(
     run: RunArgument,
     trial: Annotated[
-        str, typer.Option(help="Its number; or knee, most-accurate, ... as for export.")
+        str, typer.Option(help="A trial's number, or a rule as in export: knee, most-accurate, ...")
     ],
     against: Annotated[
         Literal["ladder", "default"],
-        typer.Option(help="The first recipe of the ladder, or the recipe of all defaults."),
+        typer.Option(help="The starting point: the ladder's first recipe, or all defaults."),
     ],
-    seeds: Annotated[int, typer.Option(help="For each recipe, 2 or more.")] = 3,
+    seeds: Annotated[int, typer.Option(help="Seeds for each recipe, 2 or more.")] = 3,
     retry: Retry = False,
     as_json: AsJson = False,
 ) -> None:
-    """Turn what differs between a trial and a starting point on and off, and train all of it.
+    """Measure what each difference between a trial and a starting point is worth.
 
-    On one after the other, then off one at a time, each with several seeds and the trial's epochs.
-    The same command goes on after an interruption.
+    Turns the differences on one after the other, then off one at a time, and trains each recipe
+    with several seeds and the trial's epochs. The same command goes on after an interruption.
     """
     from analysis.plots.ablation_picture import ablation_picture
     from analysis.results.ablation import ablation_records

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from search.cluster.node_report import NodeReport
 
 Cluster = Annotated[
-    Path | None, typer.Option(help="A cluster's file: do this on the head of that cluster.")
+    Path | None, typer.Option(help="A cluster file: run this command on that cluster's head.")
 ]
 
 
 def on_head(cluster: Path, words: list[str]) -> None:
-    """Run a command of ours on the head, with this checkout's code, and print what it printed."""
+    """Run a flopwise command on the head, with this checkout's code, and print its output."""
     from search.cluster.head import Head
 
     head = Head(cluster)
@@ -30,9 +30,9 @@ def nodes(
     cluster: Cluster = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the nodes of a running Ray: their trials, memory, and how busy they are.
+    """Show the nodes of a running Ray: trials, memory, CPU and GPU use.
 
-    Without --cluster, those of the Ray that runs on this machine, or that RAY_ADDRESS names.
+    Without --cluster: the Ray that RAY_ADDRESS names, or else the one on this machine.
     """
     if cluster is not None:
         on_head(cluster, ["nodes", *(["--json"] if as_json else [])])
@@ -55,13 +55,13 @@ def nodes(
 
 def attach(
     study: Annotated[
-        str | None, typer.Argument(help="Its name; without one, the search that began last.")
+        str | None, typer.Argument(help="The study's name. Without one: the latest search.")
     ] = None,
     cluster: Cluster = None,
 ) -> None:
-    """Watch a search on a cluster; Ctrl-C ends the watching, not the search.
+    """Watch a search on a cluster. Ctrl-C ends the watching, not the search.
 
-    Without --cluster, on the Ray that RAY_API_SERVER_ADDRESS names, or that runs on this machine.
+    Without --cluster: on the Ray that RAY_API_SERVER_ADDRESS names, or else on this machine's.
     """
     if cluster is not None:
         from search.cluster.head import Head
@@ -86,7 +86,7 @@ def attach(
 
 
 def nodes_table(reports: "list[NodeReport]") -> Table:
-    """A row a node."""
+    """A table with a row for each node."""
     searched = sorted({report.study for report in reports if report.study})
     table = Table(box=None, title=", ".join(searched) or None, title_justify="left")
     table.add_column("node")

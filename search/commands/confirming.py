@@ -1,4 +1,4 @@
-"""`flopwise confirm`: a front's trials again, with fresh seeds and on the test split."""
+"""`flopwise confirm`: train a front's trials again with fresh seeds, and open the test split."""
 
 from typing import Annotated
 
@@ -14,16 +14,16 @@ def confirm(
     run: RunArgument,
     top: Annotated[
         int | None,
-        typer.Option(help="Only so many, those that add most hypervolume; all by default."),
+        typer.Option(help="Only this many trials, those that add most hypervolume. Default: all."),
     ] = None,
-    seeds: Annotated[int, typer.Option(help="Fresh ones for each, 2 or more.")] = 3,
+    seeds: Annotated[int, typer.Option(help="Fresh seeds for each trial, 2 or more.")] = 3,
     retry: Retry = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train the front's trials again, and judge them by the test split, once.
+    """Train the front's trials again, and evaluate them once on the test split.
 
-    Says how accurate they are, which of them are truly non-dominated, and how much the search's
-    validation accuracy promised too much. The same command goes on after an interruption.
+    Shows how accurate they are, which are truly non-dominated, and how far the search's validation
+    accuracy lies above the test accuracy. The same command goes on after an interruption.
     """
     from analysis.plots.confirmation_picture import confirmation_picture
     from analysis.results.confirmation import confirmation_records

@@ -1,4 +1,4 @@
-"""`flopwise data`: prepare images once, look at them, make synthetic ones."""
+"""`flopwise data`: prepare images, show them, make synthetic ones."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,15 +7,13 @@ import typer
 
 from search.commands.printing import console, near, print_json, progress_bar
 
-app = typer.Typer(
-    help="Prepare images once, look at them, or make synthetic ones.", no_args_is_help=True
-)
+app = typer.Typer(help="Prepare images, show them, or make synthetic ones.", no_args_is_help=True)
 
 Out = Annotated[Path, typer.Argument(help="The folder to make; it must not exist.")]
 Size = Annotated[
     int, typer.Option(min=8, max=2048, help="Height and width of the stored images, in pixels.")
 ]
-Seed = Annotated[int, typer.Option(help="Of the split, and of generated images.")]
+Seed = Annotated[int, typer.Option(help="Seed of the split and of generated images.")]
 
 
 @app.command()
@@ -25,14 +23,14 @@ def prepare(
     size: Size = 224,
     seed: Seed = 0,
     validation: Annotated[float, typer.Option(help="Fraction held out to compare recipes.")] = 0.15,
-    test: Annotated[float, typer.Option(help="Fraction held out to the very end.")] = 0.15,
+    test: Annotated[float, typer.Option(help="Fraction held out for the final test.")] = 0.15,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave unreadable images out.")
     ] = False,
 ) -> None:
     """Turn a folder of labelled images into memory-mapped data, split by class.
 
-    The largest centre square of every image, upright and in RGB, is resized to the given size.
+    Every image comes out upright and in RGB, its largest centre square resized to the given size.
     """
     from trainables.prepare import prepare
 
@@ -53,7 +51,7 @@ def prepare(
 @app.command()
 def demo(
     out: Out,
-    classes: Annotated[int, typer.Option(help="Kinds of synthetic things.")] = 151,
+    classes: Annotated[int, typer.Option(help="Number of classes.")] = 151,
     seed: Seed = 0,
     size: Size = 128,
 ) -> None:
@@ -69,11 +67,11 @@ def demo(
 def show(
     data: Annotated[Path, typer.Argument(help="Prepared data.")],
     picture: Annotated[
-        Path | None, typer.Option(help="Where to put the PNG; beside the data by default.")
+        Path | None, typer.Option(help="Where to write the PNG. Default: beside the data.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Numbers for programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
-    """Show how many images there are of each class, in numbers and as a picture."""
+    """Show how many images each class has, in numbers and as a picture."""
     from analysis.results.distribution import (
         distribution_numbers,
         distribution_picture,

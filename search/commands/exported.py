@@ -1,4 +1,4 @@
-"""`flopwise predict` and `evaluate`: an exported model at work, without torch."""
+"""`flopwise predict` and `evaluate`: run an exported model, without torch."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -17,10 +17,10 @@ Model = Annotated[Path, typer.Argument(metavar="EXPORT", help="An .onnx file of 
 def predict(
     export: Model,
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
-    top: Annotated[int, typer.Option(min=1, help="So many classes for each image.")] = 3,
+    top: Annotated[int, typer.Option(min=1, help="Number of classes for each image.")] = 3,
     as_json: AsJson = False,
 ) -> None:
-    """Say what is on images: the most probable classes of each."""
+    """Print the most probable classes of each image."""
     from trainables.inference.onnx_model import open_exported
     from trainables.inference.predictions import find_images
     from trainables.inference.predictions import predict as predict_images
@@ -47,7 +47,7 @@ def evaluate(
     export: Model,
     data: Annotated[Path, typer.Argument(help="Prepared data, or a folder of class folders.")],
     split: Annotated[
-        Literal["train", "validation", "test"], typer.Option(help="Of prepared data.")
+        Literal["train", "validation", "test"], typer.Option(help="The split of prepared data.")
     ] = "validation",
     as_json: AsJson = False,
 ) -> None:
@@ -74,13 +74,13 @@ def evaluate(
     else:
         screen = console()
         worst = sorted(found.by_class.items(), key=lambda item: item[1][1] / item[1][0])[:5]
-        table = Table("class", "images", "right", box=None, title="least often right")
+        table = Table("class", "images", "right", box=None, title="least accurate classes")
         for name, (images, correct) in worst:
             table.add_row(name, str(images), f"{correct / images:.0%}")
         if len(found.by_class) > 1:
             screen.print(table)
         screen.print(
-            f"accuracy {found.accuracy:.2%}: {found.correct:,} of {found.images:,} images; its"
+            f"accuracy {found.accuracy:.2%}: {found.correct:,} of {found.images:,} images; the"
             f" trial had {model.about.accuracy:.2%} on its validation split",
             markup=False,
             soft_wrap=True,
@@ -111,7 +111,7 @@ def _as_json(answer: "Prediction") -> dict:
 
 
 def _user_error(problems: list[str]) -> Exception:
-    """What could not be read, told after the answers for all else."""
+    """The error that lists unreadable images, raised after the other predictions are printed."""
     from spaces.errors import UserError
 
     return UserError("\n".join(problems))

@@ -18,10 +18,11 @@ from spaces.recipe import RECIPE_FIELDS
 
 _MAX_FRONT_ROWS = 12
 _MAX_FINISHED_ROWS = 4
+_STOPPING = "stopping; --resume continues the running trials; Ctrl-C again ends at once"
 
 
 class LiveTable:
-    """Shows a search as it goes: a table in a terminal, a line a finished trial elsewhere."""
+    """Shows a running search: in a terminal a table, elsewhere a line for each finished trial."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -29,7 +30,7 @@ class LiveTable:
         self._stopping = False
         self._live: Live | None = None
         if console.is_terminal:
-            # What is left to see at the end is printed by whoever ran the search.
+            # Transient: the command prints the results in its place when the search ends.
             waiting = Text("checking the study, starting Ray ...")
             self._live = Live(waiting, console=console, auto_refresh=False, transient=True)
 
@@ -48,14 +49,14 @@ class LiveTable:
             self._live.stop()
 
     def tell(self, what: str) -> None:
-        """Say what is done before the search begins, where that can be taken back."""
+        """Show a step before the search begins; only in a terminal, where the next replaces it."""
         if self._live is not None:
             self._live.update(Text(what), refresh=True)
 
     def show(self, progress: Progress) -> None:
-        """Draw the table anew, or print what has finished since the last call.
+        """Redraw the table, or print the trials that finished since the last call.
 
-        The first call is before the search: what is finished by then is not news.
+        The first call comes before the search: trials that are finished by then are not printed.
         """
         finished = [r for r in progress.ledger.records.values() if r.state.is_finished()]
         if self._reported is None:
@@ -69,7 +70,7 @@ class LiveTable:
                 if self._live is None:
                     self._console.print(_line(record), soft_wrap=True, markup=False)
         if progress.stopping and not self._stopping and self._live is None:
-            self._console.print("stopping: what runs will be resumed; Ctrl-C again ends at once")
+            self._console.print(_STOPPING)
         self._stopping = progress.stopping
         if self._live is not None:
             latest = list(self._reported.values())[-_MAX_FINISHED_ROWS:]
@@ -77,7 +78,7 @@ class LiveTable:
 
 
 def render(progress: Progress, latest: Sequence[TrialRecord]) -> Group:
-    """The whole picture of a search at this moment; latest: trials that finished last."""
+    """Draw a search as it stands now. latest: the trials that finished last."""
     objectives = list(progress.study.objectives)
     on_front = progress.ledger.front()
     running = _table("running", "epoch", "accuracy")
@@ -111,7 +112,7 @@ def _table(title: str, *headings: str) -> Table:
 
 
 def describe(record: TrialRecord) -> str:
-    """A recipe in few words; how many epochs it has is told beside."""
+    """Describe a recipe in few words, without its epochs, which have a column of their own."""
     if record.recipe is None:
         return "no recipe"
     shown = [field for field in RECIPE_FIELDS if field not in ("weights", "epochs", "seed")]
@@ -127,7 +128,7 @@ def _came_to(record: TrialRecord) -> str:
 
 
 def time_left(progress: Progress) -> float | None:
-    """Seconds until the budget is used up, from what trials took so far; None: too early to say."""
+    """Estimate the seconds until the budget is used up; None where it is too early to tell."""
     budget = progress.study.budget
     by_clock = None if budget.hours is None else budget.hours * 3600 - progress.seconds
     trained = [
@@ -145,7 +146,7 @@ def time_left(progress: Progress) -> float | None:
 
 
 def clock(seconds: float) -> str:
-    """Seconds as 1:02:03 or 2:03."""
+    """Write seconds as 1:02:03 or 2:03."""
     minutes, rest = divmod(max(0, round(seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
@@ -169,7 +170,7 @@ def _headline(progress: Progress) -> Text:
         f"{progress.study.name}: {len(records)}{of} trials ({message}), {clock(progress.seconds)}"
     )
     if progress.stopping:
-        line += ", stopping: what runs will be resumed; Ctrl-C again ends at once"
+        line += f", {_STOPPING}"
     elif left is not None:
         line += f", about {clock(left)} left"
     return Text(line, style="bold")

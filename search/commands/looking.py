@@ -1,4 +1,4 @@
-"""`flopwise report`, `compare`, `watch` and `dashboard`: a run, or several, to look at."""
+"""`flopwise report`, `compare`, `watch` and `dashboard`: look at one run or several."""
 
 import shlex
 import time
@@ -16,9 +16,9 @@ _WATCH_SECONDS = 2.0
 def report(
     run: RunArgument,
     pick: Annotated[
-        str, typer.Option(help="The trial that it speaks for: a rule as of export --pick.")
+        str, typer.Option(help="The trial that the report describes: a rule as in export --pick.")
     ] = "knee",
-    out: Annotated[Path | None, typer.Option(help="The page; RUN/report.html by default.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The page. Default: RUN/report.html.")] = None,
 ) -> None:
     """Write a run's report: one HTML file that needs no network, and PNG pictures."""
     from search.followups.report import make_report
@@ -38,12 +38,12 @@ def compare(
     runs: Annotated[
         list[str], typer.Argument(metavar="RUN RUN ...", help="Run folders, or their addresses.")
     ],
-    picture: Annotated[Path, typer.Option(help="Where to put the PNG of all fronts.")] = Path(
+    picture: Annotated[Path, typer.Option(help="Where to write the PNG of all fronts.")] = Path(
         "compare.png"
     ),
     as_json: AsJson = False,
 ) -> None:
-    """Compare the fronts of runs: hypervolume, and what each has that the others lack."""
+    """Compare the fronts of runs: their hypervolumes, and the points that only one of them has."""
     from analysis.results.comparison import (
         compare_runs,
         comparison_picture,
@@ -64,7 +64,7 @@ def compare(
 
 
 def watch(run: RunArgument) -> None:
-    """Show a search's table as it goes, from any terminal; ends with the search, or by Ctrl-C."""
+    """Show how far a search has come, from any terminal, until it ends or you press Ctrl-C."""
     from rich.live import Live
 
     from analysis.results.status import watch_view
@@ -89,9 +89,9 @@ def watch(run: RunArgument) -> None:
 
 def dashboard(
     run: RunArgument,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="On this machine.")] = 8080,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="A port of this machine.")] = 8080,
 ) -> None:
-    """Open optuna-dashboard on a run, also while it is searched; on this machine only."""
+    """Serve optuna-dashboard for a run, also during its search; on this machine only."""
     from search.commands.dashboard import serve_dashboard
     from search.storage.fetched_run import fetch_run
 

@@ -1,4 +1,4 @@
-"""`flopwise models`: which models there are, and their blocks."""
+"""`flopwise models`: list models and their blocks."""
 
 from dataclasses import asdict
 from typing import Annotated
@@ -8,12 +8,12 @@ from rich.table import Table
 
 from search.commands.printing import AsJson, console, print_json
 
-app = typer.Typer(help="Which models there are, and what they are made of.", no_args_is_help=True)
+app = typer.Typer(help="List models and their blocks.", no_args_is_help=True)
 
 
 @app.command("list")
 def list_all(as_json: AsJson = False) -> None:
-    """List every model by name, family by family: ours, then torchvision's classifiers."""
+    """List every model, family by family: ours, then torchvision's classifiers."""
     from trainables.describe import list_models
 
     models = list_models()
@@ -38,12 +38,14 @@ def list_all(as_json: AsJson = False) -> None:
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="A model, as `flopwise models list` names it.")],
-    input_size: Annotated[int, typer.Option(min=8, max=2048, help="In pixels.")] = 224,
+    name: Annotated[str, typer.Argument(help="A model's name: see `flopwise models list`.")],
+    input_size: Annotated[
+        int, typer.Option(min=8, max=2048, help="Height and width in pixels.")
+    ] = 224,
     classes: Annotated[int, typer.Option(min=2, help="Number of classes.")] = 1000,
     as_json: AsJson = False,
 ) -> None:
-    """List a model's blocks: the units that `unfrozen` counts, from the end."""
+    """List a model's blocks. `unfrozen` counts them from the end."""
     from trainables.describe import describe_model
 
     model = describe_model(name, input_size, classes)

@@ -1,4 +1,4 @@
-"""What the commands share in printing: progress bars, JSON, where there is no terminal."""
+"""Printing for all commands: the console, short paths, JSON, progress bars."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 def console() -> Console:
@@ -21,7 +21,7 @@ def console() -> Console:
 
 
 def near(path: Path | str) -> str:
-    """A path as short as it can be typed from here; an address as it is."""
+    """Shorten a path that lies below the current folder; other paths and addresses stay."""
     if isinstance(path, str):
         return path
     path = path.absolute()
@@ -29,11 +29,11 @@ def near(path: Path | str) -> str:
 
 
 def program() -> str:
-    """How this program is called from here: by its name where the shell would find it."""
+    """The words that call this program here: `flopwise`, where the shell finds that."""
     if shutil.which("flopwise"):
         return "flopwise"
     called = Path(sys.argv[0])
-    # Where the code was sent to and not installed, as on the head of a cluster.
+    # The head of a cluster has the code, but no installed command.
     return "python -m search.cli" if called.name == "cli.py" else near(called)
 
 
@@ -44,7 +44,7 @@ def print_json(content: Any) -> None:
 
 @contextmanager
 def progress_bar(what: str) -> Iterator[Callable[[int, int | None], None]]:
-    """Show a bar in a terminal; yields the function to call with done and total."""
+    """Show a bar in a terminal. Yields a function that takes done and total."""
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     screen = Console(stderr=True)
     with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:

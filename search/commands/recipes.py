@@ -8,7 +8,7 @@ from rich.table import Table
 
 from search.commands.printing import AsJson, console, near, print_json
 
-RecipeFile = Annotated[Path, typer.Argument(help="A recipe file; fields left out take defaults.")]
+RecipeFile = Annotated[Path, typer.Argument(help="A recipe file. Missing fields take defaults.")]
 
 
 def train(
@@ -16,10 +16,11 @@ def train(
     data: Annotated[Path, typer.Option(help="Prepared data.")],
     threads: Annotated[
         int | None,
-        typer.Option(min=1, help="CPU threads; those of the exported trial, else all cores."),
+        typer.Option(min=1, help="CPU threads. Default: as the exported trial, else all cores."),
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help="cpu or cuda; that of the exported trial, else a GPU.")
+        str | None,
+        typer.Option(help="cpu or cuda. Default: as the exported trial, else a GPU if there is."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the trained state dict here.")] = None,
 ) -> None:
@@ -53,15 +54,15 @@ def cost(
     recipe: RecipeFile,
     classes: Annotated[int, typer.Option(min=2, help="Number of classes.")] = 1000,
     latency: Annotated[
-        bool, typer.Option("--latency", help="Measure it too, here; takes some seconds.")
+        bool, typer.Option("--latency", help="Measure latency here too; takes some seconds.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Print what a recipe's model takes to run, without training it."""
+    """Print the costs of running a recipe's model, without training it."""
     from spaces.recipe import read_recipe
 
     read = read_recipe(recipe)
-    # After the file is read: a mistake in it need not wait for torch to be imported.
+    # Imported after the file is read, so that a mistake in it does not wait for torch.
     from spaces.columns import COSTS, LATENCY
     from trainables.cost import recipe_cost
 

@@ -28,18 +28,20 @@ def replay(
     early_stopping: Annotated[
         list[str] | None, typer.Option(help="As in a study file, such as pareto; may be repeated.")
     ] = None,
-    reduction: Annotated[float, typer.Option(help="Of early stopping.")] = 1.5,
-    workers: Annotated[int, typer.Option(min=1, help="Trials at once.")] = 4,
+    reduction: Annotated[float, typer.Option(help="The reduction of early stopping.")] = 1.5,
+    workers: Annotated[int, typer.Option(min=1, help="Number of trials at once.")] = 4,
     trials: Annotated[
-        int | None, typer.Option(min=1, help="Budget; twice the recorded trials unless given.")
+        int | None, typer.Option(min=1, help="Budget. Default: twice the recorded trials.")
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="How often, with seeds from 0 on.")] = 5,
-    picture: Annotated[Path | None, typer.Option(help="Where to draw it, a .png.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Every replay, for programs.")] = False,
+    seeds: Annotated[int, typer.Option(min=1, help="Replays of each search: seeds 0, 1, ...")] = 5,
+    picture: Annotated[Path | None, typer.Option(help="Where to write the PNG.")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print every replay as JSON, for programs.")
+    ] = False,
 ) -> None:
-    """Search a recorded table again, with every sampler and early stopping that is named.
+    """Search a recorded run again, with each sampler and each early stopping that you name.
 
-    Time is simulated: an epoch takes as long as when it was recorded, a replay takes seconds.
+    Time is simulated: an epoch counts the seconds that were recorded. A replay takes seconds.
     """
     from analysis.results.hypervolume_trace import traces_picture, traces_table
     from search.decisions.budget import Budget

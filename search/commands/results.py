@@ -19,7 +19,7 @@ RunArgument = Annotated[
 
 
 def status(run: RunArgument, cluster: Cluster = None, as_json: AsJson = False) -> None:
-    """Say how far a search has come."""
+    """Show how far a search has come."""
     if cluster is not None:
         on_head(cluster, ["status", run, *(["--json"] if as_json else [])])
         return
@@ -40,7 +40,7 @@ def status(run: RunArgument, cluster: Cluster = None, as_json: AsJson = False) -
 def front(
     run: RunArgument,
     picture: Annotated[
-        Path | None, typer.Option(help="Where to put the PNG; RUN/export/front.png by default.")
+        Path | None, typer.Option(help="Where to write the PNG. Default: RUN/export/front.png.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -61,18 +61,18 @@ def export(
     pick: Annotated[
         str,
         typer.Option(
-            help='knee, most-accurate, cheapest, "drop<=1%", "accuracy>=0.9", ... or a trial.'
+            help='knee, most-accurate, cheapest, "drop<=1%", "accuracy>=0.9", or a trial\'s number.'
         ),
     ] = "knee",
     form: Annotated[
         Literal["recipe", "onnx", "pt2", "pte"],
-        typer.Option("--format", help="The recipe; or the trained model, checked once written."),
+        typer.Option("--format", help="The recipe, or a file of the trained model, checked."),
     ] = "recipe",
     out: Annotated[
-        Path | None, typer.Option(help="The file to write; RUN/export/trial-N.* by default.")
+        Path | None, typer.Option(help="The file to write. Default: RUN/export/trial-N.*.")
     ] = None,
 ) -> None:
-    """Write what one trial trained: its recipe with its numbers, or the model itself.
+    """Export one trial: its recipe with its results, or the trained model.
 
     onnx runs in ONNX Runtime (flopwise predict, evaluate), pt2 in torch, pte in ExecuTorch.
     """

@@ -23,19 +23,19 @@ def search(
     fix: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="FIELD=VALUE", help="Fix or narrow a dimension, as a space file would."
+            metavar="FIELD=VALUE", help="Fix or narrow a dimension, written as in a space file."
         ),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Override the study's seed.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an earlier run.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only estimate what it takes, from short probes.")
+        bool, typer.Option("--dry-run", help="Start no search; estimate it from short probes.")
     ] = False,
     cluster: Cluster = None,
 ) -> None:
-    """Search for the front of a study: accuracy against compute.
+    """Search for a study's Pareto front: accuracy against compute.
 
-    Ctrl-C ends it cleanly; --resume goes on, also after a crash.
+    Ctrl-C ends the search cleanly. --resume continues it, also after a crash.
     """
     from search.study.study import AUTO, load_study
     from spaces.errors import UserError
@@ -43,14 +43,14 @@ def search(
     from trainables.data.dataset import open_data
 
     if dry_run and cluster is not None:
-        raise UserError("--dry-run probes this machine, and --cluster is another: leave one out")
+        raise UserError("--dry-run probes this machine, not the --cluster: leave one out")
     loaded = load_study(
         study,
         fixes=parse_fixes(fix or []),
         trials=trials,
         hours=hours,
         seed=seed,
-        resume=resume and cluster is None,  # the head reads what is there
+        resume=resume and cluster is None,  # the head has the earlier run
     )
     if dry_run:
         _tell_estimate(console(), loaded)
@@ -60,7 +60,7 @@ def search(
         _search_on(cluster, study, loaded, words)
         return
     if isinstance(loaded.data, Path):
-        open_data(loaded.data)  # a wrong path need not wait for what follows
+        open_data(loaded.data)  # report a wrong path before the slow imports
     screen = console()
     of = f" ({loaded.space.name})" if loaded.space.name != loaded.name else ""
     screen.print(
@@ -69,7 +69,7 @@ def search(
     from search.cluster.ray_session import ray_session
     from search.errors import BrokenOffError
 
-    # Ray's processes start while torch is imported here; a probe wants the machine for itself.
+    # Ray's processes start while torch is imported here. The probe of `auto` needs an idle machine.
     early_ray = nullcontext() if loaded.resources == AUTO else ray_session(loaded.resources)
     try:
         with early_ray:
@@ -90,7 +90,7 @@ def search(
 
 
 def _options(*, fix: list[str] | None, resume: bool, **values: float | None) -> list[str]:
-    """Options as they were written, for the same command elsewhere."""
+    """The options as they were written, to give the same command to the head."""
     words = [f"--{name}={value}" for name, value in values.items() if value is not None]
     return [*words, *(f"--fix={line}" for line in fix or []), *(["--resume"] if resume else [])]
 
@@ -105,7 +105,7 @@ def _search_on(cluster: Path, file: Path, study: "Study", words: list[str]) -> N
     head.ask("search.cluster.jobs", [path, *words])
     flopwise, on = program(), f"--cluster {shlex.quote(str(cluster))}"
     console().print(
-        f"{study.name}: searched on the cluster from now on, also without this machine; next:\n"
+        f"{study.name}: now runs on the cluster, also when this machine is off; next:\n"
         f"  {flopwise} attach {study.name} {on}\n"
         f"  {flopwise} status {shlex.quote(str(study.location))} {on}\n"
         f"  {flopwise} nodes {on}",
@@ -124,8 +124,8 @@ def _tell_estimate(screen: Console, study: "Study") -> None:
 
 
 _ENDINGS = {
-    "exhausted": "the space holds no more recipes that were not tried and keep the constraints",
-    "plateau": "the front does not grow any more: budget.plateau",
+    "exhausted": "the space has no untried recipes left that keep the constraints",
+    "plateau": "the front has stopped growing: budget.plateau",
     "hours": "the hours of the budget are used up",
     "worker_hours": "the worker hours of the budget are used up",
 }

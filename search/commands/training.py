@@ -1,4 +1,4 @@
-"""What the commands that train a list of recipes share: how it is shown, and how it ends early."""
+"""Shared by the commands that train a list of recipes: their screen, and what Ctrl-C does."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from search.commands.live_table import LiveTable
     from search.engine import Progress
 
-Retry = Annotated[bool, typer.Option("--retry", help="Train again what failed.")]
+Retry = Annotated[bool, typer.Option("--retry", help="Train failed trials again.")]
 
 
 class TrainingScreen:
-    """Shows trials as a search does, then counts what is done with them; one thing at a time."""
+    """Shows a search's table while trials train, then a bar while their models are evaluated."""
 
     def __init__(self, screen: Console) -> None:
         self._screen = screen
@@ -26,11 +26,11 @@ class TrainingScreen:
         self._count: Callable[[int, int | None], None] | None = None
         self._stack = ExitStack()
         if screen.is_terminal:
-            self._stack.enter_context(screen.status("what is there already? starting Ray ..."))
+            self._stack.enter_context(screen.status("reading earlier results, starting Ray ..."))
 
     def show(self, progress: "Progress") -> None:
         """Show how far a list has come; called by `run_search`."""
-        # It brings Ray and torch, which are not needed where everything is there already.
+        # Imported late: Ray and torch are not needed where every result exists already.
         from search.commands.live_table import LiveTable
 
         if self._live is None or self._shown != progress.study.name:
@@ -40,7 +40,7 @@ class TrainingScreen:
         self._live.show(progress)
 
     def count(self, done: int, total: int | None) -> None:
-        """Show how many models have answered the test split."""
+        """Show how many models were evaluated on the test split."""
         if self._count is None:
             self.close()
             self._count = self._stack.enter_context(progress_bar("testing"))
@@ -53,7 +53,7 @@ class TrainingScreen:
 
 @contextmanager
 def training_screen(screen: Console) -> Iterator[TrainingScreen]:
-    """An interruption is told with the way to go on, and ends the command with exit code 130."""
+    """Yield a screen. On Ctrl-C, say how to go on, and end the command with exit code 130."""
     from search.errors import BrokenOffError
 
     shown = TrainingScreen(screen)

@@ -1,1 +1,1 @@
-"""Decides what is tried next, what goes on, and when to end. No Ray, and of torch only costs."""
+"""What is tried next, what goes on and why, and when a search ends. No Ray and no torch."""

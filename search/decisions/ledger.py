@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
 import optuna
@@ -10,6 +9,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.decisions.pareto_tracker import ParetoTracker
 from search.decisions.proposals import Proposals
+from search.decisions.recipe_results import RecipeResults
 from search.decisions.stopping import (
     Decision,
     Go,
@@ -81,12 +81,8 @@ class Ledger:
         self._measure = measure
         self._keep_dominated = keep_dominated
         self._interrupted: list[TrialRecord] = []
-        # By recipe: the complete or stopped trial whose result a repeated recipe takes over.
-        self._results: dict[str, TrialRecord] = {}
-        self._running: dict[str, int] = {}
-        self._followers: dict[int, list[int]] = defaultdict(list)
+        self._results = RecipeResults(earlier)
         for record in earlier:
-            self._results.setdefault(record.key, record)
             rule.observe(record, self._context)
         self._clock = clock
         self._opened = clock() - store.seconds_searched
@@ -114,7 +110,7 @@ class Ledger:
             self.records[record.number] = record
             if not (self._draw(record) and self._is_admitted(record) and self._is_new(record)):
                 return None
-        self._running[record.key] = record.number
+        self._results.begin(record)
         return record
 
     @property
@@ -129,7 +125,7 @@ class Ledger:
     @property
     def is_idle(self) -> bool:
         """Whether no trial is being trained or waits to go on."""
-        return not self._running
+        return not self._results.running
 
     def report(
         self, number: int, epochs: Iterable[EpochMetrics], *, ran_on: str | None = None
@@ -148,6 +144,8 @@ class Ledger:
         if not epochs:
             return Go()
         decision = self._rule.decide(record, self._context)
+        if isinstance(decision, Stop | Pause) and self._has_ended(record):
+            return Go()
         if isinstance(decision, Pause):
             raise NotImplementedError(f"trial {number}: trials can't be paused yet")
         if isinstance(decision, Stop):
@@ -207,7 +205,7 @@ class Ledger:
     @property
     def worker_seconds(self) -> float:
         """Time in epochs, over all trials and sessions."""
-        running = (self.records[number] for number in self._running.values())
+        running = (self.records[number] for number in self._results.running)
         return self.pareto_tracker.seconds + sum(record.seconds for record in running)
 
     @property
@@ -218,6 +216,9 @@ class Ledger:
     def save_seconds_searched(self) -> None:
         """Store the wall time for the next session."""
         self._store.save_seconds_searched(self.seconds_searched)
+
+    def _has_ended(self, record: TrialRecord) -> bool:
+        return record.recipe is not None and len(record.epochs) >= record.recipe.epochs
 
     def _draw(self, record: TrialRecord) -> bool:
         try:
@@ -266,14 +267,11 @@ class Ledger:
 
     def _is_new(self, record: TrialRecord) -> bool:
         """Whether a trial has to be trained. If not, it takes over a result or waits for one."""
-        key = record.key
-        if key in self._results:
-            self._reuse(record, self._results[key])
+        source = self._results.of(record)
+        if source is not None:
+            self._reuse(record, source)
             return False
-        if key in self._running:
-            self._followers[self._running[key]].append(record.number)
-            return False
-        return True
+        return not self._results.wait(record)
 
     def _reuse(self, record: TrialRecord, source: TrialRecord) -> None:
         record.reused = source.number
@@ -288,7 +286,7 @@ class Ledger:
         record.search_seconds = self.seconds_searched
         self._store.store_outcome(record, state)
         dropped = self._close(record, state)
-        for number in self._followers.pop(record.number, []):
+        for number in self._results.take_followers(record):
             if state == TrialState.FAIL:
                 self.fail(number, f"as trial {record.number}: {record.error}")
             else:
@@ -299,8 +297,7 @@ class Ledger:
         """Set the trial's last state, in Optuna and here."""
         record.state = state
         self._store.tell(record)
-        if record.recipe is not None and self._running.get(record.key) == record.number:
-            del self._running[record.key]
+        self._results.end(record)
         return self._take_in(record)
 
     def _take_in(self, record: TrialRecord) -> list[TrialRecord]:
@@ -312,8 +309,7 @@ class Ledger:
                 dropped = []
         else:
             dropped = [record]
-        if record.state != TrialState.FAIL and not record.refused:
-            self._results.setdefault(record.key, record)
+        self._results.add(record)
         for one in dropped:
             one.checkpoint = None
         return dropped
@@ -337,4 +333,4 @@ class Ledger:
             and self._is_new(record)
         ):
             self._interrupted.append(record)
-            self._running[record.key] = record.number
+            self._results.begin(record)

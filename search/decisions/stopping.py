@@ -62,7 +62,7 @@ class StoppingRule(Protocol):
     def decide(self, trial: TrialRecord, context: StoppingContext) -> Decision:
         """Decide whether a running trial goes on, after the last of `trial.epochs`.
 
-        Also called after the trial's last epoch. Only Go has an effect then.
+        Also called after the trial's own last epoch: a Stop changes nothing then.
         """
         ...
 

@@ -129,3 +129,8 @@ def read_record(frozen: optuna.trial.FrozenTrial) -> tuple[TrialRecord, TrialSta
     record.cpus, record.gpus = outcome.get("cpus"), outcome.get("gpus")
     record.add_epochs(EpochMetrics(**metrics) for metrics in outcome["epochs"])
     return record, TrialState[outcome["state"]]
+
+
+def stored_records(study: optuna.Study) -> list[TrialRecord]:
+    """The trials of a study, as its storage has them."""
+    return [read_record(trial)[0] for trial in study.get_trials(deepcopy=False)]

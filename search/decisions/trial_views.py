@@ -17,21 +17,19 @@ from bisect import insort
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-import moocore
-import numpy as np
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseGASampler, NSGAIIISampler, NSGAIISampler
+from optuna.samplers import BaseGASampler
 from optuna.trial import FrozenTrial, TrialState
 
+from search.decisions.best_trials import BestTrials
 from search.decisions.trial_record import COST, OUTCOME, RECIPE
-from spaces.columns import ACCURACY, FloatArray
+from spaces.columns import ACCURACY
 from spaces.objectives import Objectives
 
 # A constraint that only views have. No column has this name.
 _ENDED_EARLY = "ended early"
 # Violations are relative to the bounds. A few extreme ones must not distort a GP's kernel.
 _MAX_VIOLATION = 10.0
-_GENETIC: tuple[type[BaseGASampler], ...] = (NSGAIISampler, NSGAIIISampler)
 StudyAttributes = Callable[[], Mapping[str, Any]]
 
 
@@ -188,7 +186,12 @@ class Generations(TrialView):
         self._parents = sampler._get_parent_cache_key_prefix()
 
     def shown_as(self, trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
-        return trial if trial.state == TrialState.COMPLETE else None
+        if trial.state != TrialState.COMPLETE:
+            return None
+        if trial.number < 0:  # of an earlier run: the first own generation is bred from them
+            trial = copy.copy(trial)
+            trial.system_attrs = {**trial.system_attrs, self._key: 0}
+        return trial
 
     def trials(
         self, unfinished: Sequence[FrozenTrial], attributes: StudyAttributes
@@ -208,51 +211,6 @@ class Generations(TrialView):
             if generation >= oldest or self._known[number]._trial_id in parents
         }
         return self._by_number(chosen | set(self._first_of_kind.values()))
-
-
-class BestTrials:
-    """The best complete trials, kept up to date without going through all of them."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._numbers = np.empty(0, dtype=np.intp)
-        self._losses = np.empty((0, 0))
-        self._num_better = np.empty(0, dtype=np.intp)
-        self._top: list[int] = []
-        self._is_current = True
-
-    def add(self, number: int, losses: FloatArray) -> None:
-        """Add a complete trial. losses: (objectives,), all minimised."""
-        before = self._losses.reshape(-1, len(losses))
-        better = (before <= losses).all(axis=1) & (before < losses).any(axis=1)
-        worse = (before >= losses).all(axis=1) & (before > losses).any(axis=1)
-        num_better = np.append(self._num_better + worse, better.sum())
-        # Drop a trial once `size` others are better. It can't be among the best again, and does not
-        # decide who is: those others are also better than all that it dominates.
-        kept = num_better < self._size
-        self._numbers = np.append(self._numbers, number)[kept]
-        self._losses = np.vstack([before, losses])[kept]
-        self._num_better = num_better[kept]
-        self._is_current = False
-
-    def top(self) -> list[int]:
-        """Numbers of the best trials, front by front, and evenly along the last front."""
-        if not self._is_current:
-            self._top = self._numbers[self._choose()].tolist()
-            self._is_current = True
-        return self._top
-
-    def _choose(self) -> np.ndarray:
-        if len(self._numbers) <= self._size:
-            return np.arange(len(self._numbers))
-        ranks = moocore.pareto_rank(self._losses)
-        last = np.sort(ranks)[self._size - 1]
-        within = np.flatnonzero(ranks < last)
-        # Sort by losses and then by number, so that the order of finishing does not matter.
-        order = np.lexsort((self._numbers, *self._losses.T[::-1]))
-        tied = order[ranks[order] == last]
-        seats = np.linspace(0, len(tied) - 1, self._size - len(within)).round().astype(np.intp)
-        return np.concatenate([within, tied[seats]])
 
 
 def earlier_trial(
@@ -280,8 +238,7 @@ def earlier_trial(
         params=dict(params),
         distributions=dict(distributions),
         user_attrs=dict(user_attrs),
-        # NSGA breeds the study's first generation from them.
-        system_attrs={genetic._get_generation_key(): 0 for genetic in _GENETIC},
+        system_attrs={},
         intermediate_values={},
         datetime_start=long_ago,
         datetime_complete=long_ago,

@@ -4,7 +4,10 @@ Running trials can be resumed. Nothing more is told to Optuna: if a line of its 
 another line after it would spoil both.
 """
 
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
@@ -64,3 +67,27 @@ def unless_broken_off(method: Callable[..., Any]) -> Callable[..., Any]:
             self._stopper.break_off(f"can't write{where}: {error.strerror or error}")
 
     return guarded
+
+
+@contextmanager
+def interruption(stopper: SearchStopper) -> Iterator[None]:
+    """Turn the first Ctrl-C (or SIGTERM) into a clean end; the second one ends at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def request(_signal: int, _frame: Any) -> None:
+        stopper.requested = True
+        restore()
+
+    for number in before:
+        signal.signal(number, request)
+    try:
+        yield
+    finally:
+        restore()

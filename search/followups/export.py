@@ -9,17 +9,13 @@ from analysis.runs import Run, read_run
 from search.followups.source_run import data_of
 from search.storage.fetched_run import near_checkpoint, place_of
 from search.study.study import Resources
+from spaces.columns import COSTS, number_columns
 from spaces.errors import UserError
 from spaces.recipe import NUMBERS
 from spaces.yaml_files import read_yaml_mapping, write_yaml
 
 if TYPE_CHECKING:
     from trainables.export.verified_export import ModelForm
-
-_NUMBER_COLUMNS = (
-    *("accuracy", "gmacs", "gflops", "effective_gflops", "gbops", "params", "size_mb"),
-    *("latency_ms", "epochs_trained", "seconds"),
-)
 
 
 def export_recipe(run: Path, rule: str, out: Path | None = None) -> tuple[Path, str]:
@@ -128,8 +124,12 @@ def _numbers(read: Run, choice: Selection, rule: str) -> dict[str, Any]:
         "trial": choice.trial,
         "picked": rule,
         "why": choice.reason,
-        **{name: choice.row.get(name) for name in _NUMBER_COLUMNS},
-        "params": int(choice.row["params"]),  # analysis reads every number as a float
+        **{name: choice.row.get(name) for name in (*number_columns(), "epochs_trained", "seconds")},
+        **{
+            name: int(choice.row[name])  # analysis reads every number as a float
+            for name, column in COSTS.items()
+            if column.whole and choice.row[name] is not None
+        },
         "device": resources.device,
         "threads": resources.cpus,
         "data": read.study["data"]["path"],

@@ -1,8 +1,11 @@
 """Costs with a measured latency, for studies that need it. Each architecture is timed once."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 from search.decisions.trial_record import TrialRecord
+from spaces.columns import LATENCY
+from spaces.objectives import Objectives
 from spaces.recipe import Recipe
 from trainables.cost import recipe_cost
 from trainables.costing.figures import Cost
@@ -33,3 +36,15 @@ class LatencyMeter:
             latency = measure_untrained_latency(recipe, self._num_classes)
             self._latency_ms[architecture] = latency.median_ms
         return cost.with_latency(self._latency_ms[architecture])
+
+
+def cost_meter(
+    objectives: Objectives, num_classes: int, *, known: Iterable[TrialRecord] = ()
+) -> Callable[[Recipe], Cost]:
+    """A function that finds the cost of a recipe, with a latency only if objectives need one.
+
+    known: trials of this search and of earlier runs, whose latencies are not measured again.
+    """
+    if LATENCY in objectives.cost_columns:
+        return LatencyMeter(num_classes, known)
+    return partial(recipe_cost, num_classes=num_classes)

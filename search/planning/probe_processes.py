@@ -29,6 +29,7 @@ from trainables.data.dataset import ImageData
 from trainables.data.image_table import PixelTable
 from trainables.data.splits import SPLITS
 from trainables.inputs.augmentation import build_augmentation, to_batch
+from trainables.learning.checkpoint import encode_checkpoint
 from trainables.system.failures import describe_failure
 from trainables.system.gpus import as_device
 from trainables.system.host_memory import give_back_memory, keep_freed_memory
@@ -251,7 +252,7 @@ def _run_probe(
         seconds.append(training.run_epoch().seconds)
     started = time.monotonic()
     file = folder / "probe.pt"
-    torch.save(training.state_dict(), file)
+    file.write_bytes(encode_checkpoint(training.state_dict()))
     train_rows, validation_rows = _rows(few)
     return Probe(
         recipe=recipe,

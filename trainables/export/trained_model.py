@@ -15,6 +15,7 @@ from spaces.recipe import Recipe
 from trainables.data.dataset import ImageData
 from trainables.data.image_table import UInt8Array
 from trainables.inputs.augmentation import normalize, to_batch
+from trainables.learning.checkpoint import CHECKPOINT_FILE, decode_checkpoint
 from trainables.learning.precision_stages import Int8Stage
 from trainables.models.blocks import freeze
 from trainables.models.building import build_model
@@ -22,7 +23,6 @@ from trainables.models.families import normalization_of
 from trainables.models.family import Normalization
 from trainables.training import EpochMetrics, use_threads
 
-CHECKPOINT_FILE = "training.pt"
 _CPU = torch.device("cpu")
 
 Logits = Callable[[UInt8Array], NDArray[np.float32]]
@@ -110,12 +110,10 @@ def _read_finished(recipe: Recipe, checkpoint: Path) -> dict[str, Any]:
     return state
 
 
-def _read(checkpoint: Path) -> dict[str, Any]:
+def _read(file: Path) -> dict[str, Any]:
     try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file makes torch raise almost anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{checkpoint}: damaged: {reason}") from None
-    if not isinstance(state, dict):
-        raise UserError(f"{checkpoint}: is not a trial's checkpoint")
-    return state
+        return decode_checkpoint(file.read_bytes())
+    except OSError as error:
+        raise UserError(f"{file}: damaged: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"{file}: {error}") from None
