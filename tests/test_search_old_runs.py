@@ -52,7 +52,7 @@ def test_an_old_run_is_shown(run: str, old_run: Path, tmp_path: Path, flopwise):
 def test_an_old_run_has_a_report_with_its_model_class_by_class(old_run: Path, flopwise):
     code, out, _ = flopwise("report", old_run)
     assert code == 0
-    assert "No answers" not in out
+    assert "No predictions" not in out
     page = (old_run / "report.html").read_text()
     assert "class by class" in page
 

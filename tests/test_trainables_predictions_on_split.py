@@ -46,5 +46,5 @@ def test_every_image_of_the_test_split_has_one_answer(
 def test_a_checkpoint_of_another_recipe_is_refused(
     trained: tuple[Path, float], demo_data: ImageData
 ):
-    with pytest.raises(UserError, match="its recipe is not its trial"):
+    with pytest.raises(UserError, match="holds another recipe"):
         predictions_on_split(RECIPE.replace(seed=1), demo_data, trained[0], "test")

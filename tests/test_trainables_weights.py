@@ -166,7 +166,7 @@ def test_a_hub_out_of_reach_is_told_with_the_file_and_its_place(hub: Path):
     message = str(error.value)
     file = "mobilenet_v3_small-047dcff4.pth"
     assert f"{file} could not be downloaded" in message
-    assert f"fetch https://download.pytorch.org/models/{file}" in message
+    assert f"download https://download.pytorch.org/models/{file}" in message
     assert f"put it at {hub / file}" in message
     assert "\n" not in message
 
@@ -184,7 +184,7 @@ def test_weights_in_the_hubs_cache_are_taken_and_their_head_is_not(hub: Path):
 def test_a_damaged_file_in_the_hubs_cache_is_told(hub: Path):
     weights = torchvision.models.SqueezeNet1_1_Weights.DEFAULT
     (hub / weights.url.rsplit("/", 1)[-1]).write_text("half a download")
-    with pytest.raises(UserError, match="is damaged; fetch https"):
+    with pytest.raises(UserError, match="is damaged; download https"):
         build_model(SMALL.replace(weights="imagenet"), 5)
 
 

@@ -41,7 +41,7 @@ class TrialStore:
         return self._proposals.objectives
 
     def trials(self) -> list[FrozenTrial]:
-        """The stored trials: those that were told first, in that order, then the others."""
+        """The stored trials: first those that were told, in that order, then the others."""
         return sorted(self._stored.get_trials(deepcopy=False), key=_when_told)
 
     def enqueue(self, recipes: Iterable[Recipe]) -> None:

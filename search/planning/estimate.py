@@ -72,7 +72,7 @@ def estimate_table(estimate: Estimate) -> Table:
     for number, probe in enumerate(estimate.probes, start=1):
         words = describe_recipe(probe.recipe, ("input_size", "width", "unfrozen", "batch_size"))
         table.add_row(f"probe {number}", f"{words}: {_duration(probe.epoch_seconds)} an epoch")
-    table.add_row("least sure", estimate.doubt)
+    table.add_row("main uncertainty", estimate.doubt)
     return table
 
 

@@ -104,7 +104,7 @@ def _float_model(recipe: Recipe, data: ImageData, state: dict[str, Any]) -> nn.M
 def _read_finished(recipe: Recipe, checkpoint: Path) -> dict[str, Any]:
     state = _read(checkpoint / CHECKPOINT_FILE)
     if state.get("recipe") != recipe.to_dict():
-        raise UserError(f"{checkpoint}: its recipe is not its trial's")
+        raise UserError(f"{checkpoint}: holds another recipe than its trial's")
     if len(state["history"]) < recipe.epochs:
         raise UserError(f"{checkpoint}: its trial was not finished")
     return state
