@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +187,6 @@ def test_latency_is_an_objective_measured_before_training(
 def test_an_architecture_that_was_timed_before_keeps_its_latency():
     recipe = Recipe(input_size=48, width=0.1)
     cost = recipe_cost(recipe, 3)
-    known = TrialRecord(number=0, recipe=recipe, cost=replace(cost, latency_ms=7.5))
+    known = TrialRecord(number=0, recipe=recipe, cost=cost.with_latency(7.5))
     meter = LatencyMeter(3, [known])
     assert meter(recipe.replace(batch_size=64, seed=3)).latency_ms == 7.5
