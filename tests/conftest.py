@@ -1,8 +1,11 @@
-import logging
 import os
+import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -11,6 +14,9 @@ from search import cli
 from trainables.data.dataset import ImageData
 from trainables.data.demo_images import make_demo
 
+if TYPE_CHECKING:
+    from search.engine import SearchResult
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -18,6 +24,12 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 def one_thread() -> None:
     """Tests share the machine: more threads than cores make small models many times slower."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def rays_workers_do_not_yield() -> None:
+    """By default Ray's workers have a low priority: a test would wait for all other programs."""
+    os.environ.setdefault("RAY_worker_niceness", "0")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -47,15 +59,50 @@ def demo_data(tmp_path_factory: pytest.TempPathFactory) -> ImageData:
 
 @pytest.fixture(scope="session")
 def two_workers(cache_of_its_own: None) -> Iterator[None]:
-    """One Ray for the whole session, of its own, with two CPUs."""
-    import ray
+    """One Ray for the whole session, begun as a search begins its own, with two CPUs."""
+    # Ray and torch take seconds to import, and most files of tests need neither.
+    from search.cluster.ray_session import ray_session
+    from search.study.study import Resources
 
-    ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
+    with ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("RAY_OVERRIDE_RESOURCES", '{"CPU": 2}')
+            stack.enter_context(ray_session(Resources()))
+        yield
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishedSearch:
+    """A search of six trials, of which the first one was enqueued; whoever changes it copies it."""
+
+    result: "SearchResult"
+    shown: tuple[int, ...]
+    """The number of trials, each time that a listener was called."""
+
+    @property
+    def folder(self) -> Path:
+        return self.result.folder
+
+    def copy(self, to: Path) -> Path:
+        """Copy its files to a folder; returns the study file there, whose search it is again."""
+        shutil.copytree(self.folder.parents[1], to, dirs_exist_ok=True)
+        return to / "study.yaml"
+
+
+@pytest.fixture(scope="session")
+def finished_search(
+    two_workers: None, demo_data: ImageData, tmp_path_factory: pytest.TempPathFactory
+) -> FinishedSearch:
+    from searches import write_study
+
+    from search.engine import run_search
+    from search.study.study import load_study
+
+    shown: list[int] = []
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "mine.yaml").write_text("{input_size: 52, width: 0.2, epochs: 1}")
+    path = write_study(folder, demo_data, enqueue=["mine.yaml"], budget={"trials": 6})
+    result = run_search(
+        load_study(path), show=lambda progress: shown.append(len(progress.ledger.records))
     )
-    yield
-    ray.shutdown()
+    return FinishedSearch(result=result, shown=tuple(shown))

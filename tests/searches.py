@@ -22,6 +22,8 @@ SPACE: dict[str, Any] = {
     "learning_rate": {"log": [1.0e-3, 1.0e-2]},
     "epochs": 1,
 }
+# On the tests' Ray, which has two CPUs: trial after trial, in one process.
+ONE_WORKER = {"cpus": 2}
 
 
 def write_study(folder: Path, data: ImageData, **changes: Any) -> Path:
