@@ -20,6 +20,16 @@ if TYPE_CHECKING:
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of the two processes of `make test`, one runs all that needs a Ray; files stay together."""
+    for item in items:
+        needs_ray = "two_workers" in getattr(item, "fixturenames", ()) or (
+            item.get_closest_marker("own_ray") is not None
+        )
+        item.add_marker(pytest.mark.xdist_group("ray" if needs_ray else item.path.stem))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     """Tests share the machine: more threads than cores make small models many times slower."""

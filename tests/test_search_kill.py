@@ -9,6 +9,7 @@ from benchmarks.kill import KINDS, Kill, Search, audit, make_study, run_killed
 NOTHING = {"lost": [], "doubled": [], "stuck": [], "wrong": []}
 
 pytestmark = [
+    pytest.mark.own_ray,
     pytest.mark.skipif(not Path("/proc/self").exists(), reason="processes are found in /proc"),
     pytest.mark.timeout(1800),
 ]
@@ -34,7 +35,7 @@ def test_a_search_whose_driver_trial_and_raylet_are_killed_loses_nothing(tmp_pat
 
 
 def test_a_full_disk_ends_the_search_with_one_line_and_loses_nothing(small_disk: Path):
-    search = Search(make_study(small_disk, trials=6, epochs=20), 6)
+    search = Search(make_study(small_disk, trials=6, epochs=10), 6)
     search.begin()
     search.wait(lambda: len(search.stored()[0]) >= 2)
     filler = small_disk / "filler"
