@@ -29,7 +29,7 @@ demo: install
 
 # What needs a Ray in one process, everything else in another; $(BIN)/pytest alone does it in one.
 test: install
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+	$(BIN)/python -m pytest --numprocesses 2
 
 # The same tests for more families of models.
 test-slow: install

@@ -1,11 +1,13 @@
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -20,14 +22,26 @@ if TYPE_CHECKING:
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of the two processes of `make test`, one runs all that needs a Ray; files stay together."""
-    for item in items:
-        needs_ray = "two_workers" in getattr(item, "fixturenames", ()) or (
-            item.get_closest_marker("own_ray") is not None
-        )
-        item.add_marker(pytest.mark.xdist_group("ray" if needs_ray else item.path.stem))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give all that needs a Ray to one process of `make test`, and the rest, by files, to both.
+
+    pytest-xdist's loadgroup would say it item by item, but does nothing under pytest 9.2.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            name = nodeid.split("::")[0]
+            return "ray" if needs_ray(config.rootpath / name) else name
+
+    return ByFile(config, log)
+
+
+@cache
+def needs_ray(file: Path) -> bool:
+    """By the words of a file of tests: who schedules them has collected none."""
+    return bool(re.search(r"\b(two_workers|finished_search|own_ray)\b", file.read_text()))
 
 
 @pytest.fixture(scope="session", autouse=True)
