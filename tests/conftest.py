@@ -1,10 +1,8 @@
 import os
 import re
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +15,7 @@ from trainables.data.dataset import ImageData
 from trainables.data.demo_images import make_demo
 
 if TYPE_CHECKING:
-    from search.engine import SearchResult
+    from searches import FinishedSearch
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -47,6 +45,13 @@ def needs_ray(file: Path) -> bool:
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     """Tests share the machine: more threads than cores make small models many times slower."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def one_thread_again(one_thread: None) -> Iterator[None]:
+    """Commands that run in the tests' process leave it the threads of the run that they were on."""
+    yield
     torch.set_num_threads(1)
 
 
@@ -95,29 +100,12 @@ def two_workers(cache_of_its_own: None) -> Iterator[None]:
         yield
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FinishedSearch:
-    """A search of six trials, of which the first one was enqueued; whoever changes it copies it."""
-
-    result: "SearchResult"
-    shown: tuple[int, ...]
-    """The number of trials, each time that a listener was called."""
-
-    @property
-    def folder(self) -> Path:
-        return self.result.folder
-
-    def copy(self, to: Path) -> Path:
-        """Copy its files to a folder; returns the study file there, whose search it is again."""
-        shutil.copytree(self.folder.parents[1], to, dirs_exist_ok=True)
-        return to / "study.yaml"
-
-
 @pytest.fixture(scope="session")
 def finished_search(
     two_workers: None, demo_data: ImageData, tmp_path_factory: pytest.TempPathFactory
-) -> FinishedSearch:
-    from searches import write_study
+) -> "FinishedSearch":
+    """A search of six trials, of which the first one was enqueued."""
+    from searches import FinishedSearch, write_study
 
     from search.engine import run_search
     from search.study.study import load_study

@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
-from conftest import FinishedSearch
 from PIL import Image
-from searches import ONE_WORKER, write_study
+from searches import ONE_WORKER, FinishedSearch, write_study
 from typer.testing import CliRunner
 
 from search import cli

@@ -12,10 +12,9 @@ import numpy as np
 import optuna
 import pyarrow.parquet as pq
 import pytest
-from conftest import FinishedSearch
 from optuna.trial import TrialState
 from ray.tune.experiment import Trial as RayTrial
-from searches import ONE_WORKER, SPACE, DyingTrial, HungryTrial, write_study
+from searches import ONE_WORKER, SPACE, DyingTrial, FinishedSearch, HungryTrial, write_study
 
 from analysis.pareto.front import pareto_front
 from analysis.runs import TRIAL_COLUMNS, read_run, run_recipe
