@@ -3,6 +3,9 @@
 import os
 import shutil
 import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +46,26 @@ def write_study(folder: Path, data: ImageData, **changes: Any) -> Path:
     path = folder / "study.yaml"
     path.write_text(yaml.safe_dump(content))
     return path
+
+
+@contextmanager
+def once(happens: Callable[[], bool], act: Callable[[], None]) -> Iterator[None]:
+    """Act as soon as something happens while a search in this process goes on."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.05):
+            if happens():
+                act()
+                return
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,8 +4,7 @@ import json
 import os
 import shutil
 import signal
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from analysis_runs import four_trials, write_run
-from searches import ONE_WORKER, SPACE, write_study
+from searches import ONE_WORKER, SPACE, once, write_study
 
 import trainables.export.predictions_on_split
 from analysis.results.confirmation import Confirmation
@@ -113,26 +112,6 @@ def front_confirmed(
     with opened_splits() as opened:
         found = confirm(run, seeds=3)
     return Confirmed(run=run, found=found, opened=tuple(opened))
-
-
-@contextmanager
-def interrupted_when(happens: Callable[[], bool]) -> Iterator[None]:
-    """Press Ctrl-C once something happens while this goes on."""
-    over = threading.Event()
-
-    def watch() -> None:
-        while not over.wait(0.05):
-            if happens():
-                os.kill(os.getpid(), signal.SIGINT)
-                return
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
 
 
 def test_the_front_is_trained_again_and_judged_once(
@@ -237,7 +216,7 @@ def test_the_command_goes_on_after_an_interruption_tells_and_draws(
         trials = pd.read_parquet(table) if table.exists() else pd.DataFrame({"state": []})
         return trials.loc[trials["state"] == "COMPLETE"]
 
-    with interrupted_when(lambda: not finished().empty):
+    with once(lambda: not finished().empty, lambda: os.kill(os.getpid(), signal.SIGINT)):
         code, message, complaint = flopwise("confirm", run, "--seeds", 3)
     done = finished()
     if len(done) < 6:
