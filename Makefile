@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test test-cluster check format clean
+.PHONY: install demo test test-slow test-cluster check format clean
 
 install: $(INSTALLED)
 
@@ -27,8 +27,13 @@ demo: install
 	@echo '  cp examples/animals.yaml study.yaml    # then set data.path in it'
 	@echo '  $(BIN)/flopwise search study.yaml'
 
+# What needs a Ray in one process, everything else in another; $(BIN)/pytest alone does it in one.
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2
+
+# The same tests for more families of models.
+test-slow: install
+	$(BIN)/python -m pytest -m slow
 
 # Three hosts on this machine, each in namespaces of its own: Linux, root, iproute2, openssh-server, rsync.
 test-cluster: install

@@ -10,8 +10,8 @@ def is_address(written: str) -> bool:
 
 def address_below(address: str, *names: str) -> str:
     """The address of a file or folder below another address, with the same options after `?`."""
-    index, mark, options = address.partition("?")
-    return "/".join((index.rstrip("/"), *names)) + mark + options
+    base, mark, options = address.partition("?")
+    return "/".join((base.rstrip("/"), *names)) + mark + options
 
 
 def holds_a_password(address: str) -> bool:

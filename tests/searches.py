@@ -1,9 +1,14 @@
 """Studies and trainables for tests of whole searches: real trials, tiny ones."""
 
 import os
+import shutil
 import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from ray import cloudpickle
@@ -11,6 +16,9 @@ from ray import cloudpickle
 from trainables.data.dataset import ImageData
 from trainables.learning.metrics import EpochMetrics
 from trainables.trial import Trial
+
+if TYPE_CHECKING:
+    from search.engine import SearchResult
 
 # Workers don't have tests/ to import from.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -22,6 +30,8 @@ SPACE: dict[str, Any] = {
     "learning_rate": {"log": [1.0e-3, 1.0e-2]},
     "epochs": 1,
 }
+# On the tests' Ray, which has two CPUs: trial after trial, in one process.
+ONE_WORKER = {"cpus": 2}
 
 
 def write_study(folder: Path, data: ImageData, **changes: Any) -> Path:
@@ -36,6 +46,44 @@ def write_study(folder: Path, data: ImageData, **changes: Any) -> Path:
     path = folder / "study.yaml"
     path.write_text(yaml.safe_dump(content))
     return path
+
+
+@contextmanager
+def once(happens: Callable[[], bool], act: Callable[[], None]) -> Iterator[None]:
+    """Act as soon as something happens while a search in this process goes on."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.05):
+            if happens():
+                act()
+                return
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishedSearch:
+    """A search that several tests look at; whoever changes it copies it."""
+
+    result: "SearchResult"
+    shown: tuple[int, ...]
+    """The number of trials, each time that a listener was called."""
+
+    @property
+    def folder(self) -> Path:
+        return self.result.folder
+
+    def copy(self, to: Path) -> Path:
+        """Copy its files to a folder; returns the study file there, whose search it is again."""
+        shutil.copytree(self.folder.parents[1], to, dirs_exist_ok=True)
+        return to / "study.yaml"
 
 
 def metrics(epoch: int, accuracy: float, *, seconds: float = 0.5) -> EpochMetrics:

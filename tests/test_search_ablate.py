@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from searches import SPACE, write_study
+from searches import ONE_WORKER, SPACE, write_study
 
 from analysis.results.ablation import ablation_records
 from analysis.runs import read_run, run_recipe
@@ -26,7 +26,11 @@ RECIPE = {
 def run(two_workers: None, demo_data: ImageData, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A search of one recipe, a baseline CNN whose last block trains."""
     path = write_study(
-        tmp_path_factory.mktemp("ablate"), demo_data, space=RECIPE, budget={"trials": 1}
+        tmp_path_factory.mktemp("ablate"),
+        demo_data,
+        space=RECIPE,
+        resources=ONE_WORKER,
+        budget={"trials": 1},
     )
     return run_search(load_study(path)).folder
 

@@ -288,6 +288,7 @@ def test_a_name_at_an_address_never_leads_out_of_the_copy():
     assert list(RemoteFolder("memory://runs/mine").list()) == ["study.yaml"]
 
 
+@pytest.mark.own_ray
 def test_a_head_that_is_lost_with_its_disk_goes_on_elsewhere_with_every_trial_once(
     tmp_path: Path, demo_data: ImageData, store: Store, machine, flopwise
 ):
@@ -309,7 +310,7 @@ def test_a_head_that_is_lost_with_its_disk_goes_on_elsewhere_with_every_trial_on
         return [row for row in rows if row["state"] == "COMPLETE"]
 
     while lost.poll() is None and len(finished()) < 2:
-        time.sleep(0.5)
+        time.sleep(0.1)
     lost.send_signal(signal.SIGKILL)
     lost.wait()
     known = finished()

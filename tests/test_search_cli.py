@@ -8,25 +8,15 @@ import numpy as np
 import pytest
 import typer
 from PIL import Image
-from searches import write_study
+from searches import ONE_WORKER, FinishedSearch, write_study
 from typer.testing import CliRunner
 
 from search import cli
-from search.engine import run_search
 from search.study.study import load_study
 from trainables.data.dataset import ImageData
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-
-
-@pytest.fixture(scope="module")
-def finished(
-    two_workers: None, demo_data: ImageData, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """The run folder of a small search."""
-    path = write_study(tmp_path_factory.mktemp("cli"), demo_data, budget={"trials": 4})
-    return run_search(load_study(path)).folder
 
 
 def commands(app: typer.Typer, prefix: str = "") -> list[str]:
@@ -115,12 +105,13 @@ def test_models_are_listed_with_their_blocks(flopwise):
 
 
 def test_results_of_a_run_are_shown_exported_and_trained_again(
-    flopwise, finished: Path, demo_data: ImageData, tmp_path: Path
+    flopwise, finished_search: FinishedSearch, demo_data: ImageData, tmp_path: Path
 ):
+    finished = load_study(finished_search.copy(tmp_path)).folder
     code, out, _ = flopwise("status", finished)
     assert code == 0
-    assert "4 complete" in out
-    assert json.loads(flopwise("status", finished, "--json")[1])["complete"] == 4
+    assert "6 complete" in out
+    assert json.loads(flopwise("status", finished, "--json")[1])["complete"] == 6
     code, out, _ = flopwise("front", finished)
     assert code == 0
     assert "accuracy" in out
@@ -129,7 +120,7 @@ def test_results_of_a_run_are_shown_exported_and_trained_again(
     best = max(record["accuracy"] for record in records)
     code, out, _ = flopwise("watch", finished)  # over, so that it is shown once
     assert code == 0
-    assert "4 complete" in out
+    assert "6 complete" in out
     assert "Front of tiny" in out
     picture = tmp_path / "fronts.png"
     code, out, _ = flopwise("compare", finished, finished, "--picture", picture)
@@ -151,7 +142,7 @@ def test_results_of_a_run_are_shown_exported_and_trained_again(
 def test_narrowing_and_overriding_from_the_command_line(
     two_workers: None, flopwise, demo_data: ImageData, tmp_path: Path
 ):
-    path = write_study(tmp_path, demo_data)
+    path = write_study(tmp_path, demo_data, resources=ONE_WORKER)
     words = ("--trials", 2, "--fix", "width=0.11", "--fix", "input_size=[48]", "--seed", 3)
     code, out, err = flopwise("search", path, *words)
     assert code == 0, err

@@ -1,20 +1,22 @@
 """`flopwise confirm`, from a small search to what the test split says of its front."""
 
 import json
+import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from analysis_runs import four_trials, write_run
-from searches import SPACE, write_study
+from searches import ONE_WORKER, SPACE, once, write_study
 
 import trainables.export.predictions_on_split
+from analysis.results.confirmation import Confirmation
 from analysis.runs import read_run, run_recipe
 from search.engine import run_search
 from search.followups.confirm import confirm, recall_confirmation
@@ -39,6 +41,7 @@ def searched(
         demo_data,
         space={**FIXED, "enqueue": widths},
         dominated="keep",
+        resources=ONE_WORKER,
         budget={"trials": 3},
     )
     folder = run_search(load_study(path)).folder
@@ -56,9 +59,9 @@ def run(searched: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(searched, tmp_path / "tiny"))
 
 
-@pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The recipes whose models were asked, each time with the split that they were asked for."""
+@contextmanager
+def opened_splits() -> Iterator[list[str]]:
+    """The recipes whose models are asked meanwhile, each with the split that it is asked for."""
     asked: list[str] = []
     original = trainables.export.predictions_on_split.predictions_on_split
 
@@ -66,10 +69,49 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         asked.append(f"{recipe.key} {split}")
         return original(recipe, data, checkpoint, split, **more)
 
-    monkeypatch.setattr(
-        trainables.export.predictions_on_split, "predictions_on_split", predictions_on_split
-    )
-    return asked
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(
+            trainables.export.predictions_on_split, "predictions_on_split", predictions_on_split
+        )
+        yield asked
+
+
+@pytest.fixture
+def opened() -> Iterator[list[str]]:
+    with opened_splits() as asked:
+        yield asked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmed:
+    """A run that was confirmed; whoever changes it copies it."""
+
+    run: Path
+    found: Confirmation
+    opened: tuple[str, ...]
+
+    def copy(self, to: Path) -> Path:
+        return Path(shutil.copytree(self.run, to / "tiny"))
+
+
+@pytest.fixture(scope="module")
+def best_confirmed(searched: Path, tmp_path_factory: pytest.TempPathFactory) -> Confirmed:
+    """One candidate, with two seeds."""
+    run = Path(shutil.copytree(searched, tmp_path_factory.mktemp("best") / "tiny"))
+    with opened_splits() as opened:
+        found = confirm(run, top=1, seeds=2)
+    return Confirmed(run=run, found=found, opened=tuple(opened))
+
+
+@pytest.fixture(scope="module")
+def front_confirmed(
+    best_confirmed: Confirmed, tmp_path_factory: pytest.TempPathFactory
+) -> Confirmed:
+    """After the best candidate with two seeds, the whole front with three."""
+    run = best_confirmed.copy(tmp_path_factory.mktemp("front"))
+    with opened_splits() as opened:
+        found = confirm(run, seeds=3)
+    return Confirmed(run=run, found=found, opened=tuple(opened))
 
 
 def test_the_front_is_trained_again_and_judged_once(
@@ -97,9 +139,9 @@ def test_the_front_is_trained_again_and_judged_once(
 
 
 def test_what_the_test_split_gave_is_kept_and_never_asked_for_again(
-    two_workers: None, run: Path, demo_data: ImageData, opened: list[str]
+    best_confirmed: Confirmed, demo_data: ImageData, opened: list[str]
 ):
-    first = confirm(run, top=1, seeds=2)
+    run, first = best_confirmed.run, best_confirmed.found
     table = pd.read_parquet(run / "confirm" / "tested.parquet")
     rows = demo_data.rows("test")
     for _, model in table.groupby("recipe"):
@@ -110,22 +152,27 @@ def test_what_the_test_split_gave_is_kept_and_never_asked_for_again(
         model = table.loc[table["seed"] == seed]
         assert (model["label"] == model["answer"]).tolist() == correct.tolist()
     before = (run / "confirm" / "top-1" / "trials.parquet").read_bytes()
-    assert len(opened) == 2
+    assert len(best_confirmed.opened) == 2
     again = confirm(run, top=1, seeds=2)
-    assert len(opened) == 2
+    assert opened == []
     np.testing.assert_array_equal(again.drawn, first.drawn)
     assert (run / "confirm" / "top-1" / "trials.parquet").read_bytes() == before
-    # One seed more, and the rest of the front: only they are trained and judged.
-    more = confirm(run, seeds=3)
+
+
+def test_with_more_seeds_and_candidates_only_they_are_trained_and_judged(
+    best_confirmed: Confirmed, front_confirmed: Confirmed
+):
+    opened = best_confirmed.opened + front_confirmed.opened
     assert len(opened) == len(set(opened)) == 6
-    assert [len(candidate.seeds) for candidate in more.candidates] == [3, 3]
-    assert len(read_run(run / "confirm" / "front").trials) == 4
+    assert [len(candidate.seeds) for candidate in front_confirmed.found.candidates] == [3, 3]
+    assert len(read_run(front_confirmed.run / "confirm" / "front").trials) == 4
 
 
-def test_what_was_confirmed_so_far_is_recalled(two_workers: None, run: Path, opened: list[str]):
-    assert recall_confirmation(read_run(run)) is None
-    confirm(run, top=1, seeds=2)
-    found = confirm(run, seeds=3)
+def test_what_was_confirmed_so_far_is_recalled(
+    searched: Path, front_confirmed: Confirmed, tmp_path: Path, opened: list[str]
+):
+    assert recall_confirmation(read_run(searched)) is None
+    run, found = front_confirmed.copy(tmp_path), front_confirmed.found
     recalled = recall_confirmation(read_run(run))
     assert recalled is not None
     for one, other in zip(recalled.candidates, found.candidates, strict=True):
@@ -136,7 +183,7 @@ def test_what_was_confirmed_so_far_is_recalled(two_workers: None, run: Path, ope
     assert recalled.optimism.to_dict() == pytest.approx(found.optimism.to_dict())
     assert recalled.front_shares == pytest.approx(found.front_shares)
     assert recalled.num_seeds == 3
-    assert len(opened) == 6
+    assert opened == []
     # What was trained and not judged yet waits; one seed says nothing.
     table = run / "confirm" / "tested.parquet"
     predictions = pd.read_parquet(table)
@@ -149,8 +196,10 @@ def test_what_was_confirmed_so_far_is_recalled(two_workers: None, run: Path, ope
     assert recall_confirmation(read_run(run)) is None
 
 
-def test_a_model_that_was_not_judged_yet_must_have_its_checkpoint(two_workers: None, run: Path):
-    confirm(run, top=1, seeds=2)
+def test_a_model_that_was_not_judged_yet_must_have_its_checkpoint(
+    best_confirmed: Confirmed, tmp_path: Path
+):
+    run = best_confirmed.copy(tmp_path)
     (run / "confirm" / "tested.parquet").unlink()
     shutil.rmtree(run / "confirm" / "top-1" / "tune")
     (run / "confirm" / "top-1" / "tune").mkdir()
@@ -161,23 +210,19 @@ def test_a_model_that_was_not_judged_yet_must_have_its_checkpoint(two_workers: N
 def test_the_command_goes_on_after_an_interruption_tells_and_draws(
     two_workers: None, flopwise, run: Path
 ):
-    command = [sys.executable, "-m", "search.cli", "confirm", str(run), "--seeds", "3"]
     table = run / "confirm" / "front" / "trials.parquet"
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def finished() -> pd.DataFrame:
         trials = pd.read_parquet(table) if table.exists() else pd.DataFrame({"state": []})
         return trials.loc[trials["state"] == "COMPLETE"]
 
-    while process.poll() is None and finished().empty:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate()
+    with once(lambda: not finished().empty, lambda: os.kill(os.getpid(), signal.SIGINT)):
+        code, message, complaint = flopwise("confirm", run, "--seeds", 3)
     done = finished()
     if len(done) < 6:
-        assert process.returncode == 130, output
-        assert "the same command goes on" in output
-    assert "Traceback" not in output
+        assert code == 130, message + complaint
+        assert "the same command goes on" in message + complaint
+    assert "Traceback" not in message + complaint
     code, message, complaint = flopwise("confirm", run, "--seeds", 3)
     assert code == 0, complaint
     for words in ("truly non-dominated:", "seed bias (", "optimism ("):

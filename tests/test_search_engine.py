@@ -2,6 +2,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 from optuna.trial import TrialState
 from ray.tune.experiment import Trial as RayTrial
-from searches import SPACE, DyingTrial, HungryTrial, write_study
+from searches import ONE_WORKER, SPACE, DyingTrial, FinishedSearch, HungryTrial, write_study
 
 from analysis.pareto.front import pareto_front
 from analysis.runs import read_run, run_recipe, trial_columns
-from search.engine import Progress, run_search
+from search.engine import run_search
 from search.followups.export import export_recipe
 from search.storage.optuna_storage import open_study
 from search.study.study import load_study
@@ -24,6 +27,7 @@ from spaces.recipe import read_recipe
 from trainables.cost import recipe_cost
 from trainables.data.dataset import ImageData
 from trainables.training import train
+from trainables.trial import Trial
 
 FLOPWISE = Path(sys.executable).with_name("flopwise")
 
@@ -48,22 +52,14 @@ def optuna_trials(folder: Path) -> list[optuna.trial.FrozenTrial]:
     return open_study(folder, "tiny").get_trials()
 
 
-def test_a_search_ends_with_every_trial_recorded_once(
-    two_workers: None, demo_data: ImageData, tmp_path: Path
-):
-    seen: list[int] = []
-
-    def listen(progress: Progress) -> None:
-        seen.append(len(progress.ledger.records))
-
-    study = load_study(write_study(tmp_path, demo_data, budget={"trials": 6}))
-    result = run_search(study, show=listen)
+def test_a_search_ends_with_every_trial_recorded_once(finished_search: FinishedSearch):
+    result = finished_search.result
     trials = trials_of(result.folder)
     assert result.ending == "trials"
     assert tuple(trials[0]) == tuple(trial_columns())
     assert column(trials, "trial") == list(range(6))
     assert set(column(trials, "state")) == {"COMPLETE"}
-    assert seen[-1] == 6
+    assert finished_search.shown[-1] == 6
     stored = optuna_trials(result.folder)
     assert [trial.state for trial in stored] == [TrialState.COMPLETE] * 6
     assert [trial.values[0] for trial in stored] == column(trials, "accuracy")
@@ -72,10 +68,10 @@ def test_a_search_ends_with_every_trial_recorded_once(
 
 
 def test_costs_are_those_of_the_recipes_and_the_front_keeps_its_checkpoints(
-    two_workers: None, demo_data: ImageData, tmp_path: Path
+    finished_search: FinishedSearch,
 ):
-    study = load_study(write_study(tmp_path, demo_data, budget={"trials": 6}))
-    trials = trials_of(run_search(study).folder)
+    folder = finished_search.folder
+    trials = trials_of(folder)
     for row in trials:
         cost = recipe_cost(run_recipe(row), 3)
         assert (row["gflops"], row["params"]) == (cost.gflops, cost.params)
@@ -86,8 +82,8 @@ def test_costs_are_those_of_the_recipes_and_the_front_keeps_its_checkpoints(
         if on_front and row["epochs_trained"]
     }
     assert {row["trial"] for row in trials if row["checkpoint"]} == expected
-    kept = {path.parent for path in study.folder.glob("tune/*/*/*/training.pt")}
-    assert kept == {study.folder / row["checkpoint"] for row in trials if row["checkpoint"]}
+    kept = {path.parent for path in folder.glob("tune/*/*/*/training.pt")}
+    assert kept == {folder / row["checkpoint"] for row in trials if row["checkpoint"]}
 
 
 def test_the_same_study_on_one_worker_gives_the_same_trials(
@@ -95,7 +91,7 @@ def test_the_same_study_on_one_worker_gives_the_same_trials(
 ):
     tables = []
     for name in ("one", "two"):
-        path = write_study(tmp_path, demo_data, name=name, resources={"cpus": 2})
+        path = write_study(tmp_path, demo_data, name=name, resources=ONE_WORKER)
         tables.append(trials_of(run_search(load_study(path)).folder))
     times = ("seconds", "search_seconds", "checkpoint")
     names = [name for name in trial_columns() if name not in times]
@@ -129,7 +125,7 @@ def test_a_trial_whose_loss_is_no_number_fails_and_the_search_goes_on(
         "weight_decay": {"fixed": 10.0, "when": {"optimizer": "sgd"}},
         "width": {"float": [0.1, 0.13]},
     }
-    path = write_study(tmp_path, demo_data, space=space, budget={"trials": 6})
+    path = write_study(tmp_path, demo_data, space=space, resources=ONE_WORKER, budget={"trials": 6})
     folder = run_search(load_study(path)).folder
     trials = trials_of(folder)
     failed = [row for row in trials if row["optimizer"] == "sgd"]
@@ -142,52 +138,75 @@ def test_a_trial_whose_loss_is_no_number_fails_and_the_search_goes_on(
     assert [trial.values for trial in stored] == [None] * len(failed)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoomedSearch:
+    """A search of two recipes, of which one has the batch size that its trainable dies of."""
+
+    folder: Path
+    unpickled: list[object]
+    """What was asked of the errors that Ray pickled, and got."""
+
+
+@pytest.fixture(scope="module")
+def doomed(
+    two_workers: None, demo_data: ImageData, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[type[Trial]], DoomedSearch]:
+    recipe = {**SPACE, "input_size": 48, "width": 0.1, "batch_norm": False, "learning_rate": 1e-3}
+    both = [{**recipe, "batch_size": size} for size in (16, 32)]
+
+    @cache
+    def search(trainable: type[Trial]) -> DoomedSearch:
+        unpickled: list[object] = []
+        get_pickled_error = RayTrial.get_pickled_error
+
+        def watch(trial: RayTrial) -> Exception | None:
+            unpickled.append(get_pickled_error(trial))
+            return None
+
+        folder = tmp_path_factory.mktemp("doomed")
+        path = write_study(
+            folder, demo_data, space={**SPACE, "enqueue": both}, budget={"trials": 2}
+        )
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(RayTrial, "get_pickled_error", watch)
+            result = run_search(load_study(path), trainable=trainable)
+        return DoomedSearch(folder=result.folder, unpickled=unpickled)
+
+    return search
+
+
 @pytest.mark.parametrize(
     ("trainable", "reason"),
     [(DyingTrial, "the trial's process died"), (HungryTrial, "out of memory")],
 )
 def test_a_trial_that_dies_or_runs_out_of_memory_is_failed_with_the_reason(
-    two_workers: None,
-    demo_data: ImageData,
-    tmp_path: Path,
-    trainable: type[DyingTrial],
-    reason: str,
+    doomed: Callable[[type[Trial]], DoomedSearch], trainable: type[Trial], reason: str
 ):
-    space = {**SPACE, "width": {"float": [0.1, 0.13]}}
-    path = write_study(tmp_path, demo_data, space=space, budget={"trials": 5})
-    trials = trials_of(run_search(load_study(path), trainable=trainable).folder)
-    doomed = [row for row in trials if row["batch_size"] == 16]
-    assert doomed
-    assert set(column(doomed, "state")) == {"FAIL"}
-    assert all(reason in row["error"] for row in doomed)
-    assert {row["state"] for row in trials if row not in doomed} <= {"COMPLETE"}
+    trials = trials_of(doomed(trainable).folder)
+    failed = [row for row in trials if row["batch_size"] == 16]
+    assert failed
+    assert set(column(failed, "state")) == {"FAIL"}
+    assert all(reason in row["error"] for row in failed)
+    assert {row["state"] for row in trials if row not in failed} == {"COMPLETE"}
 
 
 def test_what_ray_pickled_of_a_death_is_never_read_from_the_run_folder(
-    two_workers: None, demo_data: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    doomed: Callable[[type[Trial]], DoomedSearch],
 ):
     """Who can write there could have replaced it."""
-    read: list[object] = []
-    get_pickled_error = RayTrial.get_pickled_error
-
-    def watch(trial: RayTrial) -> Exception | None:
-        read.append(get_pickled_error(trial))
-        return None
-
-    monkeypatch.setattr(RayTrial, "get_pickled_error", watch)
-    space = {**SPACE, "batch_size": 16, "width": {"float": [0.1, 0.13]}}
-    path = write_study(tmp_path, demo_data, space=space, budget={"trials": 2})
-    folder = run_search(load_study(path), trainable=DyingTrial).folder
-    assert list((folder / "tune").rglob("error.pkl"))
-    assert read
-    assert set(read) == {None}
+    search = doomed(DyingTrial)
+    assert list((search.folder / "tune").rglob("error.pkl"))
+    assert search.unpickled
+    assert set(search.unpickled) == {None}
 
 
 def test_a_search_in_which_everything_fails_stops_and_says_why(
     two_workers: None, demo_data: ImageData, tmp_path: Path
 ):
     space = {**SPACE, "batch_size": 16, "width": {"float": [0.1, 0.13]}}
-    path = write_study(tmp_path, demo_data, space=space, budget={"trials": 100})
+    path = write_study(
+        tmp_path, demo_data, space=space, resources=ONE_WORKER, budget={"trials": 100}
+    )
     result = run_search(load_study(path), trainable=HungryTrial)
     assert result.ending == "failures"
     assert 8 <= len(trials_of(result.folder)) <= 10
@@ -195,16 +214,13 @@ def test_a_search_in_which_everything_fails_stops_and_says_why(
         read_run(result.folder).front()
 
 
-def test_enqueued_recipes_are_tried_first(two_workers: None, demo_data: ImageData, tmp_path: Path):
-    (tmp_path / "mine.yaml").write_text("{input_size: 52, width: 0.2, epochs: 1}")
-    path = write_study(tmp_path, demo_data, enqueue=["mine.yaml"], budget={"trials": 2})
-    trials = trials_of(run_search(load_study(path)).folder)
+def test_enqueued_recipes_are_tried_first(finished_search: FinishedSearch):
+    trials = trials_of(finished_search.folder)
     assert only(trials[0], "input_size", "width") == {"input_size": 52, "width": 0.2}
 
 
-def test_a_run_folder_is_never_overwritten(two_workers: None, demo_data: ImageData, tmp_path: Path):
-    study = load_study(write_study(tmp_path, demo_data, budget={"trials": 1}))
-    run_search(study)
+def test_a_run_folder_is_never_overwritten(finished_search: FinishedSearch, tmp_path: Path):
+    study = load_study(finished_search.copy(tmp_path))
     before = (study.folder / "trials.parquet").read_bytes()
     with pytest.raises(UserError, match="exists; continue it with --resume"):
         run_search(study)
@@ -212,23 +228,22 @@ def test_a_run_folder_is_never_overwritten(two_workers: None, demo_data: ImageDa
 
 
 def test_a_finished_search_goes_on_with_a_larger_budget(
-    two_workers: None, demo_data: ImageData, tmp_path: Path
+    finished_search: FinishedSearch, tmp_path: Path
 ):
-    path = write_study(tmp_path, demo_data, budget={"trials": 3})
-    first = trials_of(run_search(load_study(path)).folder)
-    result = run_search(load_study(path, trials=5), resume=True)
+    first = trials_of(finished_search.folder)
+    study = load_study(finished_search.copy(tmp_path), trials=7)
+    result = run_search(study, resume=True)
     trials = trials_of(result.folder)
-    assert column(trials, "trial") == list(range(5))
+    assert column(trials, "trial") == list(range(7))
     kept = ("trial", "state", "accuracy", "epochs_trained", "seconds")
-    assert [only(row, *kept) for row in trials[:3]] == [only(row, *kept) for row in first]
+    assert [only(row, *kept) for row in trials[:6]] == [only(row, *kept) for row in first]
 
 
 def test_an_exported_recipe_trains_to_the_accuracy_of_its_trial(
-    two_workers: None, demo_data: ImageData, tmp_path: Path
+    finished_search: FinishedSearch, demo_data: ImageData, tmp_path: Path
 ):
-    study = load_study(write_study(tmp_path, demo_data, budget={"trials": 2}))
-    folder = run_search(study).folder
-    path, reason = export_recipe(folder, "most-accurate")
+    folder = finished_search.folder
+    path, reason = export_recipe(folder, "most-accurate", tmp_path / "recipe.yaml")
     trained = train(read_recipe(path), demo_data, lambda _: None)
     assert reason
     assert trained.history[-1].accuracy == max(column(trials_of(folder), "accuracy"))
@@ -249,7 +264,7 @@ def wait_until(happens, process: subprocess.Popen[str]) -> None:
 
 
 def test_a_search_that_was_interrupted_goes_on_with_every_finished_trial_once(
-    demo_data: ImageData, tmp_path: Path
+    two_workers: None, flopwise, demo_data: ImageData, tmp_path: Path
 ):
     # Long enough that the search is under way when the table first shows two finished trials.
     space = {**SPACE, "epochs": 20, "batch_size": 8}
@@ -261,10 +276,9 @@ def test_a_search_that_was_interrupted_goes_on_with_every_finished_trial_once(
         budget={"trials": 8},
     )
     folder = tmp_path / "runs" / "tiny"
-    command = [FLOPWISE, "search", path]
     # What is said here holds for the resume too, which does not say it again.
     process = subprocess.Popen(
-        [*command, "--fix", "width=0.11", "--seed", "5"],
+        [FLOPWISE, "search", path, "--fix", "width=0.11", "--seed", "5"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -281,8 +295,8 @@ def test_a_search_that_was_interrupted_goes_on_with_every_finished_trial_once(
     assert "--resume" in output
     assert "Traceback" not in output
     finished = [row for row in trials_of(folder) if row["state"] == "COMPLETE"]
-    done = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    code, message, complaint = flopwise("search", path, "--resume")
+    assert code == 0, message + complaint
     trials = trials_of(folder)
     assert column(trials, "trial") == list(range(len(trials)))
     # After an accuracy of 1 dearer recipes never begin, and take nothing of the budget.

@@ -3,12 +3,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from searches import once
 
 from benchmarks.kill import KINDS, Kill, Search, audit, make_study, run_killed
 
 NOTHING = {"lost": [], "doubled": [], "stuck": [], "wrong": []}
 
 pytestmark = [
+    pytest.mark.own_ray,
     pytest.mark.skipif(not Path("/proc/self").exists(), reason="processes are found in /proc"),
     pytest.mark.timeout(1800),
 ]
@@ -33,19 +35,24 @@ def test_a_search_whose_driver_trial_and_raylet_are_killed_loses_nothing(tmp_pat
     assert audit(search, retrained=1) == NOTHING, search.log.read_text()
 
 
-def test_a_full_disk_ends_the_search_with_one_line_and_loses_nothing(small_disk: Path):
-    search = Search(make_study(small_disk, trials=6, epochs=20), 6)
-    search.begin()
-    search.wait(lambda: len(search.stored()[0]) >= 2)
+def test_a_full_disk_ends_the_search_with_one_line_and_loses_nothing(
+    two_workers: None, flopwise, small_disk: Path
+):
+    search = Search(make_study(small_disk, trials=6, epochs=10), 6)
     filler = small_disk / "filler"
-    with pytest.raises(OSError, match="No space left"):
-        filler.write_bytes(bytes(16 << 20))
-    assert search.end() == 2, search.log.read_text()
-    last = search.log.read_text().splitlines()[-1]
+
+    def fill() -> None:
+        with pytest.raises(OSError, match="No space left"):
+            filler.write_bytes(bytes(16 << 20))
+
+    with once(lambda: len(search.stored()[0]) >= 2, fill):
+        code, _, complaint = flopwise("search", search.study, "--trials", 6)
+    assert code == 2, complaint
+    last = complaint.splitlines()[-1]
     assert "No space left on device" in last
     assert last.endswith("--resume")
     search.note(Kill(kind="full disk", at_seconds=search.seconds))
     filler.unlink()
-    search.begin()
-    assert search.finish(), search.stuck
-    assert audit(search, retrained=1) == NOTHING, search.log.read_text()
+    code, _, complaint = flopwise("search", search.study, "--trials", 6, "--resume")
+    assert code == 0, complaint
+    assert audit(search, retrained=1) == NOTHING, complaint

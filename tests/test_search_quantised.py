@@ -2,9 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +44,16 @@ def run(two_workers: None, demo_data: ImageData, tmp_path_factory: pytest.TempPa
     return run_search(load_study(path)).folder
 
 
-def flopwise(*words: object, code: int = 0) -> str:
+@pytest.fixture
+def told(flopwise):
     """Run the command; its standard output, or error where it is to fail."""
-    command = [sys.executable, "-m", "search.cli", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == code, done.stderr
-    return done.stdout if code == 0 else done.stderr
+
+    def run(*words: object, code: int = 0) -> str:
+        ended, output, complaint = flopwise(*words)
+        assert ended == code, complaint
+        return output if code == 0 else complaint
+
+    return run
 
 
 def test_int8_and_float_models_are_searched_side_by_side(run: Path):
@@ -65,31 +66,26 @@ def test_int8_and_float_models_are_searched_side_by_side(run: Path):
     assert int8["accuracy"] > 0
 
 
-def test_a_searched_int8_model_is_exported_with_the_accuracy_of_its_trial(run: Path):
-    message = flopwise("export", run, "--pick", "1", "--format", "onnx")
+def test_a_searched_int8_model_is_exported_with_the_accuracy_of_its_trial(told, run: Path):
+    message = told("export", run, "--pick", "1", "--format", "onnx")
     assert "Loaded again and run on" in message
     card = (run / "export" / "trial-1.onnx.md").read_text()
     assert "int8, for 3 classes" in card
     assert "ms (quartiles" in card
 
 
-def test_an_int8_model_that_is_another_one_in_torch_is_not_exported_for_it(run: Path):
+def test_an_int8_model_that_is_another_one_in_torch_is_not_exported_for_it(flopwise, run: Path):
     """Of 19 images one more or less is 5 points; which it is hangs on the machine's rounding."""
-    message = subprocess.run(
-        [sys.executable, "-m", "search.cli", "export", run, "--pick", "1", "--format", "pt2"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    code, message, complaint = flopwise("export", run, "--pick", "1", "--format", "pt2")
     left = {path.name for path in (run / "export").glob("*trial-1*pt2*")}
-    if message.returncode == 0:
-        assert "Loaded again and run on" in message.stdout
+    if code == 0:
+        assert "Loaded again and run on" in message
         assert left == {"trial-1.pt2", "trial-1.pt2.md"}
         assert "ms (quartiles" not in (run / "export" / "trial-1.pt2.md").read_text()
     else:
-        assert message.returncode == 2
-        assert "not exported: the file gets" in message.stderr
-        assert message.stderr.rstrip().endswith("use --format onnx")
+        assert code == 2
+        assert "not exported: the file gets" in complaint
+        assert complaint.rstrip().endswith("use --format onnx")
         assert left == set()
 
 
@@ -106,52 +102,52 @@ def test_the_report_has_the_answers_by_which_its_trial_was_measured(run: Path, t
     assert {"front.png", "classes.png", "distribution.png"} <= names
 
 
-def test_a_report_does_without_data_and_checkpoints_that_are_gone(run: Path, tmp_path: Path):
+def test_a_report_does_without_data_and_checkpoints_that_are_gone(told, run: Path, tmp_path: Path):
     copy = tmp_path / "copy"
     shutil.copytree(run, copy, ignore=shutil.ignore_patterns("checkpoint_*"))
-    message = flopwise("report", copy, "--pick", "1")
+    message = told("report", copy, "--pick", "1")
     assert "No predictions of the chosen model: trial 1: its checkpoint is gone" in message
     study = (copy / "study.yaml").read_text()
     (copy / "study.yaml").write_text(study.replace("data_digest: ", "data_digest: x"))
-    message = flopwise("report", copy)
+    message = told("report", copy)
     assert "No results by class: " in message
     assert "was searched on (its digest differs)" in message
     data = read_run(copy).study["data"]["path"]
     (copy / "study.yaml").write_text(study.replace(data, str(tmp_path / "nowhere")))
-    message = flopwise("report", copy, "--out", tmp_path / "page.html")
+    message = told("report", copy, "--out", tmp_path / "page.html")
     assert "No results by class: " in message
     assert (tmp_path / "page.html").stat().st_size > 1_000_000
 
 
 def test_an_exported_model_predicts_and_is_evaluated(
-    run: Path, demo_data: ImageData, tmp_path: Path
+    told, run: Path, demo_data: ImageData, tmp_path: Path
 ):
     out = tmp_path / "model.onnx"
-    message = flopwise("export", run, "--pick", "most-accurate", "--format", "onnx", "--out", out)
+    message = told("export", run, "--pick", "most-accurate", "--format", "onnx", "--out", out)
     assert f"predict {out}" in message
     best = read_run(run).trials["accuracy"].max()
-    found = json.loads(flopwise("evaluate", out, demo_data.path, "--json"))
+    found = json.loads(told("evaluate", out, demo_data.path, "--json"))
     assert found["accuracy"] == pytest.approx(best, abs=0.002)
-    assert "accuracy" in flopwise("evaluate", out, demo_data.path, "--split", "test")
+    assert "accuracy" in told("evaluate", out, demo_data.path, "--split", "test")
     row = int(demo_data.rows("train")[0])
     Image.fromarray(demo_data.pixels.take([row])[0]).save(tmp_path / "one.png")
-    (answer,) = json.loads(flopwise("predict", out, tmp_path / "one.png", "--top", "2", "--json"))
+    (answer,) = json.loads(told("predict", out, tmp_path / "one.png", "--top", "2", "--json"))
     assert len(answer["top"]) == 2
     assert answer["top"][0]["class"] in demo_data.classes
 
 
-def test_what_can_not_be_used_has_a_line_and_exit_code_2(run: Path, tmp_path: Path):
+def test_what_can_not_be_used_has_a_line_and_exit_code_2(told, run: Path, tmp_path: Path):
     out = tmp_path / "model.onnx"
-    flopwise("export", run, "--pick", "1", "--format", "onnx", "--out", out)
+    told("export", run, "--pick", "1", "--format", "onnx", "--out", out)
     (tmp_path / "broken.png").write_bytes(b"no image")
-    line = flopwise("predict", out, tmp_path / "broken.png", code=2)
+    line = told("predict", out, tmp_path / "broken.png", code=2)
     assert "broken.png: not an image that Pillow knows" in line
     (tmp_path / "torn.onnx").write_bytes(out.read_bytes()[:500])
-    line = flopwise("predict", tmp_path / "torn.onnx", tmp_path / "broken.png", code=2)
+    line = told("predict", tmp_path / "torn.onnx", tmp_path / "broken.png", code=2)
     assert "torn.onnx: damaged, or not an ONNX file" in line
     shutil.copytree(run, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "tune")
-    line = flopwise("export", tmp_path / "run", "--pick", "1", "--format", "onnx", code=2)
+    line = told("export", tmp_path / "run", "--pick", "1", "--format", "onnx", code=2)
     assert "trial 1: its checkpoint is gone" in line
 
 
@@ -188,6 +184,6 @@ def test_latency_is_an_objective_measured_before_training(
 def test_an_architecture_that_was_timed_before_keeps_its_latency():
     recipe = Recipe(input_size=48, width=0.1)
     cost = recipe_cost(recipe, 3)
-    known = TrialRecord(number=0, recipe=recipe, cost=replace(cost, latency_ms=7.5))
+    known = TrialRecord(number=0, recipe=recipe, cost=cost.with_latency(7.5))
     meter = LatencyMeter(3, [known])
     assert meter(recipe.replace(batch_size=64, seed=3)).latency_ms == 7.5

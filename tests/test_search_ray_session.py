@@ -38,6 +38,7 @@ def test_an_address_that_leads_nowhere_is_told_in_a_line(address: str):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.own_ray
 def test_a_ray_that_does_not_start_ends_a_search_in_a_line_and_leaves_nothing(
     demo_data: ImageData, tmp_path: Path
 ):

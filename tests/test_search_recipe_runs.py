@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from optuna.trial import TrialState
-from searches import write_study
+from searches import ONE_WORKER, write_study
 
 from analysis.pareto.front import pareto_front
 from analysis.runs import read_run
@@ -24,7 +24,7 @@ LIST = [SMALL, WORSE, SMALL.replace(seed=1)]
 
 
 def like(folder: Path, data: ImageData) -> Study:
-    return load_study(write_study(folder, data, seed=5))
+    return load_study(write_study(folder, data, seed=5, resources=ONE_WORKER))
 
 
 def tables(below: Path) -> dict[str, list[tuple[int, float]]]:

@@ -37,7 +37,7 @@ def test_a_search_with_resources_auto_records_its_decision_and_a_resume_keeps_it
     demo_data: ImageData,
     tmp_path: Path,
 ):
-    path = auto_study(tmp_path, demo_data)
+    path = auto_study(tmp_path, demo_data, budget={"trials": 1})
     said: list[str] = []
     lines: list[str] = []
     result = run_search(
@@ -59,18 +59,18 @@ def test_a_search_with_resources_auto_records_its_decision_and_a_resume_keeps_it
     assert any("2 trials at once, 1 core each" in line for line in said)
 
     said.clear()
-    run_search(load_study(path, trials=3, resume=True), resume=True, tell=said.append)
+    run_search(load_study(path, trials=2, resume=True), resume=True, tell=said.append)
     assert said == []
     resumed = stored(study)
     assert resumed["resources"] == begun["resources"]
     assert resumed["provenance"]["packing"] == option
-    assert resumed["budget"]["trials"] == 3
+    assert resumed["budget"]["trials"] == 2
 
     # The study.yaml of a run folder is a study file again, with what was decided.
     shutil.copy(study.folder / "study.yaml", tmp_path / "again.yaml")
     again = load_study(tmp_path / "again.yaml")
     assert again.trial_resources.cpus == chosen[0]
-    run_search(load_study(tmp_path / "again.yaml", trials=4), resume=True, tell=said.append)
+    run_search(load_study(tmp_path / "again.yaml", trials=2), resume=True, tell=said.append)
     assert said == []
     assert stored(study)["provenance"]["packing"] == option
 
@@ -90,7 +90,7 @@ def test_resources_written_at_a_resume_take_the_place_of_those_decided(
     assert not any("starting" in line for line in said)
     assert stored(study)["resources"] == {"cpus": 1, "gpus": 0.0}
     assert "nothing else to compare" in stored(study)["provenance"]["packing"]["told"]
-    path = auto_study(tmp_path, demo_data, resources={"cpus": 2})
+    path = auto_study(tmp_path, demo_data, resources={"cpus": 2}, budget={"trials": 1})
     run_search(load_study(path), resume=True)
     assert stored(study)["resources"] == {"cpus": 2, "gpus": 0.0}
     assert stored(study)["provenance"]["packing"] is None

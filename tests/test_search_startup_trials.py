@@ -5,7 +5,7 @@ import optuna
 import pytest
 from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
-from searches import SPACE, write_study
+from searches import ONE_WORKER, SPACE, write_study
 
 from search.decisions.samplers import build_sampler
 from search.decisions.startup_trials import StartupTrials
@@ -95,7 +95,8 @@ def test_a_search_begins_with_what_has_most_frozen(
     two_workers: None, demo_data: ImageData, tmp_path: Path
 ):
     space = {**SPACE, "unfrozen": {"int": [0, 4]}}
-    study = load_study(write_study(tmp_path, demo_data, space=space, dominated="keep"))
+    path = write_study(tmp_path, demo_data, space=space, resources=ONE_WORKER, dominated="keep")
+    study = load_study(path)
     ledger = run_search(study).ledger
     recipes = [record.recipe for record in ledger.records.values()]
     efforts = [share_of_training(recipe, len(demo_data.classes)) for recipe in recipes if recipe]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from optuna.trial import TrialState
-from searches import SPACE, write_study
+from searches import ONE_WORKER, SPACE, write_study
 
 from analysis.runs import read_run
 from search.engine import SearchResult, run_search
@@ -18,6 +18,11 @@ from trainables.data.demo_images import make_demo
 
 # Four recipes.
 SMALL = {**SPACE, "learning_rate": 0.003, "batch_size": 32, "input_size": 48}
+ALL = [
+    {**SMALL, "width": width, "batch_norm": batch_norm}
+    for width in SPACE["width"]
+    for batch_norm in (False, True)
+]
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +30,14 @@ def earlier(
     two_workers: None, demo_data: ImageData, tmp_path_factory: pytest.TempPathFactory
 ) -> SearchResult:
     """A run of all recipes of the small space."""
-    folder = tmp_path_factory.mktemp("earlier")
-    path = write_study(folder, demo_data, name="earlier", space=SMALL, budget={"trials": 30})
+    path = write_study(
+        tmp_path_factory.mktemp("earlier"),
+        demo_data,
+        name="earlier",
+        space={**SMALL, "enqueue": ALL},
+        resources=ONE_WORKER,
+        budget={"trials": 4},
+    )
     return run_search(load_study(path))
 
 

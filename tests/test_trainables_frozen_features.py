@@ -31,10 +31,9 @@ QUICK: dict[str, Any] = {
 FAMILIES = [
     {"model": "mobilenet_v2", "width": 0.25},
     {"model": "mobilenet_v3_small"},
-    {"model": "efficientnet_b0", "batch_size": 32},
-    {"model": "resnet18"},
     {"model": "baseline_cnn", "width": 0.125, "batch_norm": True},
 ]
+LARGER = [{"model": "efficientnet_b0", "batch_size": 32}, {"model": "resnet18"}]
 
 
 @pytest.fixture(autouse=True)
@@ -117,7 +116,11 @@ def assert_same(one: Training, other: Training) -> None:
 
 
 @pytest.mark.parametrize("unfrozen", [0, 1, 3])
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family["model"])
+@pytest.mark.parametrize(
+    "family",
+    [*FAMILIES, *(pytest.param(family, marks=pytest.mark.slow) for family in LARGER)],
+    ids=lambda family: family["model"],
+)
 def test_training_on_cached_features_equals_training_the_whole_model(
     demo_data: ImageData,
     cache: Path,

@@ -496,18 +496,22 @@ def test_an_unknown_torchvision_set_is_told_the_nearest(tmp_path):
         prepare("torchvision:OxfordIIITPets", tmp_path / "out")
 
 
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("https_proxy", "http_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    # urllib keeps the first one that it makes, with the proxies of that moment.
+    monkeypatch.setattr("urllib.request._opener", None)
+
+
 @pytest.mark.parametrize("name", ["CocoDetection", "Kitti"])
-def test_torchvision_sets_without_one_class_an_image_are_refused(tmp_path, monkeypatch, name):
-    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+def test_torchvision_sets_without_one_class_an_image_are_refused(tmp_path, no_network, name):
     with pytest.raises(UserError, match=f"torchvision:{name}: "):
         prepare(f"torchvision:{name}", tmp_path / "out")
 
 
 @pytest.mark.parametrize("name", ["OxfordIIITPet", "CIFAR10", "MNIST"])
-def test_without_a_network_one_line_says_so(tmp_path, monkeypatch, name):
-    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+def test_without_a_network_one_line_says_so(tmp_path, no_network, name):
     with pytest.raises(UserError, match=f"torchvision:{name}: could not be .*cache") as caught:
         prepare(f"torchvision:{name}", tmp_path / "out")
     assert "\n" not in str(caught.value)

@@ -1,3 +1,4 @@
+from copy import deepcopy
 from itertools import pairwise
 from typing import Any
 
@@ -268,21 +269,32 @@ def test_with_qat_the_last_epochs_train_an_int8_model(demo_data: ImageData):
     assert trained.history[-1].train_loss < trained.history[0].train_loss
 
 
-@pytest.mark.parametrize("after", [1, 2, 3])
-@pytest.mark.parametrize("unfrozen", [None, 2])
-def test_qat_that_goes_on_from_a_state_ends_as_one_that_never_stopped(
-    demo_data: ImageData, after: int, unfrozen: int | None
-):
-    recipe = quick(**QAT, unfrozen=unfrozen, scheduler="onecycle")
-    whole = train(recipe, demo_data, lambda _: None)
-    begun = Training(recipe, demo_data)
-    for _ in range(after):
+@pytest.fixture(scope="module", params=[None, 2], ids=["whole", "two blocks"])
+def begun_qat(
+    request: pytest.FixtureRequest, demo_data: ImageData
+) -> tuple[Recipe, list[dict[str, Any]], list[dict[str, float]]]:
+    """A recipe, the state after each of its epochs, and what it comes to without a stop."""
+    recipe = quick(**QAT, unfrozen=request.param, scheduler="onecycle")
+    begun, states = Training(recipe, demo_data), []
+    for _ in range(QAT["epochs"] - 1):
         begun.run_epoch()
+        states.append(deepcopy(begun.state_dict()))
+    whole = train(recipe, demo_data, lambda _: None)
+    return recipe, states, without_seconds(whole.history)
+
+
+@pytest.mark.parametrize("after", [1, 2, 3])
+def test_qat_that_goes_on_from_a_state_ends_as_one_that_never_stopped(
+    demo_data: ImageData,
+    begun_qat: tuple[Recipe, list[dict[str, Any]], list[dict[str, float]]],
+    after: int,
+):
+    recipe, states, whole = begun_qat
     resumed = Training(recipe, demo_data)
-    resumed.load_state_dict(begun.state_dict())
+    resumed.load_state_dict(states[after - 1])
     while not resumed.done:
         resumed.run_epoch()
-    assert without_seconds(resumed.history) == without_seconds(whole.history)
+    assert without_seconds(resumed.history) == whole
 
 
 def scales(training: Training) -> tuple[list[torch.Tensor], list[torch.Tensor]]:

@@ -61,7 +61,7 @@ def attach(
 ) -> None:
     """Watch a search on a cluster. Ctrl-C ends the watching, not the search.
 
-    Without --cluster: on the Ray that RAY_API_SERVER_ADDRESS names, or else on this machine's.
+    Without --cluster: on the Ray that RAY_API_SERVER_ADDRESS names, or else on this machine.
     """
     if cluster is not None:
         from search.cluster.head import Head

@@ -1,4 +1,4 @@
-"""The live table of a search: what runs, what has finished, the front, and the time left."""
+"""The live table of a search: running trials, finished trials, the front, and the time left."""
 
 import time
 from collections.abc import Sequence

@@ -16,11 +16,11 @@ def train(
     data: Annotated[Path, typer.Option(help="Prepared data.")],
     threads: Annotated[
         int | None,
-        typer.Option(min=1, help="CPU threads. Default: as the exported trial, else all cores."),
+        typer.Option(min=1, help="CPU threads. Default: the exported trial's, else all cores."),
     ] = None,
     device: Annotated[
         str | None,
-        typer.Option(help="cpu or cuda. Default: as the exported trial, else a GPU if there is."),
+        typer.Option(help="cpu or cuda. Default: the exported trial's, else a GPU if any."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the trained state dict here.")] = None,
 ) -> None:

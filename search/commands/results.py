@@ -44,7 +44,7 @@ def front(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the front of a run: every recipe that no other beats in both accuracy and cost."""
+    """Show the front of a run: every recipe that no other dominates in accuracy and cost."""
     from analysis.results.front_table import front_records
     from analysis.runs import read_run
     from search.storage.fetched_run import fetch_run
@@ -69,7 +69,7 @@ def export(
         typer.Option("--format", help="The recipe, or a file of the trained model, checked."),
     ] = "recipe",
     out: Annotated[
-        Path | None, typer.Option(help="The file to write. Default: RUN/export/trial-N.*.")
+        Path | None, typer.Option(help="The file to write. Default: trial-N in RUN/export.")
     ] = None,
 ) -> None:
     """Export one trial: its recipe with its results, or the trained model.
