@@ -1,6 +1,7 @@
 """Reads a run folder: its study, its trials, its epochs, and its front."""
 
 import dataclasses
+import io
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -183,7 +184,8 @@ def _read_table(path: Path, columns: Mapping[str, type]) -> pd.DataFrame:
         # Floats, so that objectives are numbers in an empty table too.
         return pd.DataFrame({name: pd.Series(dtype=float) for name in columns})
     try:
-        table = pd.read_parquet(path)
+        # In one go: a search replaces the file, and pyarrow opens a path more than once.
+        table = pd.read_parquet(io.BytesIO(path.read_bytes()))
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path}: damaged ({_first_line(error)}); restore it or rerun") from None
     lost = [name for name in _ALWAYS if name in columns and name not in table]

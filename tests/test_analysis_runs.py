@@ -1,3 +1,6 @@
+import itertools
+import threading
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -224,3 +227,29 @@ def test_numbers_are_written_with_three_digits(number, written):
 )
 def test_settings_are_written_as_people_say_them(field, value, written):
     assert write_setting(field, value) == written
+
+
+def test_tables_are_read_while_a_search_replaces_them(tmp_path):
+    path = write_run(tmp_path / "run", four_trials())
+    table = path / "trials.parquet"
+    short = pd.read_parquet(table)
+    contents = [table.read_bytes()]
+    pd.concat([short] * 50, ignore_index=True).to_parquet(table)
+    contents.append(table.read_bytes())
+    ended = threading.Event()
+
+    def replace() -> None:
+        for content in itertools.cycle(contents):
+            if ended.is_set():
+                return
+            (path / ".new").write_bytes(content)
+            (path / ".new").replace(table)
+
+    writer = threading.Thread(target=replace)
+    writer.start()
+    try:
+        sizes = {len(read_run(path).trials) for _ in range(100)}
+    finally:
+        ended.set()
+        writer.join()
+    assert sizes <= {len(short), 50 * len(short)}

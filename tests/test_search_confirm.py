@@ -1,5 +1,6 @@
 """`flopwise confirm`, from a small search to what the test split says of its front."""
 
+import io
 import json
 import os
 import shutil
@@ -213,7 +214,11 @@ def test_the_command_goes_on_after_an_interruption_tells_and_draws(
     table = run / "confirm" / "front" / "trials.parquet"
 
     def finished() -> pd.DataFrame:
-        trials = pd.read_parquet(table) if table.exists() else pd.DataFrame({"state": []})
+        trials = (
+            pd.read_parquet(io.BytesIO(table.read_bytes()))
+            if table.exists()
+            else pd.DataFrame({"state": []})
+        )
         return trials.loc[trials["state"] == "COMPLETE"]
 
     with once(lambda: not finished().empty, lambda: os.kill(os.getpid(), signal.SIGINT)):

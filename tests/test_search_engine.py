@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from optuna.trial import TrialState
@@ -33,7 +34,7 @@ FLOPWISE = Path(sys.executable).with_name("flopwise")
 
 
 def trials_of(folder: Path) -> list[dict[str, Any]]:
-    return pq.read_table(folder / "trials.parquet").to_pylist()
+    return pq.read_table(pa.BufferReader((folder / "trials.parquet").read_bytes())).to_pylist()
 
 
 def epochs_of(folder: Path) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from searches import SPACE, write_study
@@ -40,7 +41,9 @@ def search_on_nodes(what: str, folder: Path, data: ImageData) -> tuple[dict[str,
 
 
 def trials_of(folder: Path) -> list[dict[str, Any]]:
-    return pq.read_table(folder / "runs" / "tiny" / "trials.parquet").to_pylist()
+    return pq.read_table(
+        pa.BufferReader((folder / "runs" / "tiny" / "trials.parquet").read_bytes())
+    ).to_pylist()
 
 
 @pytest.mark.cluster

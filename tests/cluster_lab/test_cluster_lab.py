@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -97,7 +98,9 @@ class Cluster:
     def trials(self) -> list[dict[str, Any]]:
         """Rows of the table in the run folder, as far as the search is."""
         table = self.run_folder / "trials.parquet"
-        return pq.read_table(table).to_pylist() if table.exists() else []
+        return (
+            pq.read_table(pa.BufferReader(table.read_bytes())).to_pylist() if table.exists() else []
+        )
 
 
 @pytest.fixture(scope="module")
