@@ -26,7 +26,7 @@ LOG_FROM = 5.0
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of so many inches, with a canvas to draw on."""
+    """An empty figure with a canvas to draw on. width, height: in inches."""
     figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     return figure

@@ -73,7 +73,7 @@ def front_shares(losses: FloatArray) -> FloatArray:
 def attainment(
     costs: FloatArray, accuracies: FloatArray, percents: Collection[float]
 ) -> FloatArray:
-    """The accuracy that so many percent of the draws reach at a cost or below.
+    """The accuracy that this percentage of the draws reach at a cost or below.
 
     costs: (candidates,), rising. accuracies: (draws, candidates). Returns (percents, candidates):
     attainment surfaces (moocore's empirical attainment function) read at the candidates' costs;

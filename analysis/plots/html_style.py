@@ -24,7 +24,7 @@ HOVER_WIDTH = 44
 
 
 def page_figure(*, height: int) -> go.Figure:
-    """An empty figure of so many pixels, without colours for text and grid."""
+    """An empty figure of this height in pixels, without colours for text and grid."""
     figure = go.Figure()
     figure.update_layout(
         template="none",

@@ -12,7 +12,7 @@ from analysis.results.distribution import shortened
 from analysis.results.report_data import ReportData
 from spaces.columns import ACCURACY
 
-# Of more lines than this only the last ones could be seen; so many are drawn, evenly chosen.
+# Draw at most this many lines, evenly chosen: of more, only the last ones could be seen.
 _MOST_LINES = 1500
 
 

@@ -28,6 +28,7 @@ def study_with_view(
     if view.learns:
         for trial in earlier:
             view.add(trial, ())
+    # Private, but a study has no other way to its storage.
     storage = ViewStorage(study._storage, study._study_id, view)
     return optuna.load_study(study_name=study.study_name, storage=storage)
 

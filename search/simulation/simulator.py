@@ -92,7 +92,7 @@ def simulate(
 
 def traces_of(name: str, replays: Sequence[SimulatedSearch]) -> SeededTraces:
     """Traces of one way to search, one replay for each seed, to plot and compare."""
-    steps = [simulate.growth for simulate in replays]
+    steps = [replay.growth for replay in replays]
     return SeededTraces(
         name=name,
         seconds=tuple(np.array([step.seconds for step in of_seed]) for of_seed in steps),

@@ -59,7 +59,7 @@ class RemoteSync:
         self._copy = ""
         self._brought: dict[str, tuple[int, int]] = {}
         self._later: deque[Callable[[], None]] = deque()
-        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mirror")
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sync")
         self._job: Future[None] | None = None
         self._pause = _PERIOD_SECONDS
         self._due = self._reached = time.monotonic()

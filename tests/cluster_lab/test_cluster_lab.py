@@ -28,7 +28,8 @@ RAY = PYTHON.with_name("ray")
 GCS_PORT, DASHBOARD_PORT = 6379, 8265
 SMALL = "--object-store-memory=80000000 --num-cpus="
 TOKEN = "7" * 64
-EPOCHS, TRIALS = 40, 8
+# Tables are written every two seconds, so a third of a trial has to take longer than that.
+EPOCHS, TRIALS = 120, 6
 STUDY = {
     "name": "tiny",
     "data": {"path": f"{SHARED}/data", "copy": True},
@@ -119,7 +120,7 @@ def on(host: Host, row: dict[str, Any]) -> bool:
     return host.address in (row["ran_on"] or "")
 
 
-def predictions(asking: Host, address: str, port: int) -> bool:
+def connects(asking: Host, address: str, port: int) -> bool:
     """Whether something takes connections there."""
     code = f"import socket; socket.create_connection(({address!r}, {port}), timeout=5).close()"
     return asking.run(PYTHON, "-c", code, check=False).returncode == 0
@@ -192,10 +193,10 @@ except urllib.error.HTTPError as error:
 
 def test_the_dashboard_answers_on_the_head_alone(cluster: Cluster):
     head = cluster.head.address
-    assert predictions(cluster.head, "127.0.0.1", DASHBOARD_PORT)
-    assert predictions(cluster.workers[0], head, GCS_PORT)
+    assert connects(cluster.head, "127.0.0.1", DASHBOARD_PORT)
+    assert connects(cluster.workers[0], head, GCS_PORT)
     for asking in (cluster.head, cluster.workers[0], cluster.lab.laptop):
-        assert not predictions(asking, head, DASHBOARD_PORT), asking.name
+        assert not connects(asking, head, DASHBOARD_PORT), asking.name
 
 
 def test_a_search_loses_nothing_when_a_host_is_switched_off(cluster: Cluster):
