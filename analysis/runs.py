@@ -104,6 +104,24 @@ class Run:
         found = Counter(self.trials["state"])
         return {state: found[state] for state in STATES}
 
+    @property
+    def num_not_begun(self) -> int:
+        """PRUNED trials that were never allowed to begin: their reason is an error too."""
+        pruned = self.trials.loc[self.trials["state"] == PRUNED]
+        return len(pruned.loc[pruned["error"].notna() & (pruned["epochs_trained"] == 0)])
+
+    def counts_in_words(self) -> str:
+        """For instance `12 complete, 28 stopped early`; empty for a run without trials."""
+        counts = self.counts()
+        words = {
+            "complete": counts[COMPLETE],
+            "stopped early": counts[PRUNED] - self.num_not_begun,
+            "not begun": self.num_not_begun,
+            "failed": counts[FAIL],
+            "unfinished": counts[RUNNING],
+        }
+        return ", ".join(f"{number:,} {word}" for word, number in words.items() if number)
+
     def losses(self) -> FloatArray:
         """(finished trials, objectives), all minimised."""
         return self.losses_of(self.finished)
@@ -187,7 +205,9 @@ def _read_table(path: Path, columns: Mapping[str, type]) -> pd.DataFrame:
         # In one go: a search replaces the file, and pyarrow opens a path more than once.
         table = pd.read_parquet(io.BytesIO(path.read_bytes()))
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path}: damaged ({_first_line(error)}); restore it or rerun") from None
+        raise UserError(
+            f"{path}: damaged ({_first_line(error)}); `flopwise search --resume` writes it anew"
+        ) from None
     lost = [name for name in _ALWAYS if name in columns and name not in table]
     if lost:
         raise UserError(f"{path}: lacks the columns {', '.join(lost)}")

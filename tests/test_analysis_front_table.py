@@ -45,7 +45,7 @@ def test_the_efficiency_of_a_model_without_flops_is_left_out(tmp_path):
 
 def test_the_table_shows_the_front_and_marks_its_knee(run):
     text = printed(front_table(run))
-    assert "3 of 7 trials (4 complete, 1 pruned, 1 failed, 1 unfinished)" in text
+    assert "3 of 7 trials (4 complete, 1 stopped early, 1 failed, 1 unfinished)" in text
     assert "1*" in text
     for words in ("mobilenet_v2", "90.0", "0.0500", "857k", "44.7", "1,200"):
         assert words in text

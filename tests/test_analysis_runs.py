@@ -253,3 +253,12 @@ def test_tables_are_read_while_a_search_replaces_them(tmp_path):
         ended.set()
         writer.join()
     assert sizes <= {len(short), 50 * len(short)}
+
+
+def test_trials_that_never_began_are_counted_apart(tmp_path):
+    rows = [trial_row(number, 0.5, 1.0) for number in range(3)]
+    for row, error, epochs in ((rows[1], None, 1), (rows[2], "constraint gflops<=1: it is 2", 0)):
+        row.update(state="PRUNED", accuracy=None, error=error, epochs_trained=epochs)
+    run = read_run(write_run(tmp_path / "run", rows))
+    assert run.num_not_begun == 1
+    assert run.counts_in_words() == "1 complete, 1 stopped early, 1 not begun"

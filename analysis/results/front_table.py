@@ -17,7 +17,6 @@ _MORE_NUMBERS = ("gflops", "params", "size_mb", "latency_ms")
 
 # In this width, a recipe takes few lines.
 _RECIPE_WIDTH = 36
-_SAID = {"FAIL": "failed", "RUNNING": "unfinished"}
 
 
 def front_table(run: Run, width: int = 120) -> Table:
@@ -137,8 +136,5 @@ def _common(record: dict[str, Any], shared: list[str]) -> str:
 
 
 def _title(run: Run) -> str:
-    counts = run.counts()
-    states = ", ".join(
-        f"{number} {_SAID.get(state, state.lower())}" for state, number in counts.items() if number
-    )
-    return f"Front of {run.name}: {len(run.front())} of {len(run.trials)} trials ({states})"
+    front, trials = len(run.front()), len(run.trials)
+    return f"Front of {run.name}: {front} of {trials} trials ({run.counts_in_words()})"

@@ -48,6 +48,7 @@ def _status(
         "trials": len(run.trials),
         "complete": counts[COMPLETE],
         "pruned": counts[PRUNED],
+        "not_begun": run.num_not_begun,
         "failed": counts[FAIL],
         "running": counts[RUNNING],
         "on_front": 0 if run.finished.empty else len(run.front()),
@@ -69,12 +70,13 @@ def status_table(run: Run, *, searched: bool, location: str | None = None) -> Ta
     table.add_column()
     budget = (status["budget"] or {}).get("trials")
     of = f" of {budget}" if budget else ""
-    message = ", ".join(
-        f"{status[state]} {_said(state, searched)}"
-        for state in ("complete", "pruned", "failed", "running")
-        if status[state]
-    )
-    table.add_row("trials", f"{status['trials']}{of}" + (f" ({message})" if message else ""))
+    message = run.counts_in_words()
+    if not searched:
+        message = message.replace("unfinished", "interrupted")
+    else:
+        message = message.replace("unfinished", "running")
+    begun = status["trials"] - status["not_begun"]
+    table.add_row("trials", f"{begun}{of}" + (f" ({message})" if message else ""))
     if status["best_accuracy"] is not None:
         table.add_row("front", f"{status['on_front']} trials")
         table.add_row("best accuracy", f"{write_percent(status['best_accuracy'])} %")
@@ -93,7 +95,7 @@ def status_table(run: Run, *, searched: bool, location: str | None = None) -> Ta
     if status["running"] and not searched:
         table.add_row("to resume", "flopwise search STUDY --resume")
     for reason, number in status["stopped"].items():
-        table.add_row(f"pruned {number} x", reason)
+        table.add_row(f"stopped {number} x", reason)
     for reason, number in list(status["failures"].items())[:_MAX_FAILURES]:
         table.add_row(f"failed {number} x", reason)
     return table
@@ -105,10 +107,6 @@ def watch_view(run: Run, *, searched: bool, location: str | None = None) -> Grou
     if not run.finished.empty:
         parts.append(front_table(run))
     return Group(*parts)
-
-
-def _said(state: str, searched: bool) -> str:
-    return "interrupted" if state == "running" and not searched else state
 
 
 def _best_accuracy(run: Run) -> float | None:

@@ -187,7 +187,8 @@ def _line(record: TrialRecord) -> str:
         if record.reused is not None:
             return f"{head}: stopped early, as trial {record.reused}, which had the same recipe"
         trained = f"{len(record.epochs)} of {record.recipe.epochs if record.recipe else 0} epochs"
-        return f"{head}: stopped early after {trained}, {record.seconds:.0f} s"
+        why = f" ({record.stop_reason})" if record.stop_reason else ""
+        return f"{head}: stopped early after {trained}, {record.seconds:.0f} s{why}"
     message = f"{head}: {record.accuracy:.1%}" if record.accuracy is not None else head
     if record.cost is not None:
         message += f" at {record.cost.gflops:.3g} GFLOPs"

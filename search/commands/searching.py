@@ -169,9 +169,8 @@ def _tell_end(screen: Console, study: Path, location: Path | str, result) -> Non
         _tell_resume(screen, study, f"interrupted after {clock(result.seconds)}")
     if not result.ledger.front():
         first = f"; the first: {errors[0]}" if errors else ""
-        screen.print(
-            f"no trial finished: {len(errors)} failed{first}", markup=False, soft_wrap=True
-        )
+        how = read.counts_in_words() or "none was proposed"
+        screen.print(f"no trial ran to its end: {how}{first}", markup=False, soft_wrap=True)
         raise typer.Exit(1)
     ended_by = _ENDINGS.get(result.ending)
     if ended_by:

@@ -255,14 +255,14 @@ class Ledger:
         violations = objectives.violations(numbers)
         self._store.store_violations(record, violations)
         broken = [
-            f"{bound.column} is {numbers.get(bound.column, math.nan):.4g}, which breaks {bound}"
+            f"constraint {bound}: it is {numbers.get(bound.column, math.nan):.4g}"
             for bound in objectives.constraints
             if violations[bound.column] > 0
         ]
         if broken:
             return "; ".join(broken)
         if not self._keep_dominated and self.pareto_tracker.dominator(record) is not None:
-            return "others have an accuracy of 1 at a lower cost"
+            return "out of reach: others have an accuracy of 1 at a lower cost"
         return None
 
     def _is_new(self, record: TrialRecord) -> bool:

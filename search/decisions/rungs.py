@@ -112,7 +112,10 @@ class RungRule:
         )
         if beyond_front and pareto_front(losses)[-1]:
             return None
-        return f"rung of epoch {rung}: {ahead} of {len(others)} others are ahead, {seats} go on"
+        return (
+            f"rung of epoch {rung}: {ahead} of {len(others)} others are ahead, and only {seats} of"
+            f" these {len(losses)} go on"
+        )
 
     def _out_of_reach(self, trial: TrialRecord, context: StoppingContext) -> str | None:
         """Why a running trial can no longer reach the front; None if it can."""

@@ -203,7 +203,7 @@ def read_benchmark(path: Path) -> TabularBenchmark:
     written = run.study.get("space")
     if not isinstance(written, dict):
         raise UserError(f"{folder}/study.yaml: holds no space, so recipes can't be proposed")
-    stopped = run.counts()[PRUNED]
+    stopped = run.counts()[PRUNED] - run.num_not_begun
     if stopped:
         raise UserError(
             f"{folder}: {stopped} trials were stopped early, but a replay needs full curves; record"
