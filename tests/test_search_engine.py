@@ -342,7 +342,7 @@ def test_early_stopping_ends_trials_on_ray_as_the_ledger_decides(
     # Refused ones take nothing of the budget.
     assert len(trials) - len(refused) == 14
     assert refused
-    assert all("breaks gflops<=0.004" in row["error"] for row in refused)
+    assert all("constraint gflops<=0.004: it is " in row["error"] for row in refused)
     assert all(row["gflops"] > 0.004 for row in refused)
     assert all(row["gflops"] <= 0.004 for row in trials if row not in refused)
     stored = optuna_trials(result.folder)
