@@ -110,17 +110,20 @@ class Run:
         pruned = self.trials.loc[self.trials["state"] == PRUNED]
         return len(pruned.loc[pruned["error"].notna() & (pruned["epochs_trained"] == 0)])
 
-    def counts_in_words(self) -> str:
-        """For instance `12 complete, 28 stopped early`; empty for a run without trials."""
-        counts = self.counts()
-        words = {
-            "complete": counts[COMPLETE],
-            "stopped early": counts[PRUNED] - self.num_not_begun,
-            "not begun": self.num_not_begun,
-            "failed": counts[FAIL],
-            "unfinished": counts[RUNNING],
-        }
-        return ", ".join(f"{number:,} {word}" for word, number in words.items() if number)
+    def counts_in_words(self, *, complete: str = "complete", running: str = "unfinished") -> str:
+        """For instance `12 complete, 28 stopped early`; empty for a run without trials.
+
+        complete, running: the words for trials in these states.
+        """
+        counts, not_begun = self.counts(), self.num_not_begun
+        words = (
+            (counts[COMPLETE], complete),
+            (counts[PRUNED] - not_begun, "stopped early"),
+            (not_begun, "not begun"),
+            (counts[FAIL], "failed"),
+            (counts[RUNNING], running),
+        )
+        return ", ".join(f"{number:,} {word}" for number, word in words if number)
 
     def losses(self) -> FloatArray:
         """(finished trials, objectives), all minimised."""

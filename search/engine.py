@@ -323,7 +323,9 @@ def _open_ledger(
         proposals,
         rule=build_stopping_rule(study.early_stopping, study.objectives),
         measure=cost_meter(
-            study.objectives, len(data.classes), known=[*earlier, *stored_records(optuna_study)]
+            study.objectives,
+            len(data.classes),
+            known=lambda: [*earlier, *stored_records(optuna_study)],
         ),
         earlier=earlier,
         keep_dominated=study.dominated == "keep",

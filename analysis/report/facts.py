@@ -9,10 +9,8 @@ from analysis.runs import Run
 def run_facts(run: Run) -> dict[str, str]:
     """Name and words of each fact."""
     provenance = run.study.get("provenance") or {}
-    counts = run.counts()
-    said = {"COMPLETE": "finished", "PRUNED": "stopped early", "FAIL": "failed", "RUNNING": "open"}
     facts = {
-        "trials": ", ".join(f"{n:,} {said[state]}" for state, n in counts.items() if n),
+        "trials": run.counts_in_words(complete="finished", running="open"),
         "on the front": f"{len(run.front()):,}",
         "best accuracy": f"{write_percent(run.finished['accuracy'].max())} %",
     }

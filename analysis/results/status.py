@@ -70,11 +70,8 @@ def status_table(run: Run, *, searched: bool, location: str | None = None) -> Ta
     table.add_column()
     budget = (status["budget"] or {}).get("trials")
     of = f" of {budget}" if budget else ""
-    message = run.counts_in_words()
-    if not searched:
-        message = message.replace("unfinished", "interrupted")
-    else:
-        message = message.replace("unfinished", "running")
+    running = "running" if searched else "interrupted"
+    message = run.counts_in_words(running=running)
     begun = status["trials"] - status["not_begun"]
     table.add_row("trials", f"{begun}{of}" + (f" ({message})" if message else ""))
     if status["best_accuracy"] is not None:
@@ -91,7 +88,7 @@ def status_table(run: Run, *, searched: bool, location: str | None = None) -> Ta
         message = f"{trial['model']}, {trial['epochs_trained']} of {trial['epochs']} epochs"
         if trial["accuracy"] is not None:
             message += f", {write_percent(trial['accuracy'])} % so far"
-        table.add_row(f"{'running' if searched else 'interrupted'} {trial['trial']}", message)
+        table.add_row(f"{running} {trial['trial']}", message)
     if status["running"] and not searched:
         table.add_row("to resume", "flopwise search STUDY --resume")
     for reason, number in status["stopped"].items():

@@ -72,11 +72,7 @@ def next_trial(ledger: Ledger, *, spent: Callable[[], object | None]) -> TrialRe
 class BudgetMeter:
     """Checks before every trial whether there is budget for it."""
 
-    def __init__(
-        self,
-        budget: Budget,
-        ledger: Ledger,
-    ) -> None:
+    def __init__(self, budget: Budget, ledger: Ledger) -> None:
         self._budget = budget
         self._ledger = ledger
         self._checked_at = 0

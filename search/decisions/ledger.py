@@ -144,7 +144,7 @@ class Ledger:
         if not epochs:
             return Go()
         decision = self._rule.decide(record, self._context)
-        if isinstance(decision, Stop | Pause) and self._has_ended(record):
+        if isinstance(decision, Stop | Pause) and record.has_run_all_epochs:
             return Go()
         if isinstance(decision, Pause):
             raise NotImplementedError(f"trial {number}: trials can't be paused yet")
@@ -216,9 +216,6 @@ class Ledger:
     def save_seconds_searched(self) -> None:
         """Store the wall time for the next session."""
         self._store.save_seconds_searched(self.seconds_searched)
-
-    def _has_ended(self, record: TrialRecord) -> bool:
-        return record.recipe is not None and len(record.epochs) >= record.recipe.epochs
 
     def _draw(self, record: TrialRecord) -> bool:
         try:

@@ -73,7 +73,7 @@ class RungRule:
 
     def decide(self, trial: TrialRecord, context: StoppingContext) -> Decision:
         assert trial.recipe is not None
-        ended = len(trial.epochs) == trial.recipe.epochs
+        ended = trial.has_run_all_epochs
         passed: dict[int, float] = {}
         for rung in self.rungs(trial.recipe.epochs):
             if rung > len(trial.epochs) or rung in trial.rungs:

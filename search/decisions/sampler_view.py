@@ -55,19 +55,14 @@ class ViewStorage(BaseStorage):
         states: Container[TrialState] | None = None,
     ) -> list[FrozenTrial]:
         """What the sampler is shown. For WAITING alone, the trials that `ask` may begin."""
-        if states == (TrialState.WAITING,):
-            # Each `ask` begins like this, so make one view for each.
+        # Each `ask` begins like this, so make one view for each.
+        begins_to_ask = states == (TrialState.WAITING,)
+        if begins_to_ask or self._shown is None:
             self._look()
             self._shown = self._make_view()
-            shown = [trial for trial in self._unfinished if trial.state == TrialState.WAITING]
-        else:
-            if self._shown is None:
-                self._look()
-                self._shown = self._make_view()
-            shown = self._shown
-            if states is not None:
-                shown = [trial for trial in shown if trial.state in states]
-        return copy.deepcopy(shown) if deepcopy else list(shown)
+        trials = self._unfinished if begins_to_ask else self._shown
+        shown = [trial for trial in trials if states is None or trial.state in states]
+        return copy.deepcopy(shown) if deepcopy else shown
 
     def _look(self) -> None:
         """Add trials that finished since the last look. Finished trials never change."""

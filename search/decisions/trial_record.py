@@ -52,6 +52,10 @@ class TrialRecord:
         return sum(metrics.seconds for metrics in self.epochs)
 
     @property
+    def has_run_all_epochs(self) -> bool:
+        return self.recipe is not None and len(self.epochs) >= self.recipe.epochs
+
+    @property
     def refused(self) -> bool:
         """Whether it was not allowed to begin."""
         return self.state == TrialState.PRUNED and self.reused is None and not self.epochs

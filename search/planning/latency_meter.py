@@ -39,12 +39,13 @@ class LatencyMeter:
 
 
 def cost_meter(
-    objectives: Objectives, num_classes: int, *, known: Iterable[TrialRecord] = ()
+    objectives: Objectives, num_classes: int, *, known: Callable[[], Iterable[TrialRecord]]
 ) -> Callable[[Recipe], Cost]:
     """A function that finds the cost of a recipe, with a latency only if objectives need one.
 
-    known: trials of this search and of earlier runs, whose latencies are not measured again.
+    known: reads the trials of this search and of earlier runs, whose latencies are not measured
+    again. It is called only if latencies are needed.
     """
     if LATENCY in objectives.cost_columns:
-        return LatencyMeter(num_classes, known)
+        return LatencyMeter(num_classes, known())
     return partial(recipe_cost, num_classes=num_classes)
