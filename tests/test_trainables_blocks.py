@@ -1,5 +1,4 @@
 import pickle
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -10,15 +9,6 @@ from spaces.errors import UserError
 from spaces.recipe import Recipe
 from trainables.models.blocks import freeze, list_blocks, model_between, set_training, split_model
 from trainables.models.building import build_model
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Small tensors on a busy machine: threads wait for each other far longer than they compute."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def build(name: str, num_classes: int = 5) -> tuple[nn.Module, torch.Tensor]:
