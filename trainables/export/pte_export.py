@@ -85,6 +85,7 @@ def open_pte(path: Path, normalization: Normalization) -> Logits:
         batch = to_batch(pixels_NHWC, torch.device("cpu"))
         images_NCHW = normalize(batch, normalization).contiguous()
         forward = program.load_method("forward")  # the program caches it
+        assert forward is not None  # open_pte has loaded it
         return np.concatenate(
             [forward.execute((image,))[0].numpy() for image in images_NCHW.split(1)]
         )
