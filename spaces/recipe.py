@@ -23,6 +23,7 @@ MODELS_WITH: dict[str, tuple[str, ...]] = {
     "width": (BASELINE, "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small"),
 }
 MODELS_WITHOUT_IMAGENET_WEIGHTS = (BASELINE,)
+SchedulerName = Literal["constant", "step", "plateau", "cosine", "onecycle"]
 # The key of an exported recipe's results. Reading a recipe ignores it.
 NUMBERS = "numbers"
 
@@ -61,7 +62,7 @@ class Recipe:
     weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     class_weighting: Literal["none", "balanced"] = "none"
-    scheduler: Literal["constant", "step", "plateau", "cosine", "onecycle"] = "constant"
+    scheduler: SchedulerName = "constant"
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 10
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 

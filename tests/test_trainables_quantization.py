@@ -1,3 +1,5 @@
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -9,12 +11,13 @@ from spaces.recipe import recipe_from
 from trainables.cost import int8_layers, measure_cost
 from trainables.costing.macs import count_macs
 from trainables.learning.quantization import (
+    begin_evaluation,
+    begin_training,
     capture,
     capture_prepared,
     convert,
     layers,
     prepare_qat,
-    set_dropout,
 )
 from trainables.models.building import build_model, build_on_meta
 
@@ -136,13 +139,12 @@ def test_training_moves_the_weights_and_the_int8_model_with_them():
     prepared = prepare_qat(used_model(CNN), [images(48)])
     before = convert(prepared)(images(48, 4))
     optimizer = torch.optim.SGD(prepared.parameters(), lr=0.1)
-    set_dropout(prepared, True)
+    begin_training(prepared, follow_activations=True)
     for seed in range(3):
         loss = nn.functional.cross_entropy(prepared(images(48, seed=seed)), torch.arange(8) % 5)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    set_dropout(prepared, False)
     assert not torch.equal(convert(prepared)(images(48, 4)), before)
 
 
@@ -157,9 +159,38 @@ def test_a_saved_state_makes_the_same_model_again():
 
 def test_dropout_drops_in_training_only():
     model = build_model(recipe_from({"model": "mobilenet_v3_small", "input_size": 32}), 5)
-    graph = capture(model, images(32))
-    set_dropout(graph, True)
+    prepared = prepare_qat(model, [images(32)])
     batch = images(32)
-    assert not torch.equal(graph(batch), graph(batch))
-    set_dropout(graph, False)
-    assert torch.equal(graph(batch), graph(batch))
+    begin_training(prepared, follow_activations=False)
+    assert not torch.equal(prepared(batch), prepared(batch))
+    begin_evaluation(prepared)
+    assert torch.equal(prepared(batch), prepared(batch))
+
+
+@pytest.mark.parametrize("family", [CNN, {"model": "mobilenet_v3_small", "input_size": 64}])
+def test_in_evaluation_a_prepared_model_computes_what_its_int8_model_does(family: dict[str, Any]):
+    size = family["input_size"]
+    prepared = prepare_qat(used_model(family), [images(size), images(size, seed=1)])
+    begin_training(prepared, follow_activations=True)
+    optimizer = torch.optim.SGD(prepared.parameters(), lr=0.01)
+    for seed in range(3):
+        prepared(images(size, seed=seed)).square().mean().backward()
+        optimizer.step()
+    begin_evaluation(prepared)
+    batch = images(size, 16, seed=7)
+    with torch.no_grad():
+        simulated, int8 = prepared(batch), convert(prepared)(batch)
+    # A value between two steps may round either way, so the layers after it may differ a little.
+    error = (simulated - int8).abs().max() / int8.abs().max()
+    assert float(error) < 0.02
+    state = {name: value.clone() for name, value in prepared.state_dict().items()}
+    prepared(5 * batch)  # would widen the ranges
+    assert all(torch.equal(value, state[name]) for name, value in prepared.state_dict().items())
+
+
+def test_no_model_stays_in_memory_once_it_is_dropped():
+    prepared = prepare_qat(used_model(CNN), [images(48)])
+    models = [weakref.ref(prepared), weakref.ref(convert(prepared))]
+    del prepared
+    gc.collect()
+    assert [model() for model in models] == [None, None]

@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.optim import Optimizer
 
 from spaces.errors import UserError
 from spaces.recipe import Recipe
@@ -28,8 +27,20 @@ from trainables.data.dataset import ImageData
 from trainables.inputs.augmentation import build_augmentation
 from trainables.inputs.input_sources import rows_in_order
 from trainables.learning.metrics import EpochMetrics
-from trainables.learning.optimization import Schedule, balanced_class_weights, build_optimizer
-from trainables.learning.precision_stages import FloatStage, Int8Stage, PrecisionStage
+from trainables.learning.optimization import (
+    INT8_RATE,
+    INT8_SCHEDULER,
+    Schedule,
+    balanced_class_weights,
+    build_optimizer,
+    weighted_cross_entropy,
+)
+from trainables.learning.precision_stages import (
+    INT8_FORMAT,
+    FloatStage,
+    Int8Stage,
+    PrecisionStage,
+)
 from trainables.models.blocks import freeze
 from trainables.models.building import build_model
 from trainables.system.cores import num_cores
@@ -91,7 +102,16 @@ class Training:
         if recipe.weights == "none":
             _raise_bn_momentum(self.model)
         trained = [weight for weight in self.model.parameters() if weight.requires_grad]
-        self._optimizer, self._schedule = self._build_optimizer(trained)
+        self._optimizer = build_optimizer(recipe, trained)
+        self._num_batches = -(
+            -_num_trained(self._num_train, recipe.batch_size) // recipe.batch_size
+        )
+        self._schedule = Schedule(
+            recipe.scheduler,
+            self._optimizer,
+            epochs=recipe.epochs,
+            steps_per_epoch=self._num_batches,
+        )
         self._augment = build_augmentation(recipe)
         self._class_weights: torch.Tensor | None = None
         if recipe.class_weighting == "balanced":
@@ -146,8 +166,15 @@ class Training:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state of the same recipe."""
+        """Continue from a state of the same recipe.
+
+        Raises ValueError if an older version wrote it within the epochs in int8, which it trained
+        in another way.
+        """
         assert state["recipe"] == self.recipe.to_dict(), "a state of another recipe"
+        done = len(state["history"]) == self.recipe.epochs
+        if state["int8"] is not None and state["int8"].get("format") != INT8_FORMAT and not done:
+            raise ValueError("a state of an older version, within the epochs in int8")
         self.model.load_state_dict(state["model"])
         self._stage = None  # its frozen blocks may differ
         if state["int8"] is not None:
@@ -177,22 +204,26 @@ class Training:
         return self._stage
 
     def _begin_int8(self, state: dict[str, Any] | None = None) -> None:
-        """Switch to fake quantisation. The schedule continues, momenta start again."""
-        self._stage = Int8Stage(
-            self.model, self.recipe, self._data, self.device, state, room_bytes=self._room_bytes
-        )
-        group, schedule = self._optimizer.param_groups[0], self._schedule
-        self._optimizer, self._schedule = self._build_optimizer(self._stage.parameters())
-        self._schedule.load_state_dict(schedule.state_dict())
-        self._optimizer.param_groups[0].update(
-            {name: value for name, value in group.items() if name != "params"}
-        )
+        """Switch to fake quantisation, with an optimiser and a schedule of its own.
 
-    def _build_optimizer(self, trained: list[nn.Parameter]) -> tuple[Optimizer, Schedule]:
-        optimizer = build_optimizer(self.recipe, trained)
-        batch_size = self.recipe.batch_size
-        num_batches = -(-_num_trained(self._num_train, batch_size) // batch_size)
-        return optimizer, Schedule(self.recipe, optimizer, num_batches)
+        Without batch norm, which is folded by now, the recipe's rate would be too high: after one
+        epoch of it, MobileNetV2 was at chance.
+        """
+        recipe = self.recipe
+        self._stage = Int8Stage(
+            self.model, recipe, self._data, self.device, state, room_bytes=self._room_bytes
+        )
+        self._optimizer = build_optimizer(
+            recipe,
+            self._stage.parameters(),
+            learning_rate=INT8_RATE * recipe.learning_rate,
+        )
+        self._schedule = Schedule(
+            INT8_SCHEDULER,
+            self._optimizer,
+            epochs=recipe.epochs - recipe.num_float_epochs,
+            steps_per_epoch=self._num_batches,
+        )
 
     def _train_epoch(self, stage: PrecisionStage) -> tuple[float, float]:
         forward = stage.training(len(self.history) + 1)
@@ -206,11 +237,8 @@ class Training:
             if self._augment is not None:
                 batch = self._augment(batch)
             logits_NK = forward(batch)
-            loss = F.cross_entropy(
-                logits_NK.float(),
-                labels_N,
-                weight=self._class_weights,
-                label_smoothing=self.recipe.label_smoothing,
+            loss = weighted_cross_entropy(
+                logits_NK.float(), labels_N, self._class_weights, self.recipe.label_smoothing
             )
             self._optimizer.zero_grad(set_to_none=True)
             loss.backward()

@@ -1,6 +1,7 @@
 """The Ray Tune trainable: one warm actor trains recipe after recipe. Only this file uses Ray."""
 
 import ctypes
+import gc
 import signal
 import sys
 import time
@@ -81,6 +82,7 @@ class Trial(tune.Trainable):
         self._config = config
         # Free the last recipe's model before building the next one, so others have the memory too.
         self._training: Training | None = None
+        gc.collect()  # models with fake quantisation are cycles of references
         give_back_memory()
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
@@ -173,9 +175,9 @@ def _load(training: Training, folder: str) -> bool:
     try:
         # load_state_dict moves what belongs on the GPU; the optimiser's step counts do not.
         state = decode_checkpoint(read_file(folder, CHECKPOINT_FILE))
+        training.load_state_dict(state)
     except (*NOT_REACHED, ValueError):
         return False
-    training.load_state_dict(state)
     return True
 
 

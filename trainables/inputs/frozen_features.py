@@ -265,7 +265,7 @@ def _digests(
         # The number of threads changes how sums are rounded.
         "computed": [
             *(device.type, precision(device), device.type == "cpu" and threads),
-            f"int8 by torchao {version('torchao')}" if int8 else "float",
+            f"int8 in float32 by torchao {version('torchao')}" if int8 else "float",
         ],
     }
     digest = hashlib.sha256(json.dumps(setting, sort_keys=True).encode())

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 from spaces.recipe import Recipe
 from trainables.data.dataset import ImageData
@@ -26,6 +26,10 @@ Forward = Callable[[torch.Tensor], torch.Tensor]
 # many pixels. Larger batches would not fit beside the other trials.
 _CALIBRATION_IMAGES = 256
 _CALIBRATION_PIXELS = 64 * 128**2
+
+
+# Of an Int8Stage's state. Without one: the schedule of the float epochs went on in int8.
+INT8_FORMAT = 2
 
 
 class PrecisionStage(Protocol):
@@ -147,7 +151,7 @@ class Int8Stage:
             open_images, data, recipe.input_size, device, room_bytes=room_bytes
         )
         self._float_prefix, suffix = _cut(model, recipe)
-        self._int8_prefix: nn.Module | None = None
+        self._prepared_prefix: fx.GraphModule | None = None
         features = None
         if self._float_prefix is not None:
             features = frozen_features(
@@ -167,22 +171,24 @@ class Int8Stage:
         return list(self._prepared.parameters())
 
     def training(self, epoch: int) -> Forward:
-        """Fix the ranges of activations in the last third of this stage's epochs."""
+        """Fix the ranges of activations in the last third of this stage's epochs.
+
+        In a single epoch, they stay as they were found before it.
+        """
         num_epochs = self._recipe.epochs - self._recipe.num_float_epochs
-        late = epoch > self._recipe.epochs - round(num_epochs / 3)  # none of one epoch, one of two
-        self._quantization.follow_activations(self._prepared, not late)
-        self._quantization.set_dropout(self._prepared, True)
-        return lambda batch: self._prepared(self._before(batch))
+        late = epoch > self._recipe.epochs - max(1, round(num_epochs / 3))
+        self._quantization.begin_training(self._prepared, follow_activations=not late)
+        return self._forward
 
     def evaluation(self, *, final: bool) -> tuple[Forward, Inputs]:
-        """Evaluate torch's int8 model, but in the last epoch ONNX Runtime's, as it ships.
+        """Evaluate in torch, but after the last epoch in ONNX Runtime, as the model ships.
 
         The two round in different places. Over some fifty layers this adds up: their accuracies
         differ by up to a point, either way.
         """
         if not final:
-            int8 = self._quantization.convert(self._prepared)
-            return lambda batch: int8(self._before(batch)), self.inputs
+            self._quantization.begin_evaluation(self._prepared)
+            return self._forward, self.inputs
         # This imports the ONNX packages. Epochs in float should not wait for them.
         from trainables.inference.onnx_model import open_session, run_session
         from trainables.models.model_export import make_onnx
@@ -201,12 +207,17 @@ class Int8Stage:
         made = None
         if self.onnx is not None:  # as a tensor, since torch.load reads no bytes
             made = torch.frombuffer(bytearray(self.onnx), dtype=torch.uint8)
-        return {"prepared": self._prepared.state_dict(), "onnx": made}
+        return {"format": INT8_FORMAT, "prepared": self._prepared.state_dict(), "onnx": made}
 
     def finished_model(self) -> nn.Module:
         """The whole int8 model, from normalised images to logits."""
         suffix = self._quantization.convert(self._prepared)
-        return suffix if self._float_prefix is None else nn.Sequential(self._prefix(), suffix)
+        if self._float_prefix is None:
+            return suffix
+        return nn.Sequential(self._quantization.convert(self._prefix()), suffix)
+
+    def _forward(self, batch: torch.Tensor) -> torch.Tensor:
+        return self._prepared(self._before(batch))
 
     def _before(self, batch: torch.Tensor) -> torch.Tensor:
         """Turn the inputs' batches into the input of the part that trains."""
@@ -218,16 +229,19 @@ class Int8Stage:
         with torch.no_grad():
             return self._prefix()(images_NCHW)
 
-    def _prefix(self) -> nn.Module:
-        """The frozen blocks in int8. They depend only on their weights and the training images."""
-        if self._int8_prefix is None:
+    def _prefix(self) -> fx.GraphModule:
+        """The frozen blocks, which compute as in int8.
+
+        They depend only on their weights and the training images.
+        """
+        if self._prepared_prefix is None:
             assert self._float_prefix is not None
             images = [
                 self._normalize(batch) for batch in self._some_training_batches(self._open_images())
             ]
-            prepared = self._quantization.prepare_qat(self._float_prefix, images)
-            self._int8_prefix = self._quantization.convert(prepared)
-        return self._int8_prefix
+            self._prepared_prefix = self._quantization.prepare_qat(self._float_prefix, images)
+            self._quantization.begin_evaluation(self._prepared_prefix)
+        return self._prepared_prefix
 
     def _some_training_batches(self, inputs: Inputs) -> list[torch.Tensor]:
         """Batches of images from all over the training split, always the same ones."""
