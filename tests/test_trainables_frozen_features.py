@@ -19,6 +19,7 @@ from trainables.data.demo_images import make_demo
 from trainables.inputs import frozen_features as frozen_features_module
 from trainables.inputs.augmentation import normalize, to_batch
 from trainables.inputs.feature_files import Layout
+from trainables.learning import precision_stages
 from trainables.models.building import build_model
 from trainables.models.families import normalization_of
 from trainables.system import gpus
@@ -457,3 +458,14 @@ def test_features_in_half_precision_equal_the_whole_model_in_half_precision(
             assert mine.val_loss == pytest.approx(theirs.val_loss, rel=0.02)
     dtypes = {np.load(file, mmap_mode="r").dtype for file in features_in(cache)}
     assert dtypes == {np.dtype(np.uint16)}
+
+
+def test_int8_blocks_have_features_in_float32_where_models_compute_in_half_precision(
+    demo_data: ImageData, cache: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for module in (gpus, precision_stages):
+        monkeypatch.setattr(module, "precision", lambda _: "bf16")
+    recipe = quick(**FAMILIES[-1], unfrozen=1, qat=True, float_epochs=1)
+    assert len(trained(recipe, demo_data, epochs=2).history) == 2
+    dtypes = {np.load(file, mmap_mode="r").dtype for file in features_in(cache)}
+    assert dtypes == {np.dtype(np.uint16), np.dtype(np.float32)}

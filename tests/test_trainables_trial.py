@@ -125,6 +125,15 @@ def test_a_trial_whose_inputs_leave_no_room_on_a_gpu_begins_again_without_them_t
         (MemoryError(), "out of memory: no message"),
         (torch.OutOfMemoryError("CUDA out of memory"), "out of memory: CUDA out of memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: 1"), "out of memory: Default"),
+        # A process that meets a full GPU, and what its libraries say.
+        (torch.AcceleratorError("CUDA error: out of memory"), "out of memory: CUDA error"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), "out of memory: "),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), "out of memory: cuDNN"),
+        (
+            RuntimeError("GET was unable to find an engine to execute this computation"),
+            "out of memory: GET",
+        ),
+        (torch.AcceleratorError("CUDA error: device-side assert triggered"), "AcceleratorError: "),
         (KeyError("x\ny"), "KeyError: 'x\\ny'"),
     ],
 )

@@ -4,7 +4,6 @@ import ctypes
 import signal
 import sys
 import time
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from trainables.learning.checkpoint import (
     encode_checkpoint,
 )
 from trainables.system.addresses import NOT_REACHED, read_file
-from trainables.system.failures import describe_failure
+from trainables.system.failures import describe_failure, is_out_of_memory
 from trainables.system.gpus import (
     UnusableGpuError,
     as_device,
@@ -120,8 +119,11 @@ class Trial(tune.Trainable):
 
     def _begin_training(self, data: ImageData) -> Training:
         """Train the trial's first epoch in this process."""
-        with suppress(torch.OutOfMemoryError):
+        try:
             return self._first_epoch(data)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
         # Try again without inputs on the GPU, which may have been too much. Do it outside of the
         # error's handler, which would hold the memory of the failed attempt.
         forget_images()
@@ -200,4 +202,4 @@ def _breaks_the_process(error: Exception) -> bool:
     The driver then blames the machine for the death, and runs the trial on another one.
     """
     broken = isinstance(error, torch.AcceleratorError | UnusableGpuError)
-    return broken and not isinstance(error, torch.OutOfMemoryError)
+    return broken and not is_out_of_memory(error)

@@ -11,9 +11,8 @@ import json
 import logging
 import math
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass
-from functools import partial
 from importlib.metadata import version
 from typing import BinaryIO
 
@@ -202,15 +201,14 @@ class _Prefix:
         if self.int8_prefix is None:
             start, stored = self._deepest_cached(cut)
             blocks = model_between(self.model, start, cut).eval()
-            context = partial(autocast, self.device)
         else:
-            stored, blocks, context = None, self.int8_prefix(), nullcontext
+            stored, blocks = None, self.int8_prefix()
         source = self.open_images() if stored is None else StoredInputs(stored, self.device)
 
         def compute(first: int, end: int) -> Iterator[torch.Tensor]:
             for batch in source.batches(torch.arange(first, end), source.evaluation_batch):
                 # Not around the yield: the reader of the generator would be in this mode too.
-                with torch.inference_mode(), context():
+                with torch.inference_mode(), self._precision():
                     if stored is None:
                         batch = normalize(batch, self.normalization)
                     features = blocks(batch)
@@ -224,11 +222,15 @@ class _Prefix:
         size = self.input_size
         output = torch.zeros(1, 3, size, size, device=self.device)
         layouts = [layout_of(output, self.num_rows)]
-        with autocast(self.device):
+        with self._precision():
             for k in range(cut):
                 output = model_between(self.model, k, k + 1).eval()(output)
                 layouts.append(layout_of(output, self.num_rows))
         return layouts
+
+    def _precision(self) -> AbstractContextManager[object]:
+        """The precision of the blocks: the device's, but float32 around int8 blocks."""
+        return autocast(self.device) if self.int8_prefix is None else nullcontext()
 
 
 def _rows_of_a_part(num_rows: int) -> int:

@@ -107,7 +107,8 @@ def capture_prepared(part: nn.Module, example: Tensor) -> fx.GraphModule:
 def capture(part: nn.Module, example: Tensor) -> fx.GraphModule:
     """Export a copy for any batch size, in evaluation mode, and fold batch norm if possible."""
     part = copy.deepcopy(part).eval().requires_grad_(True)
-    batch = torch.export.Dim("batch", min=1)
+    # cuDNN's kernels take no more, and torch 2.11 exports a model on a GPU only with this bound.
+    batch = torch.export.Dim("batch", min=1, max=65535)
     program = torch.export.export(part, (example[:2],), dynamic_shapes=({0: batch},))
     graph = program.module(check_guards=False)
     assert isinstance(graph, fx.GraphModule)

@@ -7,12 +7,23 @@ import torch
 
 from spaces.errors import UserError
 
+# What RuntimeErrors say when memory ran out: torch's CPU allocator, CUDA itself (such as for a
+# process's first allocation on a full GPU), cuBLAS, and cuDNN, twice.
+_OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "unable to find an engine to execute this computation",
+)
+
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error means that memory ran out, on the CPU or a GPU."""
-    # torch's CPU allocator raises a bare RuntimeError.
-    message = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    return message or isinstance(error, torch.OutOfMemoryError | MemoryError)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(say.lower() in text for say in _OUT_OF_MEMORY)
 
 
 def describe_failure(error: BaseException) -> str:

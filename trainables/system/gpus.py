@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
+from trainables.system.failures import is_out_of_memory
 from trainables.system.machine import cpu_name
 
 # Inputs that are kept on the GPU may take this part of its free memory.
@@ -48,9 +49,9 @@ def check_device(device: torch.device) -> None:
         return
     try:
         torch.zeros(1, device=device)
-    except torch.OutOfMemoryError:
-        raise
     except (RuntimeError, AssertionError) as error:
+        if is_out_of_memory(error):
+            raise
         raise UnusableGpuError(f"the GPU can't be used: {error}") from None
 
 
