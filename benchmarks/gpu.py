@@ -183,7 +183,7 @@ def _environment(device: torch.device, used_at_start: int | None) -> Figures:
         wait_for(device)
         figures["total_gb"] = round(torch.cuda.mem_get_info(device)[1] / 1e9, 1)
         figures["cudnn"] = torch.backends.cudnn.version()
-        figures["beside_tensors_mb"] = _megabytes_beside_tensors(device, used_at_start)
+        figures["beside_tensors_mib"] = _mebibytes_beside_tensors(device, used_at_start)
     for key, value in figures.items():
         say(key, value)
     return figures
@@ -322,7 +322,7 @@ def check_qat(setup: Setup) -> Figures:
     for name, device in (("cpu", CPU), ("device", setup.device)):
         figures[f"baseline, {name}"] = curve(train(recipe, setup.small, device))
     if setup.on_gpu:
-        figures["MB held after each trial"] = [_held_after(recipe, setup) for _ in range(10)]
+        figures["MiB held after each trial"] = [_held_after(recipe, setup) for _ in range(10)]
     return figures
 
 
@@ -351,7 +351,7 @@ def _large_qat(setup: Setup) -> Figures:
 
 
 def _held_after(recipe: Recipe, setup: Setup) -> float:
-    """Megabytes of tensors that stay on the GPU after an int8 epoch of a recipe."""
+    """Mebibytes of tensors that stay on the GPU after an int8 epoch of a recipe."""
     Training(
         recipe.replace(float_epochs=0), fewer(setup.small, 64), device=setup.device
     ).run_epoch()
@@ -382,19 +382,19 @@ def check_memory(setup: Setup) -> Figures:
     if setup.on_gpu:
         total = torch.cuda.mem_get_info(device)[1]
         share = (SHARE_BYTES + gpus.CONTEXT_BYTES) / total
-        figures["MB held before"] = round(torch.cuda.memory_allocated(device) / 2**20)
+        figures["MiB held before"] = round(torch.cuda.memory_allocated(device) / 2**20)
     actor = _WarmTrial(share)
     for name, (recipe, images) in trials.items():
         if setup.on_gpu:
             torch.cuda.reset_peak_memory_stats(device)
         figures[name] = actor.run(recipe, images, device)
         if setup.on_gpu:
-            figures[name]["MB held after"] = round(torch.cuda.memory_allocated(device) / 2**20)
-            figures[name]["peak MB"] = round(torch.cuda.max_memory_reserved(device) / 2**20)
-            figures[name]["room for inputs, MB"] = round(gpus.room_for_inputs(device) / 2**20)
+            figures[name]["MiB held after"] = round(torch.cuda.memory_allocated(device) / 2**20)
+            figures[name]["peak MiB"] = round(torch.cuda.max_memory_reserved(device) / 2**20)
+            figures[name]["room for inputs, MiB"] = round(gpus.room_for_inputs(device) / 2**20)
     if setup.on_gpu:
         gpus.limit_gpu_memory(1, device)
-        figures["MB beside tensors"] = _megabytes_beside_tensors(device, setup.used_at_start)
+        figures["MiB beside tensors"] = _mebibytes_beside_tensors(device, setup.used_at_start)
     return figures
 
 
@@ -697,7 +697,7 @@ def _bytes_used(device: torch.device) -> int | None:
     return None
 
 
-def _megabytes_beside_tensors(device: torch.device, used_at_start: int | None) -> int | None:
+def _mebibytes_beside_tensors(device: torch.device, used_at_start: int | None) -> int | None:
     """What this process takes of the GPU besides torch's tensors, if no other process uses it."""
     used = _bytes_used(device)
     if used is None or used_at_start is None:
