@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test test-slow test-cluster check format clean
+.PHONY: install demo test test-slow test-gpu test-cluster check format clean
 
 install: $(INSTALLED)
 
@@ -34,6 +34,10 @@ test: install
 # The same tests for more families of models.
 test-slow: install
 	$(BIN)/python -m pytest -m slow
+
+# What others test with the CPU in a GPU's place; without a GPU all of it is skipped.
+test-gpu: install
+	$(BIN)/python -m pytest -m gpu
 
 # Three hosts on this machine, each in namespaces of its own: Linux, root, iproute2, openssh-server, rsync.
 test-cluster: install

@@ -2,7 +2,7 @@
 
 All processes train the same recipe: a medium one, then an expensive one. Early stopping,
 augmentation and the time between trials are left out. On GPUs, the trials of one GPU are probed,
-with their part of the cores. This has not been run on a GPU yet.
+with their part of the cores. That has not been run on a GPU yet.
 """
 
 import time

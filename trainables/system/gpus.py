@@ -1,4 +1,7 @@
-"""What differs on a GPU: precision, memory, copying. This has not been run on a GPU yet."""
+"""What differs on a GPU: precision, memory, copying.
+
+Run on one NVIDIA H100; benchmarks/README.md tells what was measured there, and what was not.
+"""
 
 import functools
 from collections.abc import Iterator
