@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import typer
 from PIL import Image
+from rich.console import Console
 from searches import ONE_WORKER, FinishedSearch, write_study
 from typer.testing import CliRunner
 
 from search import cli
+from search.commands import recipes
 from search.study.study import load_study
 from trainables.data.dataset import ImageData
 
@@ -72,6 +74,30 @@ def test_cost_prints_the_anchors_to_the_digit(flopwise, tmp_path: Path):
     found = json.loads(flopwise("cost", large, "--classes", 151, "--json")[1])
     assert found["gflops"] == 0.431006080
     assert found["latency_ms"] is None
+
+
+@pytest.mark.parametrize("columns", [120, 40])
+def test_cost_by_layer_compares_the_sums_in_its_last_line(
+    flopwise, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: int
+):
+    monkeypatch.setattr(recipes, "console", lambda: Console(width=columns, highlight=False))
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("{model: mobilenet_v3_small, input_size: 64, qat: true}")
+    code, out, err = flopwise("cost", recipe, "--classes", 10, "--by-layer")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    for figure in ("classifier.0", "590,848", "589,824", "1024"):  # none is cut
+        assert figure in out
+    assert lines[-1] == (
+        "sums: 5,502,720 multiply-adds; fvcore counts 5,758,976, of which 230,656 for batch_norm"
+        " and 25,600 for adaptive_avg_pool2d are left out here; the other 5,502,720 are equal"
+    )
+    assert lines[-2].startswith("operators that fvcore misses: aten::hardswish_ (19), ")
+    found = json.loads(flopwise("cost", recipe, "--classes", 10, "--by-layer", "--json")[1])
+    assert sum(layer["macs"] for layer in found["layers"]) == 5_502_720 == found["gmacs"] * 1e9
+    assert {layer["bits"] for layer in found["layers"]} == {8, None}
+    assert found["fvcore"]["total"] == 5_758_976
+    assert found["fvcore"]["problem"] is None
 
 
 def test_data_is_prepared_and_shown(flopwise, tmp_path: Path):

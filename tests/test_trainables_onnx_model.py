@@ -107,7 +107,10 @@ def test_an_int8_model_is_stored_in_about_a_quarter_of_the_bytes(
     trained: Trained, data: ImageData, tmp_path: Path, file: Path
 ):
     export_verified(trained, data, tmp_path / "model.onnx", "onnx")
-    operators = {node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node}
+    proto = onnx.load(tmp_path / "model.onnx")
+    onnx.checker.check_model(proto, full_check=True)
+    assert (proto.opset_import[0].version, proto.ir_version) == (17, 8)
+    operators = {node.op_type for node in proto.graph.node}
     assert {"QuantizeLinear", "DequantizeLinear"} <= operators
     assert (tmp_path / "model.onnx").stat().st_size < 0.6 * file.stat().st_size
 

@@ -17,7 +17,7 @@ from torch import nn
 
 from spaces.recipe import Recipe
 from trainables.costing.figures import Cost
-from trainables.costing.macs import count_macs
+from trainables.costing.macs import LayerMacs, count_macs
 from trainables.models.building import architecture_of, build_on_meta
 
 _FLOAT_BITS = 32
@@ -83,9 +83,8 @@ def measure_cost(model: nn.Module, input_size: int, *, int8: bool = False) -> Co
     model: always the float model. int8: return the cost of its quantised form.
     """
     macs = count_macs(model, input_size)
-    # Leave out layers that never run themselves. Attention uses their weights, which stay float.
-    quantised = int8_layers(model) & macs.by_layer.keys() if int8 else frozenset()
-    bits = {name: _INT8_BITS if name in quantised else _FLOAT_BITS for name in macs.by_layer}
+    bits = bits_by_layer(model, macs, int8=int8)
+    quantised = frozenset(name for name in bits if bits[name] == _INT8_BITS)
     counted = CountedModel(
         model=model,
         input_size=input_size,
@@ -98,6 +97,13 @@ def measure_cost(model: nn.Module, input_size: int, *, int8: bool = False) -> Co
         uncounted=macs.uncounted,
         float_layers=tuple(name for name in bits if int8 and name not in quantised),
     )
+
+
+def bits_by_layer(model: nn.Module, macs: LayerMacs, *, int8: bool) -> dict[str, int]:
+    """The bits of weights and activations in each layer that does multiply-adds."""
+    # Leave out layers that never run themselves. Attention uses their weights, which stay float.
+    quantised = int8_layers(model) & macs.by_layer.keys() if int8 else frozenset()
+    return {name: _INT8_BITS if name in quantised else _FLOAT_BITS for name in macs.by_layer}
 
 
 def int8_layers(model: nn.Module) -> frozenset[str]:

@@ -1,12 +1,19 @@
 """`flopwise train` and `cost`: one recipe, outside of a search."""
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 from search.commands.printing import AsJson, console, near, print_json
+
+if TYPE_CHECKING:
+    from trainables.layer_costs import LayerCost, LayerCosts
 
 RecipeFile = Annotated[Path, typer.Argument(help="A recipe file. Missing fields take defaults.")]
 
@@ -56,6 +63,10 @@ def cost(
     latency: Annotated[
         bool, typer.Option("--latency", help="Measure latency here too; takes some seconds.")
     ] = False,
+    by_layer: Annotated[
+        bool,
+        typer.Option("--by-layer", help="List the layers, with fvcore's counts beside ours."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Print the costs of running a recipe's model, without training it."""
@@ -72,8 +83,14 @@ def cost(
 
         measured = measure_untrained_latency(read, classes)
         found = found.with_latency(measured.median_ms)
+    layers = None
+    if by_layer:
+        from trainables.layer_costs import layer_costs
+
+        with Console(stderr=True).status("counting with fvcore ..."):
+            layers = layer_costs(read, classes)
     if as_json:
-        print_json(found.to_dict())
+        print_json({**found.to_dict(), **(_layers_as_json(layers) if layers else {})})
         return
     table = Table(box=None, show_header=False)
     table.add_column()
@@ -92,3 +109,73 @@ def cost(
         screen.print(f"stays float: {', '.join(found.float_layers)}", markup=False, soft_wrap=True)
     if found.uncounted:
         screen.print(f"not counted: {', '.join(found.uncounted)}", markup=False, soft_wrap=True)
+    if layers is not None:
+        _print_layers(layers, screen)
+
+
+def _layers_as_json(costs: "LayerCosts") -> dict:
+    fvcore = costs.fvcore
+    return {
+        "layers": [asdict(layer) for layer in costs.layers],
+        "fvcore": {
+            "total": fvcore and fvcore.total,
+            "left_out": costs.left_out,
+            "missed": fvcore and fvcore.missed,
+            "problem": costs.problem,
+        },
+    }
+
+
+def _print_layers(costs: "LayerCosts", screen: Console) -> None:
+    """Print a row for each layer, or two lines where the screen is too narrow, and the sums."""
+    headings = ("output", "parameters", "multiply-adds", "bits", "fvcore")
+    rows = {layer.name or "(outside of layers)": _numbers(layer) for layer in costs.layers}
+    table = Table("layer", box=None, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    for name, numbers in rows.items():
+        table.add_row(Text(name), *numbers)
+    screen.print()
+    unlimited = screen.options.update(max_width=10_000)
+    if Measurement.get(screen, unlimited, table).maximum <= screen.width:
+        screen.print(table)
+    else:
+        for name, numbers in rows.items():
+            named = (" ".join(pair) for pair in zip(headings, numbers, strict=True))
+            screen.print(f"{name}\n  {', '.join(named)}", markup=False)
+    screen.print(
+        "bits: of weights and activations, in layers that do multiply-adds", soft_wrap=True
+    )
+    sums = f"sums: {costs.macs:,} multiply-adds"
+    if costs.fvcore is None:
+        sums += f"; fvcore can't count this model: {costs.problem}"
+    else:
+        missed = [f"{name} ({number})" for name, number in costs.fvcore.missed.items()]
+        line = f"operators that fvcore misses: {', '.join(missed) or 'none'}"
+        screen.print(line, markup=False, soft_wrap=True)
+        sums += f"; {_compared(costs, costs.fvcore.total)}"
+    screen.print(sums, markup=False, soft_wrap=True)
+
+
+def _numbers(layer: "LayerCost") -> tuple[str, ...]:
+    return (
+        "x".join(map(str, layer.output_shape)) if layer.output_shape else "-",
+        f"{layer.params:,}",
+        f"{layer.macs:,}",
+        "-" if layer.bits is None else str(layer.bits),
+        "-" if layer.fvcore is None else f"{layer.fvcore:,}",
+    )
+
+
+def _compared(costs: "LayerCosts", fvcore: int) -> str:
+    """Compare fvcore's sum with ours."""
+    line = f"fvcore counts {fvcore:,}"
+    if costs.left_out:
+        names = " and ".join(f"{number:,} for {name}" for name, number in costs.left_out.items())
+        fvcore -= sum(costs.left_out.values())
+        line += f", of which {names} are left out here; the other {fvcore:,} are"
+    else:
+        line += ","
+    difference = fvcore - costs.macs
+    more = "more" if difference > 0 else "fewer"
+    return f"{line} {f'{abs(difference):,} {more}' if difference else 'equal'}"

@@ -91,7 +91,7 @@ def export_model(run: Path, rule: str, form: "ModelForm", out: Path | None = Non
             numbers=numbers,
             latency=latency,
             checked=checked,
-            images="1" if form == "pte" else "N",
+            form=form,
         ),
         encoding="utf-8",
     )

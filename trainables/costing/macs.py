@@ -26,6 +26,8 @@ class LayerMacs:
 
     by_layer: dict[str, int]
     """Path of the module -> its own multiply-adds, without its children's. No entry is 0."""
+    output_shapes: dict[str, tuple[int, ...]]
+    """Path of each module that ran -> the shape of its (first) output, without the batch."""
     uncounted: tuple[str, ...]
     """Operators that we do not know, and that may do multiply-adds."""
 
@@ -41,11 +43,15 @@ def count_macs(model: nn.Module, input_size: int) -> LayerMacs:
     }
     dtype = next(model.parameters()).dtype
     image_NCHW = torch.empty(1, 3, input_size, input_size, device="meta", dtype=dtype)
-    path = [""]
+    path, shapes = [""], {}
     counter = _MacCounter(path)
-    with _evaluating(model), _following(model, path), torch.no_grad(), counter:
+    with _evaluating(model), _following(model, path, shapes), torch.no_grad(), counter:
         functional_call(model, state, (image_NCHW,))
-    return LayerMacs(by_layer=dict(counter.by_layer), uncounted=tuple(sorted(counter.uncounted)))
+    return LayerMacs(
+        by_layer=dict(counter.by_layer),
+        output_shapes=shapes,
+        uncounted=tuple(sorted(counter.uncounted)),
+    )
 
 
 class _MacCounter(TorchDispatchMode):
@@ -122,16 +128,21 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _following(model: nn.Module, path: list[str]) -> Iterator[None]:
-    """Keep the running module's name at the end of path."""
+def _following(
+    model: nn.Module, path: list[str], shapes: dict[str, tuple[int, ...]]
+) -> Iterator[None]:
+    """Keep the running module's name at the end of path, and note its output's shape."""
     with contextlib.ExitStack() as hooks:
         for name, module in model.named_modules():
 
             def enter(*_: object, name: str = name) -> None:
                 path.append(name)
 
-            def leave(*_: object) -> None:
+            def leave(_module: object, _inputs: object, output: Any, name: str = name) -> None:
                 path.pop()
+                first = output[0] if isinstance(output, tuple | list) else output
+                if isinstance(first, torch.Tensor):
+                    shapes[name] = tuple(first.shape[1:])
 
             hooks.callback(module.register_forward_pre_hook(enter).remove)
             hooks.callback(module.register_forward_hook(leave).remove)

@@ -3,8 +3,19 @@
 from pathlib import Path
 from typing import Any
 
+import onnx
+
+from trainables.export.verified_export import ModelForm
 from trainables.inference.latency import Latency
 from trainables.inference.onnx_model import About
+
+# benchmarks/old_runtimes.py ran files of these opsets and this IR version in it.
+_OLDEST_RUNTIME_TRIED = "1.15.1"
+_OPSETS_TRIED, _IR_TRIED = (17, 18), 8
+_OUTPUTS = {
+    "logits": "one logit a class; softmax turns them into probabilities",
+    "log_probabilities": "one log-probability a class; exp or softmax turn them into probabilities",
+}
 
 
 def model_card(
@@ -14,12 +25,16 @@ def model_card(
     numbers: dict[str, Any],
     latency: Latency | None,
     checked: str,
-    images: str = "N",
+    form: ModelForm,
 ) -> str:
     """The page in Markdown. numbers: the trial's, as in an exported recipe.
 
-    checked: the result of the check, in one sentence. images: how many the file takes at a time.
+    checked: the result of the check, in one sentence.
     """
+    images = "1" if form == "pte" else "N"
+    output, needs = "one value a class; softmax turns them into probabilities", ""
+    if form == "onnx":
+        output, needs = _onnx_facts(file)
     megabytes = file.stat().st_size / 1e6
     rows = [
         ("validation accuracy", f"{about.accuracy:.2%}"),
@@ -57,8 +72,7 @@ def model_card(
         f"An RGB image: its largest centre square, resized to {_sizes(about)} px (bilinear,"
         f" antialiased), divided by 255, minus"
         f" {_list(about.mean)}, divided by {_list(about.std)}; float32, ({images}, 3,"
-        f" {about.input_size}, {about.input_size}). The output is one value a class; softmax turns"
-        " them into probabilities.",
+        f" {about.input_size}, {about.input_size}). The output is {output}.",
         "",
         "## Data",
         "",
@@ -74,7 +88,7 @@ def model_card(
         "",
         "## Versions",
         "",
-        ", ".join(f"{name} {value}" for name, value in about.versions.items()) + ".",
+        ", ".join(f"{name} {value}" for name, value in about.versions.items()) + "." + needs,
         "",
         "## Classes",
         "",
@@ -82,6 +96,21 @@ def model_card(
         "",
     ]
     return "\n".join(lines)
+
+
+def _onnx_facts(file: Path) -> tuple[str, str]:
+    """What an ONNX file's output is, and which runtimes load the file; in words."""
+    proto = onnx.load(file)
+    opset = next(one.version for one in proto.opset_import if not one.domain)
+    name = proto.graph.output[0].name
+    needs = f" ONNX opset {opset}, IR version {proto.ir_version}"
+    if opset in _OPSETS_TRIED and proto.ir_version == _IR_TRIED:
+        needs += (
+            f"; {_OLDEST_RUNTIME_TRIED} is the oldest ONNX Runtime that was tried with such files."
+        )
+    else:  # of an int8 trial that an older flopwise trained
+        needs += "; ONNX Runtime before 1.18 refuses such files."
+    return f"`{name}`: {_OUTPUTS[name]}", needs
 
 
 def _sizes(about: About) -> str:

@@ -14,9 +14,9 @@ from torch import nn
 
 from spaces.errors import UserError
 from trainables.inference.onnx_model import METADATA_KEY, About
+from trainables.models.onnx_opset import lower_opset
 
-# Version of the ONNX standard. From 21 on, QuantizeLinear knows more types, which we don't need.
-_OPSET = 20
+_OPSET = 18  # the exporter's own; it does not lower all models itself
 _VERSIONS = ("torch", "torchvision", "onnx", "onnxruntime")
 
 
@@ -34,8 +34,14 @@ def write_onnx(model: nn.Module, about: About, path: Path) -> None:
 
 
 def write_made_onnx(made: bytes, about: About, path: Path) -> None:
-    """Write the result of make_onnx, with About as metadata. Raises UserError if it can't."""
+    """Write the result of make_onnx, with About as metadata. Raises UserError if it can't.
+
+    If the model ends in log-softmax, its output is named `log_probabilities`, else `logits`.
+    """
     proto = onnx.load_model_from_string(made)
+    graph = proto.graph
+    if graph.node[-1].op_type == "LogSoftmax":
+        graph.node[-1].output[0] = graph.output[0].name = "log_probabilities"
     onnx.helper.set_model_props(proto, {METADATA_KEY: about.to_json()})
     try:
         path.write_bytes(proto.SerializeToString())
@@ -47,6 +53,8 @@ def make_onnx(model: nn.Module, input_size: int) -> bytes:
     """The content of an ONNX file, which takes any number of images at a time.
 
     model: in evaluation mode, on the CPU, from normalised (N, 3, H, W) to logits (N, classes).
+    The file has the oldest opset that the model allows, 17 or 18, and the IR version of that opset,
+    so that older runtimes load it.
     """
     with quiet():
         program = torch.onnx.export(
@@ -62,8 +70,12 @@ def make_onnx(model: nn.Module, input_size: int) -> bytes:
     assert program is not None
     proto = program.model_proto
     proto.producer_name = "flopwise"
-    for node in proto.graph.node:
-        del node.metadata_props[:]  # the exporter's notes are half of a small int8 file
+    lower_opset(proto)
+    proto.ir_version = onnx.helper.find_min_ir_version_for(list(proto.opset_import))
+    graph = proto.graph
+    for noted in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        # The exporter's notes are half of a small int8 file, and older IR versions have none.
+        del noted.metadata_props[:]
     return proto.SerializeToString()
 
 
