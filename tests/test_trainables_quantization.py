@@ -158,8 +158,9 @@ def test_a_saved_state_makes_the_same_model_again():
 
 
 def test_dropout_drops_in_training_only():
-    model = build_model(recipe_from({"model": "mobilenet_v3_small", "input_size": 32}), 5)
-    prepared = prepare_qat(model, [images(32)])
+    prepared = prepare_qat(
+        used_model({"model": "mobilenet_v3_small", "input_size": 32}), [images(32)]
+    )
     batch = images(32)
     begin_training(prepared, follow_activations=False)
     assert not torch.equal(prepared(batch), prepared(batch))
@@ -181,8 +182,7 @@ def test_in_evaluation_a_prepared_model_computes_what_its_int8_model_does(family
     with torch.no_grad():
         simulated, int8 = prepared(batch), convert(prepared)(batch)
     # A value between two steps may round either way, so the layers after it may differ a little.
-    error = (simulated - int8).abs().max() / int8.abs().max()
-    assert float(error) < 0.02
+    assert float((simulated - int8).norm() / int8.norm()) < 0.03
     state = {name: value.clone() for name, value in prepared.state_dict().items()}
     prepared(5 * batch)  # would widen the ranges
     assert all(torch.equal(value, state[name]) for name, value in prepared.state_dict().items())
