@@ -14,6 +14,9 @@ def run_facts(run: Run) -> dict[str, str]:
         "on the front": f"{len(run.front()):,}",
         "best accuracy": f"{write_percent(run.finished['accuracy'].max())} %",
     }
+    broken = run.broken_constraints()
+    if broken:
+        facts["constraints"] = broken
     ended = run.trials["search_seconds"].to_numpy(dtype=float)
     if np.isfinite(ended).any():
         facts["search"] = _duration(float(np.nanmax(ended)))

@@ -52,6 +52,9 @@ def front_table(run: Run, width: int = 120) -> Table:
     num_images = run.study.get("provenance", {}).get("num_images", {}).get("validation")
     if num_images:
         notes.append(f"accuracy: of {num_images:,} validation images")
+    broken = run.broken_constraints()
+    if broken:
+        notes.append(broken)
     common = _common(records[0], shared)
     table.caption = "; ".join([*notes, f"all with {common}"] if common else notes)
     table.caption_justify = "left"

@@ -36,7 +36,7 @@ def hypervolume_trace(run: Run) -> HypervolumeTrace:
     All steps are measured in one box around all finished trials (`analysis.pareto.front.Box`).
     Compare them with each other, not with another run. Raises UserError where no trial is finished.
     """
-    finished = run.require_finished()
+    finished = run.require_feasible()
     seconds = finished["search_seconds"].to_numpy(dtype=float)
     timed = bool(np.isfinite(seconds).all())
     order = np.argsort(seconds, kind="stable") if timed else np.arange(len(finished))

@@ -29,7 +29,8 @@ def run_status(run: Run, *, searched: bool, location: str | None = None) -> dict
     searched: whether a search is at work in it. If not, trials that are RUNNING were interrupted.
     location: its address, where this is a copy. In the result, seconds_trained, gpu_hours and
     core_hours are of all trials; money is at the study's prices, None where it names none; stopped
-    counts trials by the kind of reason for which they were stopped early, failures by their error.
+    counts trials by the kind of reason for which they were stopped early, failures by their error;
+    constraints says which bounds on accuracy finished trials break, None if they keep all.
     """
     return _status(run, run_spending(run), searched=searched, location=location)
 
@@ -51,7 +52,8 @@ def _status(
         "not_begun": run.num_not_begun,
         "failed": counts[FAIL],
         "running": counts[RUNNING],
-        "on_front": 0 if run.finished.empty else len(run.front()),
+        "on_front": 0 if run.feasible.empty else len(run.front()),
+        "constraints": run.broken_constraints(),
         "best_accuracy": _best_accuracy(run),
         "seconds_trained": _total(run.trials, "seconds"),
         **spending_record(spending),
@@ -77,6 +79,8 @@ def status_table(run: Run, *, searched: bool, location: str | None = None) -> Ta
     if status["best_accuracy"] is not None:
         table.add_row("front", f"{status['on_front']} trials")
         table.add_row("best accuracy", f"{write_percent(status['best_accuracy'])} %")
+    if status["constraints"]:
+        table.add_row("constraints", status["constraints"])
     hours, money = write_hours(spending), write_money(spending)
     minutes = write_number(status["seconds_trained"] / 60)
     table.add_row("time in trials", f"{minutes} min" + (f", {hours}" if hours else ""))
@@ -101,7 +105,7 @@ def status_table(run: Run, *, searched: bool, location: str | None = None) -> Ta
 def watch_view(run: Run, *, searched: bool, location: str | None = None) -> Group:
     """How far a run has come, and its front so far, for a terminal that is redrawn."""
     parts: list[RenderableType] = [status_table(run, searched=searched, location=location)]
-    if not run.finished.empty:
+    if not run.feasible.empty:
         parts.append(front_table(run))
     return Group(*parts)
 

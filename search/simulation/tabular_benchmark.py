@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from analysis.columns import PRUNED, plain_row
 from analysis.pareto.front import Box, FloatArray
 from analysis.runs import Run, read_run, run_recipe
+from search.decisions.chance import Chance
 from spaces.columns import ACCURACY, COSTS
 from spaces.dimensions import Fixed, Suggester, Value
 from spaces.errors import UserError
@@ -47,6 +48,8 @@ class TabularBenchmark:
     space: SearchSpace
     objectives: Objectives
     trials: tuple[BenchmarkTrial, ...]
+    chance: Chance | None = None
+    """What guessing got on the validation split; None: not recorded."""
 
     @cached_property
     def losses(self) -> FloatArray:
@@ -217,7 +220,21 @@ def read_benchmark(path: Path) -> TabularBenchmark:
         )
     space = parse_space(written, name=run.name, source=f"{folder}/study.yaml", folder=folder)
     return TabularBenchmark(
-        name=run.name, space=replace(space, enqueue=()), objectives=run.objectives, trials=trials
+        name=run.name,
+        space=replace(space, enqueue=()),
+        objectives=run.objectives,
+        trials=trials,
+        chance=_chance_of(run),
+    )
+
+
+def _chance_of(run: Run) -> Chance | None:
+    if run.num_classes is None or run.majority_share is None or not run.num_validation_images:
+        return None
+    return Chance(
+        num_classes=run.num_classes,
+        majority_share=run.majority_share,
+        num_images=run.num_validation_images,
     )
 
 
