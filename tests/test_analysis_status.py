@@ -62,7 +62,7 @@ def test_the_front_has_only_trials_that_keep_the_bound_on_accuracy(tmp_path):
     assert note in printed(status_table(run, searched=False))
     assert note in " ".join(printed(front_table(run)).split())
     assert run_facts(run)["constraints"] == note
-    view = front_figure(run).layout.meta["costs"]["gflops"]
+    view = front_figure(run).to_dict()["layout"]["meta"]["costs"]["gflops"]
     assert len(view["traces"][-1]["x"]) == 2
 
 

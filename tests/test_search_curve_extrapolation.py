@@ -74,6 +74,7 @@ class Search:
             decision = self.rule.decide(trial, self.context)
             if isinstance(decision, Stop):
                 return decision
+            assert isinstance(decision, Go)
             trial.rungs |= decision.rungs
         return Go()
 

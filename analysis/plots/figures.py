@@ -98,7 +98,8 @@ FIGURES: list[Figure] = [
         name="importances",
         title="What mattered",
         text="How much a field's values in the best tenth of the trials (at least ten trials)"
-        " differ from its values in all trials, stopped ones included (PED-ANOVA). This tells what"
+        " differ from its values in all trials, stopped ones included (PED-ANOVA). A cost is told"
+        " from the fields that can change it alone. This tells what"
         " set the best trials apart here, not what would help elsewhere.",
         missing=f"Importances need {FEWEST_TRIALS} trials or more, and a study that names its"
         " space.",
