@@ -80,8 +80,8 @@ FIGURES: list[Figure] = [
     Figure(
         name="history",
         title="How the front grew",
-        text="The hypervolume is the share of the box around all finished trials that the front"
-        " dominates. Costs count by magnitude.",
+        text="The hypervolume is the share that the front dominates of the accuracies and costs"
+        " that the axis names. Costs count by magnitude.",
         draw_png=draw_hypervolume_png,
         draw_html=draw_hypervolume_html,
     ),
