@@ -16,6 +16,7 @@ from analysis.columns import COMPLETE, FAIL, PRUNED, RUNNING, STATES, amount, is
 from analysis.pareto.front import front_order
 from spaces.columns import ACCURACY, COSTS, METRICS, FloatArray
 from spaces.errors import UserError
+from spaces.intervals import Interval, wilson_interval
 from spaces.objectives import Objectives, read_objectives
 from spaces.recipe import RECIPE_FIELDS, Recipe, recipe_from
 from spaces.yaml_files import read_yaml_mapping
@@ -219,6 +220,14 @@ class Run:
         if recorded is None and self.num_classes:
             return 1 / self.num_classes
         return recorded
+
+    def accuracy_interval(self, accuracy: float) -> Interval | None:
+        """The 95 % interval of a trial's accuracy, over other validation images.
+
+        None where an old run did not record how many there are.
+        """
+        count = self.num_validation_images
+        return wilson_interval(accuracy, count) if count else None
 
     @property
     def _provenance(self) -> dict[str, Any]:

@@ -57,8 +57,10 @@ class Search:
 
     def __init__(self, chance: Chance | None = CHANCE, objectives=OBJECTIVES, **settings: Any):
         self.rule = build_stopping_rule(EarlyStoppingSettings(**settings), objectives)
+        # Another trial has done better than guessing.
+        self.trials = {-1: TrialRecord(number=-1, accuracy=0.5)}
         self.context = StoppingContext(
-            pareto_tracker=ParetoTracker(objectives), trials={}, chance=chance
+            pareto_tracker=ParetoTracker(objectives), trials=self.trials, chance=chance
         )
 
     def finish(self, trial: TrialRecord) -> None:
@@ -159,8 +161,8 @@ def test_one_that_falls_back_to_chance_is_stopped_too():
     [
         (None, {}),
         (CHANCE, {"outlook": False}),
-        # Ten images can't tell guessing from a good model.
-        (Chance(num_classes=2, majority_share=0.5, num_images=10), {}),
+        # Thirty images can't tell guessing from a good model.
+        (Chance(num_classes=2, majority_share=0.5, num_images=30), {}),
         # Nor can a hundred where 98 of them are of one class.
         (Chance(num_classes=2, majority_share=0.98, num_images=100), {}),
     ],
@@ -169,6 +171,16 @@ def test_where_chance_is_unknown_or_can_not_be_told_nothing_is_stopped_for_it(
     chance: Chance | None, settings: dict[str, Any]
 ):
     assert Search(chance, **settings).train(trial_of(0, LEARNS_NOTHING, CNN)) == Go()
+
+
+def test_before_any_trial_has_learned_none_is_stopped_for_learning_nothing():
+    search = Search()
+    search.trials.clear()
+    one = trial_of(0, LEARNS_NOTHING, CNN)
+    search.trials[0] = one
+    assert search.train(one) == Go()
+    search.trials[1] = TrialRecord(number=1, rungs={1: 0.2})
+    assert isinstance(search.train(trial_of(2, LEARNS_NOTHING, CNN)), Stop)
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,7 @@ def test_a_searched_int8_model_is_exported_with_the_accuracy_of_its_trial(told, 
     card = (run / "export" / "trial-1.onnx.md").read_text()
     assert "int8, for 3 classes" in card
     assert "ms (quartiles" in card
+    assert "| validation accuracy (95 % interval) | " in card
 
 
 def test_an_int8_model_that_is_another_one_in_torch_is_not_exported_for_it(flopwise, run: Path):

@@ -39,6 +39,8 @@ def _status(
     run: Run, spending: Spending, *, searched: bool, location: str | None
 ) -> dict[str, Any]:
     counts = run.counts()
+    best = _best_accuracy(run)
+    interval = None if best is None else run.accuracy_interval(best)
     failed = run.trials.loc[run.trials["state"] == FAIL, "error"].fillna("no reason recorded")
     running = run.trials.loc[run.trials["state"] == RUNNING]
     return {
@@ -54,7 +56,8 @@ def _status(
         "running": counts[RUNNING],
         "on_front": 0 if run.feasible.empty else len(run.front()),
         "constraints": run.broken_constraints(),
-        "best_accuracy": _best_accuracy(run),
+        "best_accuracy": best,
+        "best_accuracy_interval": interval and {"low": interval.low, "high": interval.high},
         "seconds_trained": _total(run.trials, "seconds"),
         **spending_record(spending),
         "running_trials": [_running_row(run, plain_row(row)) for _, row in running.iterrows()],
@@ -78,7 +81,7 @@ def status_table(run: Run, *, searched: bool, location: str | None = None) -> Ta
     table.add_row("trials", f"{begun}{of}" + (f" ({message})" if message else ""))
     if status["best_accuracy"] is not None:
         table.add_row("front", f"{status['on_front']} trials")
-        table.add_row("best accuracy", f"{write_percent(status['best_accuracy'])} %")
+        table.add_row("best accuracy", write_best_accuracy(run))
     if status["constraints"]:
         table.add_row("constraints", status["constraints"])
     hours, money = write_hours(spending), write_money(spending)
@@ -108,6 +111,14 @@ def watch_view(run: Run, *, searched: bool, location: str | None = None) -> Grou
     if not run.feasible.empty:
         parts.append(front_table(run))
     return Group(*parts)
+
+
+def write_best_accuracy(run: Run) -> str:
+    """For instance: 95.0 % (92.6 to 96.7, 95 % interval)."""
+    best = float(run.finished["accuracy"].to_numpy(dtype=float).max())
+    interval = run.accuracy_interval(best)
+    over = f" ({interval.write_ends()}, 95 % interval)" if interval else ""
+    return f"{write_percent(best)} %{over}"
 
 
 def _best_accuracy(run: Run) -> float | None:

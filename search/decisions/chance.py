@@ -31,11 +31,11 @@ class Chance:
 
     @property
     def can_be_told(self) -> bool:
-        """Whether two standard errors are less than half of the way from guessing to 100 %.
+        """Whether two standard errors are less than a quarter of the way from guessing to 100 %.
 
         With few images, or nearly all of them of one class, good models too look like guessing.
         """
-        return self._margin(self.accuracy) < (1 - self.accuracy) / 2
+        return self._margin(self.accuracy) < (1 - self.accuracy) / 4
 
     def _margin(self, share: float) -> float:
         return _STANDARD_ERRORS * (share * (1 - share) / self.num_images) ** 0.5

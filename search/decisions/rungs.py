@@ -9,12 +9,13 @@ are ranked by accuracy alone.
 """
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 
 import moocore
 import numpy as np
 
 from analysis.pareto.front import Box, IntArray, pareto_front
+from search.decisions.chance import Chance
 from search.decisions.curve_extrapolation import CurveExtrapolation
 from search.decisions.stopping import Decision, Go, Stop, StoppingContext
 from search.decisions.trial_record import TrialRecord
@@ -126,7 +127,8 @@ class RungRule:
     def _stuck_at_chance(self, trial: TrialRecord, context: StoppingContext) -> str | None:
         """Why a trial that has learned nothing for a third of its epochs is stopped.
 
-        None if it has learned, or if an earlier trial like it left chance later than this.
+        None if it has learned, or if an earlier trial like it left chance later than this. Nor is
+        one stopped before any trial has learned: it may be the epochs that are too few.
         """
         chance = context.chance
         if self._extrapolation is None or chance is None or not chance.can_be_told:
@@ -140,6 +142,8 @@ class RungRule:
         ):
             return None
         if not chance.explains(self._extrapolation.best_from_chance(trial, chance)):
+            return None
+        if not _any_has_learned(context.trials.values(), chance):
             return None
         return (
             f"at chance: {100 * latest[-1].accuracy:.1f} % after {num_epochs} of"
@@ -165,6 +169,19 @@ class RungRule:
             f"out of reach: at best it would end at {100 * accuracy:.1f} %, where trial"
             f" {dominator.number} is better at no higher cost"
         )
+
+
+def _any_has_learned(trials: Iterable[TrialRecord], chance: Chance) -> bool:
+    """Whether a trial did better than guessing, at its end or at a rung.
+
+    The storage keeps both, so an interruption changes nothing.
+    """
+    return any(
+        not chance.explains(accuracy)
+        for trial in trials
+        for accuracy in (*trial.rungs.values(), trial.accuracy)
+        if accuracy is not None
+    )
 
 
 def rungs(first: int, last: float, reduction: float) -> list[int]:
