@@ -119,7 +119,7 @@ def test_accuracies_have_intervals_and_what_confirm_found_stands_beside_them(tmp
         assert record["test_accuracy"] == tested[record["trial"]].to_dict()
         assert expected.write_ends() in alone
     assert json.loads(json.dumps(front_records(run, tested))) == front_records(run, tested)
-    best = run.accuracy_interval(run.finished["accuracy"].max())
+    best = run.accuracy_interval(float(run.finished["accuracy"].to_numpy().max()))
     assert best is not None
     assert best.write_ends() in write_best_accuracy(run)
 

@@ -269,4 +269,6 @@ def _scale_of(values: tuple[Value, ...], *, log: bool) -> Callable[[Value], floa
         return None
     transform = math.log if log else float
     low, high = transform(min(numbers)), transform(max(numbers))
-    return lambda value: (transform(value) - low) / ((high - low) or 1.0)  # pyright: ignore
+    span = (high - low) or 1.0
+    # Where a `when` does not hold, a field may have no number: as far away as the ends are apart.
+    return lambda value: 2.0 if value is None else (transform(value) - low) / span  # pyright: ignore
