@@ -66,7 +66,7 @@ def choose(run: Run, rule: str) -> Selection:
     number = re.fullmatch(r"(?:trial-?)?(\d+)", rule)  # exported files are called trial-N
     if number:
         return _numbered(run, int(number[1]))
-    finished = run.require_finished()
+    finished = run.require_feasible()
     if rule == "knee":
         row = finished.iloc[_knee_position(run)]
         if len(run.front()) < 3:
@@ -157,6 +157,9 @@ def _numbered(run: Run, number: int) -> Selection:
         raise UserError(f"trial {number}: not in {run.path}; {known}")
     row = run.trials.iloc[numbers.index(number)]
     if number in set(run.finished["trial"]):
+        if number not in set(run.feasible["trial"]):
+            broken = " and ".join(map(str, run.objectives.metric_constraints))
+            return _choice(run, row, f"asked for by its number; it breaks {broken}")
         on_front = number in set(run.front()["trial"])
         where = "it is on the front" if on_front else "others dominate it"
         return _choice(run, row, f"asked for by its number; {where}")

@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from analysis.columns import COMPLETE, FAIL, PRUNED, RUNNING, STATES, is_missing, plain
+from analysis.columns import COMPLETE, FAIL, PRUNED, RUNNING, STATES, amount, is_missing, plain
 from analysis.pareto.front import front_order
 from spaces.columns import ACCURACY, COSTS, METRICS, FloatArray
 from spaces.errors import UserError
+from spaces.intervals import Interval, wilson_interval
 from spaces.objectives import Objectives, read_objectives
 from spaces.recipe import RECIPE_FIELDS, Recipe, recipe_from
 from spaces.yaml_files import read_yaml_mapping
@@ -90,6 +91,12 @@ class Run:
         return self.trials.loc[wanted].reset_index(drop=True)
 
     @property
+    def feasible(self) -> pd.DataFrame:
+        """The finished rows that keep the study's bounds on metrics; all, if it has none."""
+        finished = self.finished
+        return finished.loc[self._excess(finished) <= 0].reset_index(drop=True)
+
+    @property
     def stopped(self) -> pd.DataFrame:
         """Rows that were PRUNED after an epoch or more, with their last accuracy.
 
@@ -126,23 +133,23 @@ class Run:
         return ", ".join(f"{number:,} {word}" for number, word in words if number)
 
     def losses(self) -> FloatArray:
-        """(finished trials, objectives), all minimised."""
-        return self.losses_of(self.finished)
+        """(feasible trials, objectives), all minimised."""
+        return self.losses_of(self.feasible)
 
     def losses_of(self, rows: pd.DataFrame) -> FloatArray:
         """(rows, objectives), all minimised. rows: some of its trials."""
         return rows[list(self.objectives)].to_numpy(dtype=float) * self.objectives.signs
 
     def front(self) -> pd.DataFrame:
-        """Rows of the finished trials that no other dominates, the cheapest first.
+        """Rows of the feasible trials that no other dominates, the cheapest first.
 
         A trial that took over the result of an equal recipe is left out. Raises UserError where no
-        trial is finished.
+        trial is feasible.
         """
-        finished = self.require_finished()
+        feasible = self.require_feasible()
         names = list(self.objectives)
         by = names.index(self.costs[0]) if self.costs[0] in names else 0
-        front = finished.iloc[front_order(self.losses(), by=by)]
+        front = feasible.iloc[front_order(self.losses(), by=by)]
         return front.drop_duplicates(subset=[*RECIPE_FIELDS, *names]).reset_index(drop=True)
 
     def require_finished(self) -> pd.DataFrame:
@@ -155,6 +162,77 @@ class Run:
         reasons = self.trials.loc[self.trials["state"] == FAIL, "error"].dropna()
         first = f"; the first failed with: {_first_line(reasons.iloc[0])}" if len(reasons) else ""
         raise UserError(f"{self.path}: no finished trial yet ({how_far}{first})")
+
+    def require_feasible(self) -> pd.DataFrame:
+        """`feasible`. Where it is empty, raises UserError that says why."""
+        self.require_finished()
+        feasible = self.feasible
+        if feasible.empty:
+            raise UserError(f"{self.path}: {self.broken_constraints()}")
+        return feasible
+
+    def broken_constraints(self) -> str | None:
+        """How many finished trials break the study's bounds on metrics; None if none does.
+
+        For instance `4 of 12 finished trials break accuracy>=0.5`.
+        """
+        finished = self.finished
+        excess = self._excess(finished)
+        num_broken = int((excess > 0).sum())
+        if not num_broken:
+            return None
+        bounds = " and ".join(map(str, self.objectives.metric_constraints))
+        if num_broken < len(finished):
+            return f"{num_broken:,} of {len(finished):,} finished trials break {bounds}"
+        near = finished.iloc[int(excess.argmin())]
+        has = ", ".join(
+            amount(one.column, near[one.column]) for one in self.objectives.metric_constraints
+        )
+        return (
+            f"none of {len(finished):,} finished trials keeps {bounds}; trial {near['trial']} comes"
+            f" nearest with {has}"
+        )
+
+    def _excess(self, rows: pd.DataFrame) -> FloatArray:
+        """(rows,): how far each breaks the bounds on metrics; at most 0 where it keeps all."""
+        excess = [
+            one.excess(rows[one.column].to_numpy(dtype=float))
+            for one in self.objectives.metric_constraints
+        ]
+        return np.max([np.full(len(rows), -np.inf), *excess], axis=0)
+
+    @property
+    def num_classes(self) -> int | None:
+        """None where an old run did not record it."""
+        return self._provenance.get("num_classes")
+
+    @property
+    def num_validation_images(self) -> int | None:
+        return (self._provenance.get("num_images") or {}).get("validation")
+
+    @property
+    def majority_share(self) -> float | None:
+        """The share of the largest class in the validation split, as far as it is known.
+
+        Of a run that did not record it, one class's share where all are equal; None: not known.
+        """
+        recorded = self._provenance.get("majority_share")
+        if recorded is None and self.num_classes:
+            return 1 / self.num_classes
+        return recorded
+
+    def accuracy_interval(self, accuracy: float) -> Interval | None:
+        """The 95 % interval of a trial's accuracy, over other validation images.
+
+        None where an old run did not record how many there are.
+        """
+        count = self.num_validation_images
+        return wilson_interval(accuracy, count) if count else None
+
+    @property
+    def _provenance(self) -> dict[str, Any]:
+        provenance = self.study.get("provenance")
+        return provenance if isinstance(provenance, dict) else {}
 
 
 def read_run(path: Path) -> Run:
@@ -169,7 +247,7 @@ def read_run(path: Path) -> Run:
         raise UserError(_not_a_run(path))
     study = read_yaml_mapping(path / STUDY)
     try:
-        objectives = read_objectives(study.get("objectives"))
+        objectives = read_objectives(study.get("objectives"), study.get("constraints"))
     except UserError as error:
         raise UserError(f"{path / STUDY}: {error}") from None
     trials = _read_table(path / TRIALS, trial_columns())

@@ -18,6 +18,7 @@ from search.cluster.node_health import NodeHealth
 from search.cluster.node_report import tell_search
 from search.cluster.ray_session import joins_a_cluster, ray_session
 from search.decisions.budget import BudgetMeter, Spent
+from search.decisions.chance import Chance
 from search.decisions.ledger import Ledger, open_ledger
 from search.decisions.proposals import Proposals
 from search.decisions.stopping_rules import build_stopping_rule
@@ -329,6 +330,11 @@ def _open_ledger(
         ),
         earlier=earlier,
         keep_dominated=study.dominated == "keep",
+        chance=Chance(
+            num_classes=len(data.classes),
+            majority_share=data.majority_share("validation"),
+            num_images=len(data.rows("validation")),
+        ),
     )
 
 

@@ -12,6 +12,11 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
 Direction = Literal["max", "min"]
+# The recipe fields on which the cost of running a model can depend; no other one changes a cost.
+ARCHITECTURE_FIELDS: tuple[str, ...] = (
+    *("model", "input_size", "width", "batch_norm", "residual", "qat"),
+)
+_MULTIPLY_ADDS = ("model", "input_size", "width")  # batch norm folds away, residuals only add
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +35,8 @@ class Column:
     """Whether values are whole numbers."""
     per_image: bool = False
     """Whether values count the forward pass of one image."""
+    decided_by: tuple[str, ...] = ARCHITECTURE_FIELDS
+    """For a cost: the recipe fields that can change it."""
 
 
 ACCURACY, LATENCY = "accuracy", "latency_ms"
@@ -43,9 +50,15 @@ COSTS: dict[str, Column] = {
         meaning="billion multiply-adds an image",
         decimals=9,
         per_image=True,
+        decided_by=_MULTIPLY_ADDS,
     ),
     "gflops": Column(
-        label="GFLOPs", unit="GFLOPs", meaning="2 x gmacs", decimals=9, per_image=True
+        label="GFLOPs",
+        unit="GFLOPs",
+        meaning="2 x gmacs",
+        decimals=9,
+        per_image=True,
+        decided_by=_MULTIPLY_ADDS,
     ),
     "effective_gflops": Column(
         label="effective GFLOPs",
@@ -53,13 +66,28 @@ COSTS: dict[str, Column] = {
         meaning="by bit operations; int8 counts 1/16",
         decimals=9,
         per_image=True,
+        decided_by=(*_MULTIPLY_ADDS, "qat"),
     ),
     "gbops": Column(
-        label="GBOPs", unit="GBOPs", meaning="billion bit operations", decimals=6, per_image=True
+        label="GBOPs",
+        unit="GBOPs",
+        meaning="billion bit operations",
+        decimals=6,
+        per_image=True,
+        decided_by=(*_MULTIPLY_ADDS, "qat"),
     ),
-    "params": Column(label="parameters", unit="parameters", meaning="parameters", whole=True),
+    "params": Column(
+        label="parameters",
+        unit="parameters",
+        meaning="parameters",
+        whole=True,
+        decided_by=("model", "input_size", "width", "batch_norm"),
+    ),
     "size_mb": Column(
-        label="size (MB)", unit="MB", meaning="MB of parameters and buffers, as stored"
+        label="size (MB)",
+        unit="MB",
+        meaning="MB of parameters and buffers, as stored",
+        decided_by=("model", "input_size", "width", "batch_norm", "qat"),
     ),
     LATENCY: Column(
         label="latency (ms)", unit="ms", meaning="ms an image, one thread; see --latency"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spaces.columns import COSTS, METRICS, FloatArray, number_columns
+from spaces.columns import METRICS, FloatArray, number_columns
 from spaces.errors import UserError
 from spaces.yaml_files import did_you_mean
 
@@ -19,6 +19,11 @@ class Constraint:
     column: str
     sign: str
     bound: float
+
+    @property
+    def is_of_a_metric(self) -> bool:
+        """Whether training decides if it holds. Costs are known before."""
+        return self.column in METRICS
 
     def __str__(self) -> str:
         return f"{self.column}{self.sign}{self.bound:g}"
@@ -56,11 +61,12 @@ def read_constraint(text: str) -> Constraint | None:
     return Constraint(column=column, sign=sign, bound=_bound(text, column, bound))
 
 
-def read_cost_constraint(column: str, text: str) -> Constraint:
-    """Read a study file's bound on a cost column, such as `<= 0.5`. Raises UserError."""
-    if column not in COSTS:
-        near = did_you_mean(column, tuple(COSTS))
-        raise UserError(f"{column} is not a cost; use {', '.join(COSTS)}{near}")
+def read_study_constraint(column: str, text: str) -> Constraint:
+    """Read a study file's bound on a column, such as `<= 0.5`. Raises UserError."""
+    known = number_columns()
+    if column not in known:
+        near = did_you_mean(column, known)
+        raise UserError(f"{column} is not a number of a trial; use {', '.join(known)}{near}")
     constraint = read_constraint(f"{column} {text}")
     if constraint is None:
         raise UserError(f"{column}: {text!r} is not a bound; write one such as '<= 0.5'")

@@ -1,4 +1,4 @@
-"""What a study optimises: columns and their directions, and bounds on costs.
+"""What a study optimises: columns and their directions, and bounds on them.
 
 Only this module knows how numbers become losses, which of them are costs, and which are compared by
 magnitude. A loss is always minimised: the negative of an accuracy, or a cost as it is.
@@ -19,7 +19,7 @@ from spaces.columns import (
     FloatArray,
     number_columns,
 )
-from spaces.constraints import Constraint
+from spaces.constraints import Constraint, read_study_constraint
 from spaces.errors import UserError
 from spaces.yaml_files import did_you_mean
 
@@ -28,10 +28,11 @@ DEFAULT_OBJECTIVES: dict[str, Direction] = {ACCURACY: "max", "effective_gflops":
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Objectives(Mapping[str, Direction]):
-    """Maps each column to max or min, in the study's order, and holds the bounds on costs."""
+    """Maps each column to max or min, in the study's order, and holds the bounds."""
 
     directions: Mapping[str, Direction]
     constraints: tuple[Constraint, ...] = ()
+    """Bounds on costs decide which trials begin, bounds on metrics which finished ones count."""
 
     def __getitem__(self, name: str) -> Direction:
         return self.directions[name]
@@ -66,7 +67,7 @@ class Objectives(Mapping[str, Direction]):
     @property
     def cost_columns(self) -> set[str]:
         """Costs that are objectives or have a bound."""
-        bounded = {constraint.column for constraint in self.constraints}
+        bounded = {bound.column for bound in self.constraints if not bound.is_of_a_metric}
         return {name for name in self if name in COSTS} | bounded
 
     @property
@@ -88,11 +89,27 @@ class Objectives(Mapping[str, Direction]):
             for value, way in zip(self.values_of(numbers), self.values(), strict=True)
         ]
 
+    @property
+    def metric_constraints(self) -> tuple[Constraint, ...]:
+        """The bounds that only finished trials can keep or break."""
+        return tuple(bound for bound in self.constraints if bound.is_of_a_metric)
+
     def violations(self, numbers: Mapping[str, Any]) -> dict[str, float]:
-        """Column -> how far it exceeds its bound, as in `Constraint.excess`."""
+        """Column -> how far it exceeds its bound, as in `Constraint.excess`.
+
+        A metric that is not known yet is left out.
+        """
         return {
-            bound.column: bound.violation(numbers.get(bound.column)) for bound in self.constraints
+            bound.column: bound.violation(numbers.get(bound.column))
+            for bound in self.constraints
+            if not (bound.is_of_a_metric and numbers.get(bound.column) is None)
         }
+
+    def are_feasible(self, numbers: Mapping[str, Any]) -> bool:
+        """Whether a finished trial keeps the bounds on metrics. Those on costs let it begin."""
+        return all(
+            bound.violation(numbers.get(bound.column)) <= 0 for bound in self.metric_constraints
+        )
 
 
 def dominates(losses: Sequence[float], others: Sequence[float]) -> bool:
@@ -100,13 +117,18 @@ def dominates(losses: Sequence[float], others: Sequence[float]) -> bool:
     return losses != others and all(a <= b for a, b in zip(losses, others, strict=True))
 
 
-def read_objectives(written: Any) -> Objectives:
+def read_objectives(written: Any, constraints: Any = None) -> Objectives:
     """Read `{accuracy: max, gflops: min}`; if nothing is written, return the default.
 
-    Raises UserError.
+    constraints: as a study file has them, such as `{accuracy: ">= 0.5"}`. Raises UserError.
     """
+    if not isinstance(constraints or {}, Mapping):
+        raise UserError("constraints: expected a mapping such as {accuracy: '>= 0.5'}")
+    bounds = tuple(
+        read_study_constraint(str(name), str(bound)) for name, bound in (constraints or {}).items()
+    )
     if not written:
-        return Objectives(directions=dict(DEFAULT_OBJECTIVES))
+        return Objectives(directions=dict(DEFAULT_OBJECTIVES), constraints=bounds)
     if not isinstance(written, Mapping):
         raise UserError("objectives: expected `column: max` or `column: min`")
     known = number_columns()
@@ -117,4 +139,4 @@ def read_objectives(written: Any) -> Objectives:
                 f"objectives.{name}: {direction}: expected one of {', '.join(known)} with max or"
                 f" min{near}"
             )
-    return Objectives(directions=dict(written))
+    return Objectives(directions=dict(written), constraints=bounds)

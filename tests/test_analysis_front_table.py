@@ -2,10 +2,16 @@ import json
 
 import pytest
 from analysis_runs import four_trials, many_trials, trial_row, write_run
+from made_up_reports import confirmed, full_report_data, timed_run
 from rich.console import Console
 
+from analysis.choose import choose
+from analysis.report.html_report import write_report
+from analysis.results.confirmation import tested_accuracies
 from analysis.results.front_table import front_records, front_table
+from analysis.results.status import write_best_accuracy
 from analysis.runs import read_run
+from spaces.intervals import wilson_interval
 from spaces.recipe import RECIPE_FIELDS
 
 
@@ -95,3 +101,36 @@ def test_trials_with_the_same_numbers_are_one_row_that_counts_them(tmp_path):
     assert "(and 3 more with these numbers)" in text
     assert "all with baseline_cnn, 112 px, batch 32, adam, 10 epochs" in text
     assert len(front_records(run)) == 4
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_accuracies_have_intervals_and_what_confirm_found_stands_beside_them(tmp_path, width):
+    run = timed_run(tmp_path)
+    confirmation = confirmed(run)
+    tested = tested_accuracies(confirmation)
+    text = printed(front_table(run, width=width, tested=tested), width=width)
+    assert all(len(line.rstrip()) <= width for line in text.splitlines())
+    for accuracy in confirmation.accuracies:
+        assert accuracy.write_percent() in text
+    alone = printed(front_table(run, width=width), width=width)
+    for record in front_records(run, tested):
+        expected = wilson_interval(record["accuracy"], 450)
+        assert record["accuracy_interval"] == {"low": expected.low, "high": expected.high}
+        assert record["test_accuracy"] == tested[record["trial"]].to_dict()
+        assert expected.write_ends() in alone
+    assert json.loads(json.dumps(front_records(run, tested))) == front_records(run, tested)
+    best = run.accuracy_interval(float(run.finished["accuracy"].to_numpy().max()))
+    assert best is not None
+    assert best.write_ends() in write_best_accuracy(run)
+
+
+def test_the_page_has_them_too(tmp_path):
+    run = timed_run(tmp_path)
+    data = full_report_data(run)
+    page = write_report(data, tmp_path / "page.html", chosen=choose(run, "knee")).read_text()
+    table = page[page.index('<table class="front">') :]
+    table = table[: table.index("</table>")]
+    assert "<th>95 % interval</th><th>test (95 % interval)</th>" in table
+    assert data.confirmation is not None
+    for accuracy in data.confirmation.accuracies:
+        assert f"<td>{accuracy.write_percent()}</td>" in table

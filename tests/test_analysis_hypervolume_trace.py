@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from analysis_runs import many_trials, trial_row, write_run
 
-from analysis.pareto.front import Box
+from analysis.plots.hypervolume import draw_hypervolume_html, draw_hypervolume_png
+from analysis.results.hypervolume_range import HypervolumeRange
 from analysis.results.hypervolume_trace import hypervolume_trace
+from analysis.results.report_data import find
 from analysis.runs import read_run
 from spaces.errors import UserError
 
@@ -14,13 +16,23 @@ def test_every_step_has_the_hypervolume_of_all_trials_up_to_it(tmp_path: Path):
     run = read_run(write_run(tmp_path / "run", many_trials(60)))
     history = hypervolume_trace(run)
     losses = run.losses()
-    box = Box.around(losses, run.objectives.log_columns)
-    shares = np.array(
-        [box.normalized_hypervolume(losses[:count]) for count in range(1, len(losses) + 1)]
-    )
-    grown = np.flatnonzero(np.diff(shares, prepend=0.0) > 1e-12) + 1
-    np.testing.assert_array_equal(history.finished, grown)
-    np.testing.assert_allclose(history.hypervolumes, shares[grown - 1])
+    # By hand: accuracy from 0 (no classes are recorded), costs of the front by magnitude.
+    accuracies, costs = -losses[:, 0], np.log10(losses[:, 1])
+    front = run.losses_of(run.front())
+    low, high = np.log10(front[:, 1]).min(), np.log10(front[:, 1]).max()
+    places = np.clip((costs - low) / (high - low), 0, None)
+
+    def dominated(count: int) -> float:
+        grid = np.linspace(0, 1.1, 100_001)
+        order = np.argsort(places[:count])
+        best = np.maximum.accumulate(np.append(0.0, accuracies[:count][order]))
+        return best[np.searchsorted(places[:count][order], grid, side="right")].mean()
+
+    shares = np.array([dominated(count) for count in range(1, len(losses) + 1)])
+    shares /= accuracies.max()
+    np.testing.assert_allclose(history.hypervolumes, shares[history.finished - 1], atol=1e-4)
+    grown = np.flatnonzero(np.diff(shares, prepend=0.0) > 1e-4) + 1
+    assert set(grown) <= set(history.finished.tolist())
     assert history.num_finished == len(losses)
 
 
@@ -48,3 +60,16 @@ def test_a_run_without_a_finished_trial_has_no_history(tmp_path: Path):
     run = read_run(write_run(tmp_path / "run", [trial_row(0, 0.9, 0.1, state="PRUNED")]))
     with pytest.raises(UserError, match="no finished trial yet"):
         hypervolume_trace(run)
+
+
+def test_the_axis_says_what_the_hypervolume_is_measured_against(tmp_path: Path):
+    run = read_run(write_run(tmp_path / "run", many_trials(60)))
+    wanted = HypervolumeRange(reference_accuracy=0.25, cost_range=(0.01, 1.0))
+    data = find(run, hypervolume_range=wanted)
+    title = draw_hypervolume_html(data)["history-trials"].to_dict()["layout"]["yaxis"]["title"]
+    assert title["text"].split("<br>") == [
+        "hypervolume (%)",
+        "accuracy above 25.0 % (as chosen)",
+        "effective GFLOPs from 0.01 to 1",
+    ]
+    assert draw_hypervolume_png(data, tmp_path)[0].is_file()

@@ -6,7 +6,9 @@ import pytest
 import yaml
 from analysis_runs import trial_row, write_run
 
+from analysis.plots.importances import draw_importances_html
 from analysis.results.importances import FEWEST_TRIALS, by_importance, parameter_importances
+from analysis.results.report_data import find
 from analysis.runs import Run, read_run
 
 SPACE: dict[str, Any] = {
@@ -80,3 +82,33 @@ def test_trials_stopped_early_count_without_a_warning(tmp_path: Path):
     rows[0]["width"], space = 0.5, SPACE | {"width": [0.5, 1.0]}
     importances = parameter_importances(run_of(tmp_path, rows, space))
     assert next(iter(importances["effective_gflops"])) == "input_size"
+
+
+def test_a_field_that_cannot_change_a_cost_has_no_share_in_it_and_no_bar(tmp_path: Path):
+    """The cheapest tenth has its rates from a narrow range, which is no reason for its costs."""
+    rows = drawn(120)
+    for row in rows:
+        if row["input_size"] == 48 and row["model"] == "mobilenet_v2":
+            row["learning_rate"] = 3e-3
+    rows = [row | {"params": 1e6 if row["model"] == "mobilenet_v2" else 1e5} for row in rows]
+    path = run_of(tmp_path, rows).path
+    study = yaml.safe_load((path / "study.yaml").read_text())
+    study["objectives"] = {"accuracy": "max", "effective_gflops": "min", "params": "min"}
+    (path / "study.yaml").write_text(yaml.safe_dump(study))
+    importances = parameter_importances(read_run(path))
+    # Of the fields that can change the number of parameters, only the model does so in this run.
+    for cost, decisive in (("effective_gflops", {"input_size"}), ("params", {"model"})):
+        assert {field for field, share in importances[cost].items() if share} == decisive
+        assert set(importances[cost]) == set(SPACE)
+        assert sum(importances[cost].values()) == pytest.approx(1)
+    figure = draw_importances_html(find(read_run(path)))["importances"].to_dict()
+    drawn_fields = [set(bars["y"]) for bars in figure["data"]]
+    assert drawn_fields[1:] == [{"input size"}, {"model"}]
+
+
+def test_the_shipped_run_credits_its_costs_to_what_decides_them():
+    example = Path(__file__).parents[1] / "analysis" / "example"
+    cost = parameter_importances(read_run(example))["effective_gflops"]
+    assert {field for field, share in cost.items() if share} == {
+        *("model", "input_size", "width", "qat")
+    }

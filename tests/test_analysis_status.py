@@ -4,8 +4,14 @@ import pytest
 from analysis_runs import four_trials, write_run
 from rich.console import Console
 
-from analysis.results.status import run_status, status_table
+from analysis.choose import choose
+from analysis.plots.front import front_figure
+from analysis.report.facts import run_facts
+from analysis.results.front_table import front_table
+from analysis.results.hypervolume_trace import hypervolume_trace
+from analysis.results.status import run_status, status_table, watch_view
 from analysis.runs import read_run
+from spaces.errors import UserError
 
 
 @pytest.fixture
@@ -37,3 +43,38 @@ def test_trials_without_a_driver_are_told_as_interrupted(run):
     left = printed(status_table(run, searched=False))
     assert "1 interrupted" in left
     assert "--resume" in left
+
+
+def constrained(folder, bound):
+    path = write_run(folder / "animals", four_trials())
+    study = path / "study.yaml"
+    study.write_text(study.read_text() + f"constraints: {{accuracy: '{bound}'}}\n")
+    return read_run(path)
+
+
+def test_the_front_has_only_trials_that_keep_the_bound_on_accuracy(tmp_path):
+    run = constrained(tmp_path, ">= 0.65")
+    assert run.front()["trial"].tolist() == [1, 2]
+    assert choose(run, "cheapest").trial == 1
+    assert "breaks accuracy>=0.65" in choose(run, "0").reason
+    note = "2 of 4 finished trials break accuracy>=0.65"
+    assert run_status(run, searched=False)["constraints"] == note
+    assert note in printed(status_table(run, searched=False))
+    assert note in " ".join(printed(front_table(run)).split())
+    assert run_facts(run)["constraints"] == note
+    view = front_figure(run).to_dict()["layout"]["meta"]["costs"]["gflops"]
+    assert len(view["traces"][-1]["x"]) == 2
+
+
+def test_a_run_where_no_trial_keeps_the_bound_says_so(tmp_path):
+    run = constrained(tmp_path, ">= 0.99")
+    note = (
+        "none of 4 finished trials keeps accuracy>=0.99; trial 2 comes nearest with 95.0 % accuracy"
+    )
+    status = run_status(run, searched=False)
+    assert (status["on_front"], status["constraints"]) == (0, note)
+    assert note in printed(status_table(run, searched=False))
+    watch_view(run, searched=False)
+    for refused in (run.front, lambda: choose(run, "knee"), lambda: hypervolume_trace(run)):
+        with pytest.raises(UserError, match="none of 4 finished trials keeps"):
+            refused()

@@ -213,6 +213,11 @@ def test_candidates_keep_the_constraints(tmp_path: Path, demo_data: ImageData):
         draw_candidates(study, num_classes=3)
 
 
+def test_a_bound_on_accuracy_excludes_no_candidate(tmp_path: Path, demo_data: ImageData):
+    study = study_on(tmp_path, demo_data, constraints={"accuracy": ">= 0.99"})
+    assert len(draw_candidates(study, num_classes=3)) > 0
+
+
 def test_a_study_that_cannot_work_is_refused_before_any_probe(tmp_path: Path, demo_data: ImageData):
     message: list[str] = []
     study = study_on(tmp_path, demo_data)

@@ -20,7 +20,7 @@ from search.decisions.budget import SpaceExhaustedError
 from search.decisions.stopping import Stop, StoppingRule
 from search.decisions.stopping_rules import EarlyStoppingSettings, build_stopping_rule
 from search.decisions.trial_record import TrialRecord
-from spaces.constraints import read_cost_constraint
+from spaces.constraints import read_study_constraint
 from spaces.recipe import Recipe
 from trainables.learning.metrics import EpochMetrics
 
@@ -157,7 +157,7 @@ def test_a_trial_that_waits_for_one_that_is_stopped_is_stopped_with_it(tmp_path:
 
 def bounded(folder: Path, **settings: Any) -> Run:
     # made_up_cost: 0.25 to 2.2 GFLOPs.
-    return Run(folder, constraints=[read_cost_constraint("gflops", "<= 1.5")], **settings)
+    return Run(folder, constraints=[read_study_constraint("gflops", "<= 1.5")], **settings)
 
 
 def test_a_trial_whose_cost_breaks_a_constraint_never_begins(tmp_path: Path):
@@ -190,7 +190,7 @@ def test_refused_trials_stay_refused_after_a_crash(tmp_path: Path):
 
 
 def test_constraints_that_nothing_keeps_end_the_search(tmp_path: Path):
-    run = Run(tmp_path, constraints=[read_cost_constraint("gflops", "<= 0.0001")])
+    run = Run(tmp_path, constraints=[read_study_constraint("gflops", "<= 0.0001")])
     with pytest.raises(SpaceExhaustedError):
         run.ask()
 
@@ -260,3 +260,51 @@ def test_a_trial_that_is_beyond_the_front_already_is_not_stopped_for_want_of_a_s
     run.ledger.complete(between.number)
     # More accurate than any cheaper one was here, but not than the front.
     assert not goes_on(run, late, curve(0.82))
+
+
+ENOUGH = [read_study_constraint("accuracy", ">= 50%")]
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2", "gp"])
+def test_a_finished_trial_below_a_bound_on_accuracy_is_on_no_front(sampler: str, tmp_path: Path):
+    run = Run(tmp_path, sampler=sampler, constraints=ENOUGH)
+    for number in range(14):
+        record = run.ask()
+        run.finish(record, accuracy=0.2 if number % 2 else 0.5 + number / 100)
+    assert {record.state for record in run.ledger.records.values()} == {TrialState.COMPLETE}
+    assert run.ledger.front()
+    for _ in range(2):
+        for record in run.ledger.records.values():
+            assert record.accuracy is not None
+            keeps = record.accuracy >= 0.5
+            constraint = run.study.trials[record.number].constraints["accuracy"]
+            assert constraint == pytest.approx((0.5 - record.accuracy) / 0.5)
+            assert keeps or record.checkpoint is None
+            assert keeps or record not in run.ledger.front()
+        run.reopen()
+    run.ask()  # and samplers take such trials
+
+
+def test_a_bound_on_accuracy_is_stored_even_if_the_driver_died_before_the_trial_was_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run = Run(tmp_path, constraints=ENOUGH)
+    record = run.ask()
+    monkeypatch.setattr(run.ledger._store, "tell", lambda _: None)
+    run.finish(record, accuracy=0.2)
+    assert not run.study.trials[0].state.is_finished()
+    monkeypatch.undo()
+    run.reopen()
+    assert run.study.trials[0].state == TrialState.COMPLETE
+    assert run.study.trials[0].constraints["accuracy"] == pytest.approx(0.6)
+    assert run.ledger.front() == []
+
+
+def test_the_plateau_is_that_of_the_feasible_front(tmp_path: Path):
+    run = Run(tmp_path, constraints=ENOUGH)
+    tracker = run.ledger.pareto_tracker
+    for accuracy in (0.6, 0.2, 0.7, 0.3):
+        run.finish(run.ask(), accuracy=accuracy)
+    assert len(tracker.feasible_losses()) == 2
+    assert len(tracker.feasible_losses(without_latest=2)) == 1
+    assert len(tracker.feasible_losses(without_latest=4)) == 0

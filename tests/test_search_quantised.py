@@ -74,6 +74,7 @@ def test_a_searched_int8_model_is_exported_with_the_accuracy_of_its_trial(told, 
     assert "ms (quartiles" in card
     assert "The output is `log_probabilities`: one log-probability a class" in card
     assert "ONNX opset 17, IR version 8; 1.15.1 is the oldest ONNX Runtime that was tried" in card
+    assert "| validation accuracy (95 % interval) | " in card
 
 
 def test_an_int8_model_that_is_another_one_in_torch_is_not_exported_for_it(flopwise, run: Path):

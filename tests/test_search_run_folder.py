@@ -199,6 +199,7 @@ def test_a_second_driver_is_refused_until_the_first_is_gone(tmp_path: Path, demo
     [
         ({"space": {"epochs": 3}}, r"space \(.*epochs.*\)"),
         ({"objectives": {"accuracy": "max"}}, "objectives"),
+        ({"constraints": {"accuracy": ">= 0.5"}}, "constraints on accuracy"),
         ({"space": "ladder", "objectives": {"gflops": "min"}}, r"space and objectives \(.*\)"),
     ],
 )

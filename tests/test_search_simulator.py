@@ -18,9 +18,11 @@ from search.cli import app
 from search.decisions.budget import Budget
 from search.decisions.stopping_rules import EarlyStoppingSettings
 from search.simulation.simulator import TRIAL_SECONDS, SimulationSettings, simulate, traces_of
-from search.simulation.tabular_benchmark import TabularBenchmark, read_benchmark
+from search.simulation.tabular_benchmark import Nearness, TabularBenchmark, read_benchmark
 from search.storage.optuna_storage import create_study
 from spaces.errors import UserError
+from spaces.recipe import Recipe
+from spaces.space_file import parse_space
 
 CURVES = Path(__file__).resolve().parents[1] / "benchmarks" / "curves"
 NONE = EarlyStoppingSettings(name="none")
@@ -175,3 +177,21 @@ def test_the_command_has_numbers_for_programs():
 def test_a_wrong_option_has_a_line(option: list[str], line: str):
     with pytest.raises(UserError, match=line):
         CliRunner().invoke(app, ["replay", str(CURVES), *option], catch_exceptions=False)
+
+
+def test_recipes_without_a_number_in_a_field_are_the_farthest_from_those_with_one():
+    """In a mixed space, only pretrained models have `unfrozen`."""
+    space = parse_space(
+        {
+            "model": ["baseline_cnn", "mobilenet_v2"],
+            "unfrozen": {"int": [0, 4], "when": {"model": "mobilenet_v2"}},
+        },
+        name="mixed",
+        source="mixed.yaml",
+        folder=Path(),
+    )
+    cnn, head = Recipe(), Recipe(model="mobilenet_v2", unfrozen=0)
+    blocks = head.replace(unfrozen=4)
+    nearness = Nearness(space, [cnn, head, blocks])
+    assert nearness.distances(head.to_dict()).tolist() == [3.0, 0.0, 1.0]
+    assert nearness.distances(cnn.to_dict()).tolist()[0] == 0.0

@@ -190,7 +190,12 @@ def test_every_mistake_is_told_at_once_with_its_path(tmp_path: Path):
         ({"space": None}, "space: None should be a name, a space file's path, or its lines"),
         (
             {"constraints": {"gflop": "<= 1"}},
-            f"constraints: gflop is not a cost; use {', '.join(COSTS)}; did you mean gflops?",
+            "constraints: gflop is not a number of a trial; use accuracy,"
+            f" {', '.join(COSTS)}; did you mean gflops?",
+        ),
+        (
+            {"constraints": {"accuracy": ">= 50"}},
+            "constraints: accuracy >= 50: accuracy is a fraction from 0 to 1; write 0.5",
         ),
         (
             {"constraints": {"gflops": "0.5"}},

@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -6,9 +7,9 @@ import torchvision
 from test_trainables_families import ONE_OF_EACH_TORCHVISION
 from torch import nn
 
-from spaces.columns import LATENCY
+from spaces.columns import COSTS, LATENCY
 from spaces.errors import UserError
-from spaces.recipe import Recipe
+from spaces.recipe import RECIPE_FIELDS, Recipe
 from trainables.cost import MEASURES, Cost, measure_cost, recipe_cost
 from trainables.costing.macs import count_macs
 from trainables.models.building import build_on_meta
@@ -171,3 +172,41 @@ def test_cost_columns_are_the_numbers_of_a_cost():
 def test_a_size_that_the_model_can_not_take_is_told():
     with pytest.raises(UserError, match="at least 75"):
         recipe_cost(Recipe(model="inception_v3", input_size=64), 3)
+
+
+_OTHER_VALUES: dict[str, Any] = {
+    "model": ["mobilenet_v3_small"],
+    "weights": ["imagenet"],
+    "input_size": [64, 128],
+    "width": [0.5],
+    "batch_norm": [True],
+    "residual": [True],
+    "unfrozen": [0, 2],
+    "augment": ["light"],
+    "qat": [True],
+    "float_epochs": [1],
+    "batch_size": [64],
+    "optimizer": ["sgd"],
+    "learning_rate": [0.1],
+    "weight_decay": [0.1],
+    "label_smoothing": [0.1],
+    "class_weighting": ["balanced"],
+    "scheduler": ["cosine"],
+    "epochs": [20],
+    "seed": [1],
+}
+
+
+@pytest.mark.parametrize("field", RECIPE_FIELDS)
+def test_a_cost_is_changed_by_the_fields_that_its_column_names_and_by_no_other(field: str):
+    recipes = [Recipe(), Recipe(qat=True), Recipe(model="mobilenet_v2")]
+    changed: set[str] = set()
+    for recipe in recipes:
+        for value in _OTHER_VALUES[field]:
+            try:
+                other = recipe.replace(**{field: value})
+            except UserError:
+                continue  # an option that this model has not
+            one, two = recipe_cost(recipe, 10), recipe_cost(other, 10)
+            changed |= {name for name in MEASURES if one[name] != two[name]}
+    assert changed == {name for name in MEASURES if field in COSTS[name].decided_by}

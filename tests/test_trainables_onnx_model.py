@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from spaces.errors import UserError
+from spaces.intervals import wilson_interval
 from spaces.recipe import recipe_from
 from trainables.data.dataset import ImageData, open_data, read_sources
 from trainables.export.pte_export import open_pte
@@ -100,6 +101,7 @@ def test_what_is_exported_answers_as_what_was_trained(
     found = evaluate(model, data.path)
     assert found.images == len(data.rows("validation"))
     assert found.accuracy == pytest.approx(trained.accuracy, abs=0.002)
+    assert found.interval == wilson_interval(found.correct / found.images, found.images)
 
 
 @pytest.mark.parametrize("trained", [name for name in RECIPES if "int8" in name], indirect=True)

@@ -65,6 +65,8 @@ class Box:
     high: FloatArray
     """(objectives,), the worst of each."""
     log_columns: tuple[int, ...]
+    margins: FloatArray
+    """(objectives,), how far the reference point lies behind the worst, in shares of the range."""
 
     @classmethod
     def around(cls, losses: FloatArray, log_columns: Collection[int] = ()) -> "Box":
@@ -77,7 +79,21 @@ class Box:
         losses = _checked(losses)
         logs = tuple(column for column in log_columns if (losses[:, column] > 0).all())
         magnitudes = _magnitudes(losses, logs)
-        return cls(low=magnitudes.min(axis=0), high=magnitudes.max(axis=0), log_columns=logs)
+        return cls(
+            low=magnitudes.min(axis=0),
+            high=magnitudes.max(axis=0),
+            log_columns=logs,
+            # So that the ends of a front count too.
+            margins=np.full(losses.shape[1], 0.1),
+        )
+
+    def magnitude(self, column: int, loss: float) -> float:
+        """A loss as `low` and `high` have it."""
+        return float(np.log10(loss)) if column in self.log_columns else loss
+
+    def number(self, column: int, ends: FloatArray) -> float:
+        """The loss at one of the box's ends: the reverse of `magnitude`."""
+        return float(10 ** ends[column] if column in self.log_columns else ends[column])
 
     def scale(self, losses: FloatArray) -> FloatArray:
         """Losses from 0 (the best of the box) to 1; 0 where the box has no extent."""
@@ -87,13 +103,14 @@ class Box:
     def normalized_hypervolume(self, losses: FloatArray) -> float:
         """The share of the box that the rows dominate, from 0 to 1.
 
-        The hypervolume of the scaled losses, with a tenth of the range added behind the worst, so
-        that the ends of a front count too.
+        The hypervolume of the scaled losses, with the margins added behind the worst. Rows that are
+        better than the box's best count as its best.
         """
         if not len(losses):
             return 0.0
-        reference = np.full(losses.shape[1], 1.1)
-        return hypervolume(self.scale(losses), reference) / float(reference.prod())
+        reference = 1 + self.margins
+        scaled = np.maximum(self.scale(losses), 0.0)
+        return hypervolume(scaled, reference) / float(reference.prod())
 
 
 def knee(losses: FloatArray, log_columns: Collection[int] = ()) -> int:

@@ -6,30 +6,12 @@ rule, and also serves for margins that are neither.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import stdtrit
 
 from analysis.pareto.front import BoolArray, FloatArray
-
-_Z = 1.959963984540054  # of the normal distribution, for 95 %
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Interval:
-    """A mean and the 95 % interval around it."""
-
-    mean: float
-    low: float
-    high: float
-
-    @property
-    def holds_zero(self) -> bool:
-        return self.low <= 0 <= self.high
-
-    def to_dict(self) -> dict[str, float]:
-        return {"mean": self.mean, "low": self.low, "high": self.high}
+from spaces.intervals import Interval, Z, wilson_interval
 
 
 def accuracy_interval(correct: BoolArray) -> Interval:
@@ -49,11 +31,11 @@ def accuracy_interval(correct: BoolArray) -> Interval:
     correct = np.asarray(correct, dtype=float)
     mean = float(correct.mean())
     seeds = _t_margin([correct.mean(axis=1)])
-    low, high = _wilson(mean, _effective_images(correct.mean(axis=0)))
+    images = wilson_interval(mean, _effective_images(correct.mean(axis=0)))
     return Interval(
         mean=mean,
-        low=max(0.0, mean - float(np.hypot(seeds, mean - low))),
-        high=min(1.0, mean + float(np.hypot(seeds, high - mean))),
+        low=max(0.0, mean - float(np.hypot(seeds, mean - images.low))),
+        high=min(1.0, mean + float(np.hypot(seeds, images.high - mean))),
     )
 
 
@@ -84,7 +66,7 @@ def images_margin(shares: FloatArray) -> float:
 
     shares: (images,), of right answers; at least 2 images.
     """
-    return _Z * float(np.std(shares, ddof=1)) / len(shares) ** 0.5
+    return Z * float(np.std(shares, ddof=1)) / len(shares) ** 0.5
 
 
 def _t_margin(groups: Sequence[FloatArray]) -> float:
@@ -103,10 +85,3 @@ def _effective_images(shares: FloatArray) -> float:
     spread = float(np.var(shares))
     # Without a spread of shares, as where every answer is right, images are all that there is.
     return count * mean * (1 - mean) / spread if spread > 0 else float(count)
-
-
-def _wilson(share: float, count: float) -> tuple[float, float]:
-    """Wilson's score interval of a share among so many (1927, doi 10.2307/2276774)."""
-    centre = (share + _Z**2 / (2 * count)) / (1 + _Z**2 / count)
-    half = _Z / (1 + _Z**2 / count) * (share * (1 - share) / count + (_Z / (2 * count)) ** 2) ** 0.5
-    return centre - half, centre + half

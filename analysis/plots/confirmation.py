@@ -109,9 +109,8 @@ def _hover_texts(confirmation: Confirmation) -> list[str]:
     """Each candidate's accuracies and its recipe."""
     texts = []
     for candidate, found in zip(confirmation.candidates, confirmation.accuracies, strict=True):
-        low, high = write_percent(found.low), write_percent(found.high)
         message = [
-            f"<b>trial {candidate.trial}</b>: test {write_percent(found.mean)} % ({low} to {high})",
+            f"<b>trial {candidate.trial}</b>: test {found.write_percent()} %",
             f"promised: {write_percent(candidate.promised)} %",
         ]
         texts.append("<br>".join([*message, *fold(describe_candidate(candidate))]))

@@ -80,8 +80,8 @@ FIGURES: list[Figure] = [
     Figure(
         name="history",
         title="How the front grew",
-        text="The hypervolume is the share of the box around all finished trials that the front"
-        " dominates. Costs count by magnitude.",
+        text="The hypervolume is the share that the front dominates of the accuracies and costs"
+        " that the axis names. Costs count by magnitude.",
         draw_png=draw_hypervolume_png,
         draw_html=draw_hypervolume_html,
     ),
@@ -98,7 +98,8 @@ FIGURES: list[Figure] = [
         name="importances",
         title="What mattered",
         text="How much a field's values in the best tenth of the trials (at least ten trials)"
-        " differ from its values in all trials, stopped ones included (PED-ANOVA). This tells what"
+        " differ from its values in all trials, stopped ones included (PED-ANOVA). A cost is told"
+        " from the fields that can change it alone. This tells what"
         " set the best trials apart here, not what would help elsewhere.",
         missing=f"Importances need {FEWEST_TRIALS} trials or more, and a study that names its"
         " space.",

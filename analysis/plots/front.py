@@ -55,13 +55,13 @@ def draw_front_html(data: ReportData) -> dict[str, go.Figure]:
 def front_figure(run: Run) -> go.Figure:
     """Draw every trial with its accuracy (%) against each cost that the run has measured.
 
-    The front is drawn anew for each cost: the finished trials that no other beats in accuracy and
+    The front is drawn anew for each cost: the feasible trials that no other beats in accuracy and
     that cost. Hollow marks are int8 models. layout.meta tells the page what a choice of the cost
     changes: first is the cost that is shown first; costs has for each cost column its label, the
     axis' title, type and ticks, and in traces what replaces x, y and text of each trace.
-    Raises UserError where no trial is finished.
+    Raises UserError where no trial is feasible.
     """
-    finished, stopped = run.require_finished(), run.stopped
+    feasible, finished, stopped = run.require_feasible(), run.finished, run.stopped
     styles = model_styles(finished)
     many = len(finished) + len(stopped) > _SVG_POINTS
     scatter = go.Scattergl if many else go.Scatter
@@ -92,7 +92,7 @@ def front_figure(run: Run) -> go.Figure:
         )
     )  # fmt: skip
     costs = {
-        name: _cost_view(finished, groups, styles, name)
+        name: _cost_view(feasible, groups, styles, name)
         for name in COSTS
         if np.isfinite(finished[name].to_numpy(dtype=float)).all()
     }
@@ -103,13 +103,13 @@ def front_figure(run: Run) -> go.Figure:
 
 
 def _cost_view(
-    finished: pd.DataFrame,
+    feasible: pd.DataFrame,
     groups: list[pd.DataFrame],
     styles: Mapping[str, tuple[str, str]],
     cost: str,
 ) -> dict[str, Any]:
-    numbers = finished[[cost, ACCURACY]].to_numpy(dtype=float)
-    front = finished.iloc[front_order(numbers * [1.0, -1.0])]
+    numbers = feasible[[cost, ACCURACY]].to_numpy(dtype=float)
+    front = feasible.iloc[front_order(numbers * [1.0, -1.0])]
     traces: list[dict[str, Any]] = [{"x": round_values(rows[cost])} for rows in groups]
     traces.append(
         {
@@ -119,7 +119,7 @@ def _cost_view(
             "marker": {"size": 13, "opacity": 1, **mark_shapes(front, styles)},
         }
     )
-    values = finished[cost].to_numpy(dtype=float)
+    values = np.concatenate([rows[cost].to_numpy(dtype=float) for rows in groups[1:]])
     log = spans_magnitudes(values)
     return {
         "label": heading(cost),

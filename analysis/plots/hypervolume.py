@@ -13,7 +13,7 @@ from analysis.plots.html_style import page_figure
 from analysis.results.hypervolume_trace import HypervolumeTrace
 from analysis.results.report_data import ReportData
 
-_LABEL = "hypervolume (% of the box)"
+_LABEL = "hypervolume (%)"
 
 
 def draw_hypervolume_png(data: ReportData, folder: Path) -> list[Path]:
@@ -26,7 +26,8 @@ def draw_hypervolume_png(data: ReportData, folder: Path) -> list[Path]:
         one.set_xlabel(panel.title)
         one.set_xlim(left=0)
         tidy(one)
-    axes[0].set_ylabel(_LABEL)
+    # One condition a line: the axis is short.
+    axes[0].set_ylabel("\n".join([_LABEL, *data.history.measured_in.note.split(", ")]), fontsize=8)
     axes[0].set_ylim(bottom=0)
     return [save_picture(figure, folder / "history.png")]
 
@@ -44,7 +45,8 @@ def draw_hypervolume_html(data: ReportData) -> dict[str, go.Figure]:
             )
         )  # fmt: skip
         figure.update_xaxes(title=panel.title, rangemode="tozero")
-        figure.update_yaxes(title=_LABEL, rangemode="tozero")
+        title = "<br>".join([_LABEL, *data.history.measured_in.note.split(", ")])
+        figure.update_yaxes(title={"text": title, "font": {"size": 11}}, rangemode="tozero")
         figure.update_layout(showlegend=False)
         figures[f"history-{panel.over}"] = figure
     return figures

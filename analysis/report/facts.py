@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from analysis.columns import write_percent
+from analysis.results.status import write_best_accuracy
 from analysis.runs import Run
 
 
@@ -12,8 +12,11 @@ def run_facts(run: Run) -> dict[str, str]:
     facts = {
         "trials": run.counts_in_words(complete="finished", running="open"),
         "on the front": f"{len(run.front()):,}",
-        "best accuracy": f"{write_percent(run.finished['accuracy'].max())} %",
+        "best accuracy": write_best_accuracy(run),
     }
+    broken = run.broken_constraints()
+    if broken:
+        facts["constraints"] = broken
     ended = run.trials["search_seconds"].to_numpy(dtype=float)
     if np.isfinite(ended).any():
         facts["search"] = _duration(float(np.nanmax(ended)))

@@ -21,7 +21,7 @@ from analysis.report.facts import run_facts
 from analysis.results.ablation import Ablation
 from analysis.results.ablation_table import ablation_cells, ablation_note, ablation_title
 from analysis.results.class_accuracy import SplitPredictions, confusions
-from analysis.results.confirmation import Confirmation
+from analysis.results.confirmation import Confirmation, tested_accuracies
 from analysis.results.confirmation_table import (
     confirmation_columns,
     confirmation_note,
@@ -57,7 +57,7 @@ def write_report(
 def _content(data: ReportData, chosen: Selection, figures: Sequence[Figure]) -> dict[str, Any]:
     run = data.run
     sections = _sections(data, figures)
-    records = front_records(run)
+    records = front_records(run, tested_accuracies(data.confirmation))
     columns = front_columns(run, records)
     return {
         "run": run,

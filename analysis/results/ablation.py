@@ -8,7 +8,8 @@ import numpy as np
 
 from analysis.columns import heading, write_setting
 from analysis.pareto.front import FloatArray
-from analysis.pareto.intervals import Interval, difference
+from analysis.pareto.intervals import difference
+from spaces.intervals import Interval
 from spaces.recipe import Recipe, recipe_from
 from spaces.recipe_diff import Fields
 

@@ -6,8 +6,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from analysis.columns import write_percent
-from analysis.pareto.intervals import Interval
 from analysis.results.ablation import Ablation, AblationRun
+from spaces.intervals import Interval
 
 WITHIN = "within the spread"
 ACCURACY, CHANGE = "accuracy (%)", "change (points)"

@@ -11,8 +11,9 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from analysis.columns import amount, describe_recipe, plain, write_percent
-from analysis.pareto.front import Box, pareto_front
+from analysis.pareto.front import pareto_front
 from analysis.plot_style import (
+    GREY,
     MARKERS,
     OKABE_ITO,
     axis_title,
@@ -21,6 +22,7 @@ from analysis.plot_style import (
     set_cost_scale,
     tidy,
 )
+from analysis.results.hypervolume_range import HypervolumeRange, ReferenceBox, reference_box
 from analysis.runs import Run
 from spaces.columns import ACCURACY
 from spaces.errors import UserError
@@ -35,17 +37,18 @@ class Compared:
     """The run's name, or its path where runs have equal names."""
     front: pd.DataFrame
     share: float
-    """The hypervolume: the share of the box around all fronts that its front dominates, 0 to 1."""
+    """The hypervolume: the share of `measured_in` that its front dominates, 0 to 1."""
+    measured_in: ReferenceBox
     own: pd.DataFrame
     """Rows of its front that no other run's front dominates or equals."""
 
 
-def compare_runs(runs: Sequence[Run]) -> list[Compared]:
+def compare_runs(runs: Sequence[Run], wanted: HypervolumeRange | None = None) -> list[Compared]:
     """Compare the fronts of runs, in one box with one reference point.
 
-    The box holds every point of every front, costs by magnitude. The reference point lies a tenth
-    of its range beyond the worst (`analysis.pareto.front.Box`). Raises UserError for fewer than two
-    runs, for runs whose objectives or data differ, and where one has no finished trial.
+    The box is that of `analysis.results.hypervolume_range`, around all fronts. Raises UserError for
+    fewer than two runs, for runs whose objectives or data differ, where one has no feasible trial,
+    and for a wanted range that does not fit the runs.
     """
     if len(runs) < 2:
         raise UserError("compare: name two run folders or more")
@@ -62,7 +65,7 @@ def compare_runs(runs: Sequence[Run]) -> list[Compared]:
             )
     fronts = [run.front() for run in runs]
     losses = [run.losses_of(front) for run, front in zip(runs, fronts, strict=True)]
-    box = Box.around(np.vstack(losses), first.objectives.log_columns)
+    box = reference_box(runs, np.vstack(losses), wanted)
     names = _names(runs)
     compared = []
     for index, run in enumerate(runs):
@@ -74,7 +77,8 @@ def compare_runs(runs: Sequence[Run]) -> list[Compared]:
                 run=run,
                 name=names[index],
                 front=fronts[index],
-                share=box.normalized_hypervolume(losses[index]),
+                share=box.share(losses[index]),
+                measured_in=box,
                 own=fronts[index].loc[free & ~equal].reset_index(drop=True),
             )
         )
@@ -100,8 +104,9 @@ def comparison_table(compared: Sequence[Compared]) -> Table:
             write_percent(one.front[ACCURACY].max()), str(len(one.own)), *named,
         )  # fmt: skip
     table.caption = (
-        "hypervolume: the share of the box around all fronts that a front dominates; only here:"
-        " points that no other run's front dominates or equals"
+        "hypervolume: the share that a front dominates of"
+        f" {compared[0].measured_in.note}; only here: points that no other run's front dominates"
+        " or equals"
     )
     table.caption_justify = "left"
     return table
@@ -114,6 +119,8 @@ def comparison_records(compared: Sequence[Compared]) -> list[dict[str, Any]]:
             "run": one.name,
             "folder": str(one.run.path),
             "hypervolume": one.share,
+            "reference_accuracy": one.measured_in.reference_accuracy,
+            "cost_range": one.measured_in.cost_range and list(one.measured_in.cost_range),
             "trials": len(one.run.trials),
             "best_accuracy": float(one.front[ACCURACY].to_numpy(dtype=float).max()),
             "front": [plain(trial) for trial in one.front["trial"]],
@@ -143,7 +150,12 @@ def comparison_picture(compared: Sequence[Compared], path: Path) -> Path:
         )  # fmt: skip
         message = f"{one.name}: {100 * one.share:.1f} %"
         axes.plot([], [], c=colour, marker=marker, label=message)
-    axes.set_xlabel(axis_title(cost))
+    measured_in = compared[0].measured_in
+    if measured_in.reference_accuracy is not None:
+        axes.axhline(100 * measured_in.reference_accuracy, color=GREY, lw=0.8, ls=":")
+    for end in measured_in.cost_range or ():
+        axes.axvline(end, color=GREY, lw=0.8, ls=":")
+    axes.set_xlabel(f"{axis_title(cost)}\nhypervolume (dotted lines): {measured_in.note}")
     axes.set_ylabel("validation accuracy (%)")
     axes.set_title("Fronts; filled marks: points that only one run has", loc="left", fontsize=11)
     tidy(axes)

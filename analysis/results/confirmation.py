@@ -8,7 +8,7 @@ import numpy as np
 
 from analysis.columns import plain_row
 from analysis.pareto.front import BoolArray, Box, FloatArray
-from analysis.pareto.intervals import Interval, accuracy_interval, images_margin, mean_over_groups
+from analysis.pareto.intervals import accuracy_interval, images_margin, mean_over_groups
 from analysis.pareto.uncertain_front import (
     DRAWS,
     attainment,
@@ -18,6 +18,7 @@ from analysis.pareto.uncertain_front import (
 )
 from analysis.runs import Run
 from spaces.columns import ACCURACY, COSTS
+from spaces.intervals import Interval
 from spaces.recipe import RECIPE_FIELDS
 
 # A candidate is non-dominated from this share of the draws on, dominated up to 1 - SURE, else open.
@@ -148,6 +149,14 @@ def choose_candidates(run: Run, top: int | None = None) -> list[dict[str, Any]]:
         box = Box.around(run.losses(), run.objectives.log_columns)
         front = front.iloc[most_contributing(run.losses_of(front), box, top)]
     return [plain_row(row) for _, row in front.iterrows()]
+
+
+def tested_accuracies(confirmation: Confirmation | None) -> dict[int, Interval]:
+    """Trial -> its accuracy on the test split, of a confirmation's candidates."""
+    if confirmation is None:
+        return {}
+    trials = [candidate.trial for candidate in confirmation.candidates]
+    return dict(zip(trials, confirmation.accuracies, strict=True))
 
 
 def verdict(share: float) -> str:

@@ -4,8 +4,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from analysis.columns import describe_recipe, heading, write_number, write_percent
-from analysis.pareto.intervals import Interval
 from analysis.results.confirmation import Confirmation, ConfirmedTrial, verdict
+from spaces.intervals import Interval
 from spaces.recipe import RECIPE_FIELDS
 
 TEST = "test (95 % interval)"
@@ -47,7 +47,7 @@ def confirmation_columns(confirmation: Confirmation) -> dict[str, list[str]]:
         heading(cost): [write_number(candidate.row[cost]) for candidate in candidates],
         "search's validation": [write_percent(candidate.promised) for candidate in candidates],
         "fresh seeds' validation": [write_percent(one.validation.mean()) for one in candidates],
-        TEST: [_write_accuracy(accuracy) for accuracy in confirmation.accuracies],
+        TEST: [accuracy.write_percent() for accuracy in confirmation.accuracies],
         TOO_MUCH: [f"{100 * candidate.optimism:+.1f}" for candidate in candidates],
         NON_DOMINATED: [f"{verdict(share)} ({share:.0%})" for share in confirmation.front_shares],
     }
@@ -88,11 +88,6 @@ def confirmation_sentences(confirmation: Confirmation) -> list[str]:
 def _counted(confirmation: Confirmation) -> str:
     count = len(confirmation.candidates)
     return "1 candidate" if count == 1 else f"{count} candidates"
-
-
-def _write_accuracy(accuracy: Interval) -> str:
-    low, high = write_percent(accuracy.low), write_percent(accuracy.high)
-    return f"{write_percent(accuracy.mean)} ({low} to {high})"
 
 
 def _write_bias(bias: Interval) -> str:

@@ -1,5 +1,6 @@
 """The front as a table that a person reads, and as records that a program reads."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -10,6 +11,7 @@ from analysis.columns import describe_recipe, heading, plain_row, write_number, 
 from analysis.results.spending import run_spending
 from analysis.runs import Run
 from spaces.columns import ACCURACY, number_columns
+from spaces.intervals import Interval
 from spaces.recipe import RECIPE_FIELDS
 
 # Shown after the run's objectives, in this order, unless they are objectives.
@@ -19,14 +21,19 @@ _MORE_NUMBERS = ("gflops", "params", "size_mb", "latency_ms")
 _RECIPE_WIDTH = 36
 
 
-def front_table(run: Run, width: int = 120) -> Table:
+TEST = "test (95 % interval)"
+_INTERVAL = "95 % interval"
+
+
+def front_table(run: Run, width: int = 120, tested: Mapping[int, Interval] | None = None) -> Table:
     """A row for each trial of the front, the cheapest first, with its recipe.
 
     Of a recipe it shows the model and the fields that differ along the front; the caption has what
     all recipes share. Numbers that are not objectives are left out where they don't fit into width
-    characters. Raises UserError where no trial is finished.
+    characters. tested: by trial, accuracies on the test split. Raises UserError where no trial is
+    feasible.
     """
-    everything = front_records(run)
+    everything = front_records(run, tested)
     records, alike = _points(everything, list(run.objectives))
     knee = choose(run, "knee").trial
     differing = [name for name in RECIPE_FIELDS if len({r[name] for r in everything}) > 1]
@@ -38,6 +45,7 @@ def front_table(run: Run, width: int = 120) -> Table:
     # Headings break at spaces.
     widths = {name: max(map(len, [*name.split(), *numbers[name]])) for name in numbers}
     must = {heading(name) for name in (ACCURACY, *run.costs)}
+    must.add(TEST if TEST in widths else _INTERVAL)
     while sum(widths.values()) + 3 * len(widths) > width - _RECIPE_WIDTH - 10:
         spare = [name for name in widths if name not in must]
         if not spare:
@@ -49,9 +57,16 @@ def front_table(run: Run, width: int = 120) -> Table:
     notes = ["* the knee"]
     if "efficiency" in widths:
         notes.append("efficiency: accuracy in % a GFLOP")
-    num_images = run.study.get("provenance", {}).get("num_images", {}).get("validation")
+    num_images = run.num_validation_images
     if num_images:
-        notes.append(f"accuracy: of {num_images:,} validation images")
+        notes.append(
+            f"accuracy: of {num_images:,} validation images, and the interval over other images"
+        )
+    if TEST in widths:
+        notes.append("test: of models trained again, on images that no choice used")
+    broken = run.broken_constraints()
+    if broken:
+        notes.append(broken)
     common = _common(records[0], shared)
     table.caption = "; ".join([*notes, f"all with {common}"] if common else notes)
     table.caption_justify = "left"
@@ -63,10 +78,12 @@ def front_table(run: Run, width: int = 120) -> Table:
     return table
 
 
-def front_records(run: Run) -> list[dict[str, Any]]:
+def front_records(run: Run, tested: Mapping[int, Interval] | None = None) -> list[dict[str, Any]]:
     """The front's trials as plain values for JSON, the cheapest first.
 
-    Each has trial, every recipe field, accuracy (0 to 1), every cost, efficiency (accuracy in % a
+    tested: by trial, accuracies on the test split.
+    Each has trial, every recipe field, accuracy (0 to 1), accuracy_interval (low and high),
+    test_accuracy (mean, low and high), every cost, efficiency (accuracy in % a
     GFLOP), epochs_trained, seconds, gpu_hours, core_hours, money (at the study's prices) and
     checkpoint; None where there is no number.
     Raises UserError where no trial is finished.
@@ -77,6 +94,10 @@ def front_records(run: Run) -> list[dict[str, Any]]:
         cells = plain_row(row)
         record = {name: cells[name] for name in ("trial", *RECIPE_FIELDS, *number_columns())}
         record["params"] = None if cells["params"] is None else int(cells["params"])
+        interval = run.accuracy_interval(cells[ACCURACY])
+        record["accuracy_interval"] = interval and {"low": interval.low, "high": interval.high}
+        test = (tested or {}).get(cells["trial"])
+        record["test_accuracy"] = test and test.to_dict()
         record["efficiency"] = _efficiency(cells)
         record |= {name: cells[name] for name in ("epochs_trained", "seconds")}
         took = spent.get(cells["trial"])
@@ -115,8 +136,14 @@ def _write_efficiency(record: dict[str, Any]) -> str:
 
 
 def front_columns(run: Run, records: list[dict[str, Any]]) -> dict[str, list[str]]:
-    """Cells by heading: accuracy, the run's costs, efficiency, then _MORE_NUMBERS."""
+    """Cells by heading: accuracies, the run's costs, efficiency, then _MORE_NUMBERS."""
     columns = {heading(ACCURACY): [write_percent(record[ACCURACY]) for record in records]}
+    intervals = [run.accuracy_interval(record[ACCURACY]) for record in records]
+    if any(intervals):
+        columns[_INTERVAL] = [interval.write_ends() if interval else "–" for interval in intervals]
+    tests = [record["test_accuracy"] for record in records]
+    if any(tests):
+        columns[TEST] = [Interval(**test).write_percent() if test else "–" for test in tests]
     names = [*run.costs, *(name for name in _MORE_NUMBERS if name not in run.costs)]
     if all(record["gflops"] == record["effective_gflops"] for record in records):
         # Without quantised layers the two are one number.

@@ -8,8 +8,9 @@ import numpy as np
 from matplotlib.ticker import FuncFormatter, LogLocator
 from rich.table import Table
 
-from analysis.pareto.front import Box, FloatArray, IntArray, pareto_front
+from analysis.pareto.front import FloatArray, IntArray, pareto_front
 from analysis.plot_style import OKABE_ITO, new_figure, save_picture, write_tick
+from analysis.results.hypervolume_range import HypervolumeRange, ReferenceBox, reference_box
 from analysis.runs import Run
 
 _STYLES = ("-", "--", "-.", ":")
@@ -24,24 +25,26 @@ class HypervolumeTrace:
     seconds: FloatArray | None
     """(steps,), wall time of the search by then; None where a run did not record it."""
     hypervolumes: FloatArray
-    """(steps,), share of the box of all finished trials that was dominated, 0 to 1, rising."""
+    """(steps,), share of `measured_in` that was dominated, 0 to 1, rising."""
+    measured_in: ReferenceBox
     num_finished: int
     total_seconds: float | None
     """Wall time when the last trial finished."""
 
 
-def hypervolume_trace(run: Run) -> HypervolumeTrace:
-    """Follow the hypervolume over a run's finished trials, in the order in which they ended.
+def hypervolume_trace(run: Run, wanted: HypervolumeRange | None = None) -> HypervolumeTrace:
+    """Follow the hypervolume over a run's feasible trials, in the order in which they ended.
 
-    All steps are measured in one box around all finished trials (`analysis.pareto.front.Box`).
-    Compare them with each other, not with another run. Raises UserError where no trial is finished.
+    All steps are measured in one box (`analysis.results.hypervolume_range`), around the front
+    unless wanted says otherwise. Compare them with each other, not with another run. Raises
+    UserError where no trial is feasible, and for a wanted range that does not fit the run.
     """
-    finished = run.require_finished()
+    finished = run.require_feasible()
     seconds = finished["search_seconds"].to_numpy(dtype=float)
     timed = bool(np.isfinite(seconds).all())
     order = np.argsort(seconds, kind="stable") if timed else np.arange(len(finished))
     losses = run.losses()
-    box = Box.around(losses, run.objectives.log_columns)
+    box = reference_box([run], losses[pareto_front(losses)], wanted)
     front = np.empty((0, losses.shape[1]))
     counts, shares = [], []
     for count, row in enumerate(losses[order], start=1):
@@ -50,12 +53,13 @@ def hypervolume_trace(run: Run) -> HypervolumeTrace:
         front = np.vstack([front, row])
         front = front[pareto_front(front)]
         counts.append(count)
-        shares.append(box.normalized_hypervolume(front))
+        shares.append(box.share(front))
     steps = np.array(counts, dtype=np.intp)
     return HypervolumeTrace(
         finished=steps,
         seconds=seconds[order][steps - 1] if timed else None,
         hypervolumes=np.array(shares),
+        measured_in=box,
         num_finished=len(losses),
         total_seconds=float(seconds.max()) if timed else None,
     )

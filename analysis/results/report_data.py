@@ -6,6 +6,7 @@ from analysis.results.ablation import Ablation
 from analysis.results.class_accuracy import Labels, SplitPredictions
 from analysis.results.confirmation import Confirmation
 from analysis.results.curves import Curve, front_curves
+from analysis.results.hypervolume_range import HypervolumeRange
 from analysis.results.hypervolume_trace import HypervolumeTrace, hypervolume_trace
 from analysis.results.importances import parameter_importances
 from analysis.results.parallel import Scale, parallel_scales
@@ -37,15 +38,17 @@ def find(
     labels: Labels | str = "The images were not read.",
     confirmation: Confirmation | None = None,
     ablations: tuple[Ablation, ...] = (),
+    hypervolume_range: HypervolumeRange | None = None,
 ) -> ReportData:
     """Compute what a report shows of a run.
 
     The caller passes in what needs torch (predictions) or the prepared images (labels), and what
-    other commands found (confirmation, ablations). Raises UserError where no trial is finished.
+    other commands found (confirmation, ablations). hypervolume_range: what the hypervolume is
+    measured against. Raises UserError where no trial is finished.
     """
     return ReportData(
         run=run,
-        history=hypervolume_trace(run),
+        history=hypervolume_trace(run, hypervolume_range),
         curves=front_curves(run),
         importances=parameter_importances(run),
         scales=parallel_scales(run),

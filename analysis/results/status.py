@@ -29,7 +29,8 @@ def run_status(run: Run, *, searched: bool, location: str | None = None) -> dict
     searched: whether a search is at work in it. If not, trials that are RUNNING were interrupted.
     location: its address, where this is a copy. In the result, seconds_trained, gpu_hours and
     core_hours are of all trials; money is at the study's prices, None where it names none; stopped
-    counts trials by the kind of reason for which they were stopped early, failures by their error.
+    counts trials by the kind of reason for which they were stopped early, failures by their error;
+    constraints says which bounds on accuracy finished trials break, None if they keep all.
     """
     return _status(run, run_spending(run), searched=searched, location=location)
 
@@ -38,6 +39,8 @@ def _status(
     run: Run, spending: Spending, *, searched: bool, location: str | None
 ) -> dict[str, Any]:
     counts = run.counts()
+    best = _best_accuracy(run)
+    interval = None if best is None else run.accuracy_interval(best)
     failed = run.trials.loc[run.trials["state"] == FAIL, "error"].fillna("no reason recorded")
     running = run.trials.loc[run.trials["state"] == RUNNING]
     return {
@@ -51,8 +54,10 @@ def _status(
         "not_begun": run.num_not_begun,
         "failed": counts[FAIL],
         "running": counts[RUNNING],
-        "on_front": 0 if run.finished.empty else len(run.front()),
-        "best_accuracy": _best_accuracy(run),
+        "on_front": 0 if run.feasible.empty else len(run.front()),
+        "constraints": run.broken_constraints(),
+        "best_accuracy": best,
+        "best_accuracy_interval": interval and {"low": interval.low, "high": interval.high},
         "seconds_trained": _total(run.trials, "seconds"),
         **spending_record(spending),
         "running_trials": [_running_row(run, plain_row(row)) for _, row in running.iterrows()],
@@ -76,7 +81,9 @@ def status_table(run: Run, *, searched: bool, location: str | None = None) -> Ta
     table.add_row("trials", f"{begun}{of}" + (f" ({message})" if message else ""))
     if status["best_accuracy"] is not None:
         table.add_row("front", f"{status['on_front']} trials")
-        table.add_row("best accuracy", f"{write_percent(status['best_accuracy'])} %")
+        table.add_row("best accuracy", write_best_accuracy(run))
+    if status["constraints"]:
+        table.add_row("constraints", status["constraints"])
     hours, money = write_hours(spending), write_money(spending)
     minutes = write_number(status["seconds_trained"] / 60)
     table.add_row("time in trials", f"{minutes} min" + (f", {hours}" if hours else ""))
@@ -101,9 +108,17 @@ def status_table(run: Run, *, searched: bool, location: str | None = None) -> Ta
 def watch_view(run: Run, *, searched: bool, location: str | None = None) -> Group:
     """How far a run has come, and its front so far, for a terminal that is redrawn."""
     parts: list[RenderableType] = [status_table(run, searched=searched, location=location)]
-    if not run.finished.empty:
+    if not run.feasible.empty:
         parts.append(front_table(run))
     return Group(*parts)
+
+
+def write_best_accuracy(run: Run) -> str:
+    """For instance: 95.0 % (92.6 to 96.7, 95 % interval)."""
+    best = float(run.finished["accuracy"].to_numpy(dtype=float).max())
+    interval = run.accuracy_interval(best)
+    over = f" ({interval.write_ends()}, 95 % interval)" if interval else ""
+    return f"{write_percent(best)} %{over}"
 
 
 def _best_accuracy(run: Run) -> float | None:

@@ -62,6 +62,7 @@ def evaluate(
         print_json(
             {
                 "accuracy": found.accuracy,
+                "accuracy_interval": {"low": found.interval.low, "high": found.interval.high},
                 "images": found.images,
                 "correct": found.correct,
                 "classes": {
@@ -80,8 +81,9 @@ def evaluate(
         if len(found.by_class) > 1:
             screen.print(table)
         screen.print(
-            f"accuracy {found.accuracy:.2%}: {found.correct:,} of {found.images:,} images; the"
-            f" trial had {model.about.accuracy:.2%} on its validation split",
+            f"accuracy {found.accuracy:.2%} (95 % interval: {found.interval.write_ends()}):"
+            f" {found.correct:,} of {found.images:,} images; the trial had"
+            f" {model.about.accuracy:.2%} on its validation split",
             markup=False,
             soft_wrap=True,
         )

@@ -11,6 +11,19 @@ from search.commands.printing import AsJson, console, near, print_json
 from search.commands.results import RunArgument
 
 _WATCH_SECONDS = 2.0
+ReferenceAccuracy = Annotated[
+    float | None,
+    typer.Option(
+        help="Hypervolumes count accuracy above this, 0 to 1. Default: the largest class's share.",
+    ),
+]
+CostRange = Annotated[
+    tuple[float, float] | None,
+    typer.Option(
+        metavar="LOW HIGH",
+        help="And costs in this range. Default: that of the models above that accuracy.",
+    ),
+]
 
 
 def report(
@@ -19,14 +32,18 @@ def report(
         str, typer.Option(help="The trial that the report describes: a rule as in export --pick.")
     ] = "knee",
     out: Annotated[Path | None, typer.Option(help="The page. Default: RUN/report.html.")] = None,
+    reference_accuracy: ReferenceAccuracy = None,
+    cost_range: CostRange = None,
 ) -> None:
     """Write a run's report: one HTML file that needs no network, and PNG pictures."""
+    from analysis.results.hypervolume_range import HypervolumeRange
     from search.followups.report import make_report
     from search.storage.fetched_run import fetch_run
 
     screen = console()
+    wanted = HypervolumeRange(reference_accuracy=reference_accuracy, cost_range=cost_range)
     with screen.status("writing the report"):
-        made = make_report(fetch_run(run), pick, out)
+        made = make_report(fetch_run(run), pick, out, hypervolume_range=wanted)
     lines = [made.chosen.reason, *made.notes]
     lines.append(f"report: {near(made.page)}")
     lines.append(f"pictures: {near(made.pictures[0].parent)} ({len(made.pictures)} PNG files)")
@@ -41,6 +58,8 @@ def compare(
     picture: Annotated[Path, typer.Option(help="Where to write the PNG of all fronts.")] = Path(
         "compare.png"
     ),
+    reference_accuracy: ReferenceAccuracy = None,
+    cost_range: CostRange = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare the fronts of runs: their hypervolumes, and the points that only one of them has."""
@@ -50,10 +69,12 @@ def compare(
         comparison_records,
         comparison_table,
     )
+    from analysis.results.hypervolume_range import HypervolumeRange
     from analysis.runs import read_run
     from search.storage.fetched_run import fetch_run
 
-    compared = compare_runs([read_run(fetch_run(run)) for run in runs])
+    wanted = HypervolumeRange(reference_accuracy=reference_accuracy, cost_range=cost_range)
+    compared = compare_runs([read_run(fetch_run(run)) for run in runs], wanted)
     if as_json:
         print_json(comparison_records(compared))
         return

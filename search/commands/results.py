@@ -47,11 +47,12 @@ def front(
     """Show the front of a run: every recipe that no other dominates in accuracy and cost."""
     from analysis.results.front_table import front_records
     from analysis.runs import read_run
+    from search.followups.confirmed import confirmed_accuracies
     from search.storage.fetched_run import fetch_run
 
     read = read_run(fetch_run(run))
     if as_json:
-        print_json(front_records(read))
+        print_json(front_records(read, confirmed_accuracies(read)))
     else:
         print_front(console(), read, picture)
 
@@ -104,8 +105,9 @@ def print_front(screen: Console, run: "Run", picture: Path | None = None) -> Non
     from analysis.plots.front_picture import front_picture
     from analysis.plots.terminal import front_text
     from analysis.results.front_table import front_table
+    from search.followups.confirmed import confirmed_accuracies
 
-    screen.print(front_table(run, width=screen.width))
+    screen.print(front_table(run, width=screen.width, tested=confirmed_accuracies(run)))
     plot = front_text(run, width=min(screen.width, 100), colour=screen.is_terminal)
     screen.print(Text.from_ansi(plot))
     (run.path / "export").mkdir(exist_ok=True)

@@ -170,6 +170,10 @@ def _tell_end(screen: Console, study: Path, location: Path | str, result) -> Non
     if not result.ledger.front():
         first = f"; the first: {errors[0]}" if errors else ""
         how = read.counts_in_words() or "none was proposed"
+        broken = read.broken_constraints()
+        if broken:
+            screen.print(f"no trial on the front: {broken}", markup=False, soft_wrap=True)
+            raise typer.Exit(1)
         screen.print(f"no trial ran to its end: {how}{first}", markup=False, soft_wrap=True)
         raise typer.Exit(1)
     ended_by = _ENDINGS.get(result.ending)

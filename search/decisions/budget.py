@@ -97,10 +97,11 @@ class BudgetMeter:
         num_complete = self._ledger.pareto_tracker.counts[TrialState.COMPLETE]
         if num_complete != self._checked_at:
             self._checked_at = num_complete
-            losses = self._ledger.pareto_tracker.complete_losses
-            before = losses[: -plateau.trials]
+            tracker = self._ledger.pareto_tracker
+            losses = tracker.feasible_losses()
+            before = tracker.feasible_losses(without_latest=min(plateau.trials, num_complete))
             if len(before):
-                box = Box.around(losses, self._ledger.pareto_tracker.objectives.log_columns)
+                box = Box.around(losses, tracker.objectives.log_columns)
                 now = box.normalized_hypervolume(losses)
                 self._on_plateau = now <= box.normalized_hypervolume(before) * (
                     1 + plateau.percent / 100

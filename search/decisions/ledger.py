@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from search.decisions.chance import Chance
 from search.decisions.pareto_tracker import ParetoTracker
 from search.decisions.proposals import Proposals
 from search.decisions.recipe_results import RecipeResults
@@ -37,6 +38,7 @@ def open_ledger(
     measure: Callable[[Recipe], Cost],
     earlier: Sequence[TrialRecord] = (),
     keep_dominated: bool = False,
+    chance: Chance | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> "Ledger":
     """Open the ledger of a new or an old study. The space's enqueued recipes are tried first.
@@ -44,7 +46,8 @@ def open_ledger(
     measure: the cost of a recipe's model, before any training. earlier: complete trials of earlier
     runs, with numbers below 0. Their recipes are not trained again, and rules compare with them.
     keep_dominated: trials begin even if they can't reach the front, and no complete trial loses its
-    checkpoint. clock: seconds since any fixed time.
+    checkpoint. chance: what guessing gets on the validation split; None: not known. clock: seconds
+    since any fixed time.
     """
     store = TrialStore(study, proposals, earlier)
     ledger = Ledger(
@@ -53,6 +56,7 @@ def open_ledger(
         measure=measure,
         earlier=earlier,
         keep_dominated=keep_dominated,
+        chance=chance,
         clock=clock,
     )
     ledger.enqueue(proposals.space.enqueue)
@@ -70,6 +74,7 @@ class Ledger:
         measure: Callable[[Recipe], Cost],
         earlier: Sequence[TrialRecord],
         keep_dominated: bool,
+        chance: Chance | None,
         clock: Callable[[], float],
     ) -> None:
         """As `open_ledger`."""
@@ -77,7 +82,9 @@ class Ledger:
         self.pareto_tracker = ParetoTracker(store.objectives)
         self._store = store
         self._rule = rule
-        self._context = StoppingContext(pareto_tracker=self.pareto_tracker, trials=self.records)
+        self._context = StoppingContext(
+            pareto_tracker=self.pareto_tracker, trials=self.records, chance=chance
+        )
         self._measure = measure
         self._keep_dominated = keep_dominated
         self._interrupted: list[TrialRecord] = []
@@ -254,7 +261,7 @@ class Ledger:
         broken = [
             f"constraint {bound}: it is {numbers.get(bound.column, math.nan):.4g}"
             for bound in objectives.constraints
-            if violations[bound.column] > 0
+            if violations.get(bound.column, 0.0) > 0
         ]
         if broken:
             return "; ".join(broken)

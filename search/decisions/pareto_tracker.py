@@ -36,6 +36,8 @@ class ParetoTracker:
         if record.state != TrialState.COMPLETE:
             return []
         self._complete.append(record)
+        if not self.objectives.are_feasible(record.numbers()):
+            return [record]
         losses = self.losses(record)
         # If it took over a result of this study, the front has decided on that result already.
         repeated = record.reused is not None and record.reused >= 0
@@ -49,7 +51,8 @@ class ParetoTracker:
     def front(self) -> list[TrialRecord]:
         """Complete trials that no other one dominates, the cheapest by the last objective first.
 
-        If trials have the same recipe, only the one that was trained is included.
+        Only trials that keep the study's constraints. If trials have the same recipe, only the one
+        that was trained is included.
         """
         return [record for _, record in sorted(self._front, key=lambda entry: entry[0][::-1])]
 
@@ -58,10 +61,19 @@ class ParetoTracker:
         """(trials on the front, objectives), all minimised."""
         return self._array([losses for losses, _ in self._front])
 
-    @property
-    def complete_losses(self) -> FloatArray:
-        """(complete trials, objectives), all minimised, in the order in which they ended."""
-        return self._array([self.losses(record) for record in self._complete])
+    def feasible_losses(self, *, without_latest: int = 0) -> FloatArray:
+        """(complete trials that keep the constraints, objectives), in the order they ended.
+
+        All minimised. without_latest: leave out this many of the complete trials.
+        """
+        counted = self._complete[: len(self._complete) - without_latest]
+        return self._array(
+            [
+                self.losses(record)
+                for record in counted
+                if self.objectives.are_feasible(record.numbers())
+            ]
+        )
 
     def dominator(self, record: TrialRecord, accuracy: float = 1.0) -> TrialRecord | None:
         """A trial of the front that would dominate this one if it reached this accuracy."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from search.decisions.chance import Chance
 from search.decisions.pareto_tracker import ParetoTracker
 from search.decisions.trial_record import TrialRecord
 
@@ -46,6 +47,8 @@ class StoppingContext:
     """The front so far. It also turns a trial's numbers into losses."""
     trials: Mapping[int, TrialRecord]
     """All trials of the search, by number."""
+    chance: Chance | None = None
+    """What guessing gets on the validation split; None: not known."""
 
 
 class StoppingRule(Protocol):

@@ -33,7 +33,8 @@ class EarlyStoppingSettings:
     reduction: Annotated[float, Field(gt=1)] = 1.5
     """One in this many trials goes on past a rung. Each rung is this times the one before."""
     outlook: bool = True
-    """For pareto: also stop a trial that can't reach the front even at the best rate seen."""
+    """For pareto: also stop a trial that can't reach the front even at the best rate seen of trials
+    like it, and one that stays at chance."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:

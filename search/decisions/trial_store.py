@@ -101,6 +101,7 @@ class TrialStore:
         values = None
         if record.state == TrialState.COMPLETE:
             values = self.objectives.values_of(record.numbers())
+            self.store_violations(record, self.objectives.violations(record.numbers()))
         self._study.tell(record.number, values, state=record.state)
 
     @property

@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.decisions.best_trials import BestTrials
 from search.decisions.trial_record import COST, OUTCOME, RECIPE
-from spaces.columns import ACCURACY
+from spaces.columns import ACCURACY, METRICS
 from spaces.objectives import Objectives
 
 # A constraint that only views have. No column has this name.
@@ -110,13 +110,16 @@ class BestAndLatest(TrialView):
         self._complete_alone = complete_alone
 
     def shown_as(self, trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> FrozenTrial:
-        violations = [value for value in trial.constraints.values() if value > 0]
+        constraints = trial.constraints
+        violations = [value for value in constraints.values() if value > 0]
         if trial.state == TrialState.COMPLETE and not violations:
             self._best.add(trial.number, self.objectives.signs * trial.values)
         ended = shortfall(trial, trials)
         if ended <= 0 and not self._complete_alone:
             return trial
-        constraints = trial.constraints
+        # What a trial that did not finish would have had of a metric is not known: neutral.
+        for bound in self.objectives.metric_constraints:
+            constraints.setdefault(bound.column, 0.0)
         shown = copy.copy(trial)
         shown.system_attrs = {}
         # GP identifies constraints by their order.
@@ -251,12 +254,12 @@ def earlier_trial(
 def shortfall(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> float:
     """How early a trial ended: 2 before its first epoch, towards 1 later, -1 at its end.
 
-    trials: the study's, to look up a result that this one took over. A trial that breaks a
-    constraint has 2 and also its violation, so it is worse than all others. The gap between 1 and
-    -1 is for GP. Without it, GP takes the trials that were stopped last for nearly complete, and
-    seeks them.
+    trials: the study's, to look up a result that this one took over. A trial that breaks a bound
+    on a cost has 2 and also its violation, so it is worse than all others. One that ended below a
+    bound on a metric only has its violation. The gap between 1 and -1 is for GP. Without it, GP
+    takes the trials that were stopped last for nearly complete, and seeks them.
     """
-    if any(value > 0 for value in trial.constraints.values()):
+    if any(value > 0 for name, value in trial.constraints.items() if name not in METRICS):
         return 2.0
     if trial.state == TrialState.COMPLETE:
         return -1.0

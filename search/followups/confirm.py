@@ -13,6 +13,7 @@ import numpy as np
 
 from analysis.results.confirmation import Confirmation, ConfirmedTrial, choose_candidates
 from analysis.runs import Run, read_run, run_recipe
+from search.followups.confirmed import CONFIRM_FOLDER
 from search.followups.recipe_runs import RecipeRun, Show, alone_in, finished_below, train_recipes
 from search.followups.source_run import open_searched
 from search.followups.test_predictions import AnswerTable
@@ -20,8 +21,6 @@ from spaces.errors import UserError
 from spaces.recipe import Recipe
 from spaces.seeds import FEWEST_SEEDS, check_num_seeds, fresh_seeds
 from trainables.data.dataset import ImageData
-
-CONFIRM_FOLDER = "confirm"
 
 
 def confirm(

@@ -11,6 +11,7 @@ from search.storage.fetched_run import near_checkpoint, place_of
 from search.study.study import Resources
 from spaces.columns import COSTS, number_columns
 from spaces.errors import UserError
+from spaces.intervals import wilson_interval
 from spaces.recipe import NUMBERS
 from spaces.yaml_files import read_yaml_mapping, write_yaml
 
@@ -75,6 +76,7 @@ def export_model(run: Path, rule: str, form: "ModelForm", out: Path | None = Non
     except OSError as error:
         raise UserError(f"can't write {path}: {error.strerror}") from None
     # Imported late, so that other errors come without waiting for torch.
+    from search.followups.confirmed import confirmed_accuracies
     from trainables.export.model_card import model_card
     from trainables.export.trained_model import load_trained
     from trainables.export.verified_export import export_verified
@@ -89,6 +91,8 @@ def export_model(run: Path, rule: str, form: "ModelForm", out: Path | None = Non
             path,
             about,
             numbers=numbers,
+            validation=wilson_interval(about.accuracy, len(data.rows("validation"))),
+            tested=confirmed_accuracies(read).get(choice.trial),
             latency=latency,
             checked=checked,
             form=form,

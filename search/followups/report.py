@@ -5,6 +5,7 @@ from pathlib import Path
 
 from analysis.choose import Selection, choose
 from analysis.results.class_accuracy import Labels, SplitPredictions
+from analysis.results.hypervolume_range import HypervolumeRange
 from analysis.runs import Run, read_run
 from search.followups.ablate import recall_ablations
 from search.followups.confirm import recall_confirmation
@@ -25,14 +26,21 @@ class Report:
     """What the report leaves out, and why."""
 
 
-def make_report(run: Path, rule: str = "knee", out: Path | None = None) -> Report:
+def make_report(
+    run: Path,
+    rule: str = "knee",
+    out: Path | None = None,
+    *,
+    hypervolume_range: HypervolumeRange | None = None,
+) -> Report:
     """Write RUN/report.html and, below RUN/export/pictures, its pictures as PNG files.
 
     rule: picks the trial that the page recommends; see `analysis.choose.choose`. out: another path
-    for the page. The trial's model predicts the validation split again, to show which classes it
-    confuses. If the data or the checkpoint is gone, the page says so instead. Results of `confirm`
-    and `ablate` are shown too. Raises UserError if no trial is finished, the rule picks nothing,
-    a file is damaged, or a file can't be written.
+    for the page. hypervolume_range: what the hypervolume is measured against. The trial's model
+    predicts the validation split again, to show which classes it confuses. If the data or the
+    checkpoint is gone, the page says so instead. Results of `confirm` and `ablate` are shown too.
+    Raises UserError if no trial is finished, the rule picks nothing, a file is damaged, or a file
+    can't be written.
     """
     read = read_run(run)
     chosen = choose(read, rule)
@@ -52,6 +60,7 @@ def make_report(run: Path, rule: str = "knee", out: Path | None = None) -> Repor
         labels=labels,
         confirmation=recall_confirmation(read),
         ablations=recall_ablations(read),
+        hypervolume_range=hypervolume_range,
     )
     page = write_report(report_data, out or read.path / "report.html", chosen=chosen)
     pictures = write_pictures(report_data, read.path / "export" / "pictures")

@@ -51,14 +51,18 @@ def draw_candidates(
     trial = RandomTrial(seed=study.seed)
     first = study.space.enqueue
     drawn = itertools.chain(first, (study.space.suggest(trial) for _ in range(_NUM_DRAWS)))
+    # Latency is only measured when a trial is about to begin, a metric only by training.
+    bounds = [
+        bound
+        for bound in study.objectives.constraints
+        if bound.column != LATENCY and not bound.is_of_a_metric
+    ]
     found: list[Candidate] = []
     last = time.monotonic() + seconds
     for number, recipe in enumerate(drawn):
         if len(found) >= _MIN_COSTED and time.monotonic() > last:
             break
         cost = recipe_cost(recipe, num_classes)
-        # Latency is only measured when a trial is about to begin.
-        bounds = [bound for bound in study.objectives.constraints if bound.column != LATENCY]
         if any(bound.violation(cost[bound.column]) > 0 for bound in bounds):
             continue
         share = trained_share(recipe, num_classes)
@@ -68,8 +72,8 @@ def draw_candidates(
             )
         )
     if not found:
-        bounds = ", ".join(str(bound) for bound in study.objectives.constraints)
-        raise UserError(f"constraints: none of {_NUM_DRAWS} recipes drawn keeps {bounds}")
+        told = ", ".join(map(str, bounds))
+        raise UserError(f"constraints: none of {_NUM_DRAWS} recipes drawn keeps {told}")
     return found
 
 

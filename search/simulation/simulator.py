@@ -134,6 +134,7 @@ class _Simulation:
             proposals,
             rule=build_stopping_rule(settings.early_stopping, table.objectives),
             measure=self._cost_of,
+            chance=table.chance,
             clock=lambda: self._now,
         )
         self._meter = BudgetMeter(settings.budget, self._ledger)

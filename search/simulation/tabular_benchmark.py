@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from analysis.columns import PRUNED, plain_row
 from analysis.pareto.front import Box, FloatArray
 from analysis.runs import Run, read_run, run_recipe
+from search.decisions.chance import Chance
 from spaces.columns import ACCURACY, COSTS
 from spaces.dimensions import Fixed, Suggester, Value
 from spaces.errors import UserError
@@ -47,6 +48,8 @@ class TabularBenchmark:
     space: SearchSpace
     objectives: Objectives
     trials: tuple[BenchmarkTrial, ...]
+    chance: Chance | None = None
+    """What guessing got on the validation split; None: not recorded."""
 
     @cached_property
     def losses(self) -> FloatArray:
@@ -217,7 +220,21 @@ def read_benchmark(path: Path) -> TabularBenchmark:
         )
     space = parse_space(written, name=run.name, source=f"{folder}/study.yaml", folder=folder)
     return TabularBenchmark(
-        name=run.name, space=replace(space, enqueue=()), objectives=run.objectives, trials=trials
+        name=run.name,
+        space=replace(space, enqueue=()),
+        objectives=run.objectives,
+        trials=trials,
+        chance=_chance_of(run),
+    )
+
+
+def _chance_of(run: Run) -> Chance | None:
+    if run.num_classes is None or run.majority_share is None or not run.num_validation_images:
+        return None
+    return Chance(
+        num_classes=run.num_classes,
+        majority_share=run.majority_share,
+        num_images=run.num_validation_images,
     )
 
 
@@ -252,4 +269,6 @@ def _scale_of(values: tuple[Value, ...], *, log: bool) -> Callable[[Value], floa
         return None
     transform = math.log if log else float
     low, high = transform(min(numbers)), transform(max(numbers))
-    return lambda value: (transform(value) - low) / ((high - low) or 1.0)  # pyright: ignore
+    span = (high - low) or 1.0
+    # Where a `when` does not hold, a field may have no number: as far away as the ends are apart.
+    return lambda value: 2.0 if value is None else (transform(value) - low) / span  # pyright: ignore

@@ -24,7 +24,7 @@ from search.storage.code_version import ROOT, git_commit
 from search.storage.remote_sync import RemoteSync
 from search.storage.run_lock import is_searched, run_lock
 from search.study.study import AUTO, Resources, Study
-from spaces.columns import LATENCY
+from spaces.columns import LATENCY, METRICS
 from spaces.errors import UserError
 from spaces.yaml_files import read_yaml_mapping, write_yaml
 from trainables.data.dataset import ImageData
@@ -150,6 +150,9 @@ def _check_unchanged(study: Study, data: ImageData) -> None:
     if not isinstance(provenance, dict):
         raise UserError(f"{path}: damaged, {_PROVENANCE} is missing; restore it")
     changed = [name for name in ("space", "objectives") if stored.get(name) != now[name]]
+    if _metric_bounds(stored) != _metric_bounds(now):
+        # Samplers have learned from the trials that broke them.
+        changed.append("constraints on accuracy")
     if provenance.get("data_digest") != data.digest:
         changed.append("data")
     if not changed:
@@ -164,6 +167,11 @@ def _check_unchanged(study: Study, data: ImageData) -> None:
         f"{study.folder}: {' and '.join(changed)}{which} changed since this search began; change"
         " back, or give the study another name"
     )
+
+
+def _metric_bounds(study: Mapping[str, Any]) -> dict[str, Any]:
+    bounds = study.get("constraints") or {}
+    return {name: bound for name, bound in bounds.items() if name in METRICS}
 
 
 def _trial_row(record: TrialRecord) -> dict[str, Any]:
@@ -233,6 +241,7 @@ def _provenance(study: Study, data: ImageData) -> dict[str, Any]:
         "data_digest": data.digest,
         "num_classes": len(data.classes),
         "num_images": {split: len(data.rows(split)) for split in SPLITS},
+        "majority_share": data.majority_share("validation"),
         "overrides": study.overrides,
         _RESOURCE_CHOICE: study.resource_choice,
     }

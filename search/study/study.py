@@ -26,7 +26,7 @@ from search.decisions.stopping_rules import EarlyStoppingSettings
 from search.study.remote_folder import RemoteFolder, cached_run
 from spaces.addresses import address_below, holds_a_password, is_address
 from spaces.columns import Direction, number_columns
-from spaces.constraints import read_cost_constraint
+from spaces.constraints import read_study_constraint
 from spaces.errors import UserError
 from spaces.objectives import DEFAULT_OBJECTIVES, Objectives
 from spaces.overrides import narrow
@@ -154,9 +154,9 @@ class _StudyFile:
 
     @field_validator("constraints")
     @classmethod
-    def _bound_costs(cls, constraints: dict[str, str]) -> dict[str, str]:
+    def _are_bounds(cls, constraints: dict[str, str]) -> dict[str, str]:
         for column, bound in constraints.items():
-            read_cost_constraint(column, bound)
+            read_study_constraint(column, bound)
         return constraints
 
 
@@ -170,7 +170,7 @@ class Study:
     copy_data: bool
     space: SearchSpace
     objectives: Objectives
-    """Includes the bounds on costs, from the file's `constraints`."""
+    """Includes the bounds, from the file's `constraints`."""
     sampler: SamplerSettings
     early_stopping: EarlyStoppingSettings
     budget: Budget
@@ -315,7 +315,7 @@ def _resolve(file: _StudyFile, path: Path, overrides: dict[str, Any]) -> Study:
         space=space,
         objectives=Objectives(
             directions=dict(file.objectives),
-            constraints=tuple(read_cost_constraint(*item) for item in file.constraints.items()),
+            constraints=tuple(read_study_constraint(*item) for item in file.constraints.items()),
         ),
         sampler=file.sampler,
         early_stopping=file.early_stopping,

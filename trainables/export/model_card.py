@@ -5,6 +5,7 @@ from typing import Any
 
 import onnx
 
+from spaces.intervals import Interval
 from trainables.export.verified_export import ModelForm
 from trainables.inference.latency import Latency
 from trainables.inference.onnx_model import About
@@ -23,12 +24,16 @@ def model_card(
     about: About,
     *,
     numbers: dict[str, Any],
+    validation: Interval,
+    tested: Interval | None = None,
     latency: Latency | None,
     checked: str,
     form: ModelForm,
 ) -> str:
     """The page in Markdown. numbers: the trial's, as in an exported recipe.
 
+    validation: the accuracy on the validation split. tested: that on the test split of models that
+    `flopwise confirm` trained from this recipe with other seeds; None: it was not confirmed.
     checked: the result of the check, in one sentence.
     """
     images = "1" if form == "pte" else "N"
@@ -37,7 +42,11 @@ def model_card(
         output, needs = _onnx_facts(file)
     megabytes = file.stat().st_size / 1e6
     rows = [
-        ("validation accuracy", f"{about.accuracy:.2%}"),
+        ("validation accuracy (95 % interval)", f"{validation.write_percent()} %"),
+        (
+            "test accuracy of this recipe with fresh seeds (95 % interval)",
+            f"{tested.write_percent()} %" if tested else "not measured: flopwise confirm",
+        ),
         ("GFLOPs of the float model", _number(numbers.get("gflops"))),
         ("effective GFLOPs (by bit operations)", _number(numbers.get("effective_gflops"))),
         ("billion bit operations", _number(numbers.get("gbops"))),
@@ -77,8 +86,8 @@ def model_card(
         "## Data",
         "",
         f"Trained on `{numbers.get('data')}` (digest {numbers.get('data_digest')}). The accuracy is"
-        " that of the validation split, by which the recipe was chosen. On new images, expect a"
-        " little less.",
+        " that of the validation split, by which the recipe was chosen. Its interval is over other"
+        " images of the same kind. On new images, expect a little less.",
         "",
         "## Recipe",
         "",

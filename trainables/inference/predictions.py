@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from spaces.errors import UserError
+from spaces.intervals import Interval, wilson_interval
 from trainables.data.dataset import ABOUT, open_data
 from trainables.data.image_files import BadImageError, bombs_are_errors, read_square
 from trainables.data.image_sources import folder_source, images_in
@@ -41,6 +42,11 @@ class Evaluation:
     @property
     def accuracy(self) -> float:
         return self.correct / self.images
+
+    @property
+    def interval(self) -> Interval:
+        """The accuracy with its 95 % interval over other images of the same kind."""
+        return wilson_interval(self.accuracy, self.images)
 
 
 def find_images(paths: Sequence[Path]) -> list[Path]:

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from spaces.columns import ARCHITECTURE_FIELDS
 from spaces.errors import UserError
 from spaces.recipe import Recipe
 from trainables.models.families import family_of
@@ -49,14 +50,7 @@ def build_architecture(recipe: Recipe, num_classes: int) -> nn.Module:
 
 def architecture_of(recipe: Recipe) -> Recipe:
     """A recipe with only those fields on which a model's cost depends."""
-    return Recipe(
-        model=recipe.model,
-        input_size=recipe.input_size,
-        width=recipe.width,
-        batch_norm=recipe.batch_norm,
-        residual=recipe.residual,
-        qat=recipe.qat,
-    )
+    return Recipe(**{name: getattr(recipe, name) for name in ARCHITECTURE_FIELDS})
 
 
 def check_input_size(name: str, input_size: int) -> None:

@@ -1,0 +1,19 @@
+"""What `confirm` has found of a run. Commands wait for Ray's import only if there is something."""
+
+from analysis.results.confirmation import tested_accuracies
+from analysis.runs import Run
+from spaces.intervals import Interval
+
+CONFIRM_FOLDER = "confirm"
+
+
+def confirmed_accuracies(run: Run) -> dict[int, Interval]:
+    """Trial of the front -> accuracy on the test split, of those that were trained again.
+
+    Raises UserError if a table of `confirm` is damaged.
+    """
+    if not (run.path / CONFIRM_FOLDER).is_dir():
+        return {}
+    from search.followups.confirm import recall_confirmation
+
+    return tested_accuracies(recall_confirmation(run))

@@ -1,0 +1,45 @@
+from pathlib import Path
+
+import pytest
+
+from spaces.intervals import Interval, wilson_interval
+from spaces.recipe import Recipe
+from trainables.export.model_card import model_card
+from trainables.inference.onnx_model import About
+
+ABOUT = About(
+    classes=("cat", "dog"),
+    input_size=48,
+    prepared_size=64,
+    mean=(0.5, 0.5, 0.5),
+    std=(0.2, 0.2, 0.2),
+    accuracy=0.8,
+    recipe=Recipe().to_dict(),
+    versions={"torch": "2"},
+)
+
+
+@pytest.mark.parametrize(
+    ("tested", "words"),
+    [
+        (Interval(mean=0.78, low=0.74, high=0.82), "78.0 (74.0 to 82.0) %"),
+        (None, "not measured: flopwise confirm"),
+    ],
+)
+def test_the_card_has_accuracies_with_their_intervals(
+    tmp_path: Path, tested: Interval | None, words: str
+):
+    file = tmp_path / "model.pt2"
+    file.write_bytes(b"0")
+    card = model_card(
+        file,
+        ABOUT,
+        numbers={},
+        validation=wilson_interval(0.8, 400),
+        tested=tested,
+        latency=None,
+        checked="Checked.",
+        form="pt2",
+    )
+    assert "| validation accuracy (95 % interval) | 80.0 (75.8 to 83.6) % |" in card
+    assert f"fresh seeds (95 % interval) | {words} |" in card
