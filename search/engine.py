@@ -2,8 +2,8 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -17,12 +17,15 @@ from search.cluster.capacity import Capacity, open_capacity
 from search.cluster.node_health import NodeHealth
 from search.cluster.node_report import tell_search
 from search.cluster.ray_session import joins_a_cluster, ray_session
+from search.cluster.retries import Retries
+from search.cluster.trial_phases import read_phases
 from search.decisions.budget import BudgetMeter, Spent
 from search.decisions.ledger import Ledger, open_ledger
 from search.decisions.proposals import Proposals
 from search.decisions.stopping_rules import build_stopping_rule
 from search.decisions.trial_record import TrialRecord, stored_records
 from search.execution.search_stopper import SearchStopper, interruption
+from search.execution.tune_actors import deaths_end_trials_only
 from search.execution.tune_callback import LedgerCallback
 from search.execution.tune_reports import TuneReports, trial_number
 from search.execution.tune_scheduler import LedgerScheduler
@@ -67,6 +70,8 @@ class Progress:
     """Wall time of the search, over all of its sessions."""
     stopping: bool
     """Ctrl-C was pressed, and the running trials are being ended."""
+    phases: Mapping[int, str] = field(default_factory=dict)
+    """What running trials do while they end no epoch, by number: for instance "reading data"."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +126,8 @@ def run_search(
             try:
                 try:
                     ledger = _open_ledger(study, folder, data, earlier, resume=resume)
+                    if resume:
+                        folder.restore_epochs(ledger.in_state(TrialState.RUNNING))
                 except OSError as error:
                     raise UserError(f"can't write {folder.path}: {error.strerror}") from None
                 return _Session(study, folder, ledger, capacity, health, show).run(trainable)
@@ -149,6 +156,7 @@ class _Session:
         self._show = show
         self._curves = CurveLogs(folder.path)
         self._stopper = SearchStopper()
+        self._phases: dict[int, str] = {}
         self._next_write = self._shown = time.monotonic()
         self._meter = BudgetMeter(study.budget, ledger)
 
@@ -158,12 +166,14 @@ class _Session:
             if record.state.is_finished():
                 self._folder.checkpoints.keep(record)
         self._show(self._progress())
+        retries = Retries(num_nodes=lambda: len(self._capacity.nodes))
         searcher = LedgerSearcher(
             self._ledger,
             self._meter,
             most=lambda: self._capacity.most,
             config_of=self._config_of,
             stopper=self._stopper,
+            retries=retries,
         )
         reports = TuneReports(self._ledger)
         callback = LedgerCallback(
@@ -172,10 +182,11 @@ class _Session:
             self._folder,
             stopper=self._stopper,
             health=self._health,
+            retries=retries,
             after_step=lambda: self._after_step(callback),
         )
         try:
-            with interruption(self._stopper):
+            with interruption(self._stopper), deaths_end_trials_only():
                 self._tuner(trainable, searcher, reports, callback).fit()
         finally:
             if self._stopper.error is not None:
@@ -251,6 +262,8 @@ class _Session:
         now = time.monotonic()
         if now > self._next_write:
             self._write()
+            running = self._ledger.in_state(TrialState.RUNNING)
+            self._phases = read_phases(record.number for record in running)
             if self._on_cluster:
                 self._tell_cluster(callback)
             ended = time.monotonic()
@@ -282,6 +295,7 @@ class _Session:
             num_workers=max(1, self._capacity.workers),
             seconds=self._ledger.seconds_searched,
             stopping=self._stopper.requested,
+            phases=self._phases,
         )
 
     def _ending(self, searcher: LedgerSearcher) -> Ending:

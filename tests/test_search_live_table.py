@@ -84,6 +84,22 @@ def test_the_table_shows_what_runs_what_finished_the_front_and_the_time(
         assert words in text
 
 
+def test_the_table_names_what_a_trial_does_while_it_ends_no_epoch(study: Study, ledger: Ledger):
+    text = printed(render(progress(study, ledger, phases={3: "computing frozen features"}), []))
+    assert "computing frozen features" in text
+    assert "33.0%" not in text
+
+
+def test_a_trial_that_goes_on_shows_what_an_earlier_session_knew(study: Study, ledger: Ledger):
+    [running] = ledger.in_state(TrialState.RUNNING)
+    before = ledger.worker_seconds
+    running.earlier_epochs, running.epochs = running.epochs, []
+    assert "33.0%" in printed(render(progress(study, ledger), []))
+    assert ledger.worker_seconds == before
+    ledger.report(running.number, [metrics(1, 0.5)])
+    assert "50.0%" in printed(render(progress(study, ledger), []))
+
+
 def test_the_table_says_that_it_is_stopping(study: Study, ledger: Ledger):
     assert "stopping" in printed(render(progress(study, ledger, stopping=True), []))
 

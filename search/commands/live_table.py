@@ -83,8 +83,10 @@ def render(progress: Progress, latest: Sequence[TrialRecord]) -> Group:
     on_front = progress.ledger.front()
     running = _table("running", "epoch", "accuracy")
     for record in progress.ledger.in_state(TrialState.RUNNING):
-        accuracy = f"{record.epochs[-1].accuracy:.1%}" if record.epochs else "-"
-        epoch = f"{len(record.epochs)}/{record.recipe.epochs if record.recipe else 0}"
+        epochs = record.known_epochs
+        accuracy = f"{epochs[-1].accuracy:.1%}" if epochs else "-"
+        accuracy = progress.phases.get(record.number, accuracy)
+        epoch = f"{len(epochs)}/{record.recipe.epochs if record.recipe else 0}"
         running.add_row(str(record.number), describe(record), epoch, accuracy)
     finished = _table("finished last", "seconds", "accuracy")
     for record in reversed(latest):

@@ -8,6 +8,7 @@ import os
 import platform
 import tomllib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import Timeout
 
-from analysis.runs import EPOCHS, STUDY, TRIALS, TUNE, trial_columns
+from analysis.runs import EPOCHS, STUDY, TRIALS, TUNE, read_run, trial_columns
 from search.decisions.trial_record import TrialRecord
 from search.storage.checkpoints import LocalCheckpoints, RemoteCheckpoints
 from search.storage.code_version import ROOT, git_commit
@@ -94,13 +95,29 @@ class RunFolder:
         rows = [
             {"trial": record.number, **asdict(metrics)}
             for record in records
-            for metrics in record.epochs
+            for metrics in record.known_epochs
         ]
         epochs = pa.Table.from_pylist(rows, _epochs_schema())
         for name, table in ((TRIALS, trials), (EPOCHS, epochs)):
             sink = pa.BufferOutputStream()
             pq.write_table(table, sink)
             replace_file(self.path / name, sink.getvalue())
+
+    def restore_epochs(self, records: Iterable[TrialRecord]) -> None:
+        """Give trials that go on the epochs that the tables have of them.
+
+        Optuna's storage has only those of finished trials. Nothing depends on them, so a table that
+        is missing or damaged is passed over.
+        """
+        with suppress(UserError):
+            rows = read_run(self.path).epochs.sort_values("epoch")
+            for record in records:
+                record.earlier_epochs = [
+                    EpochMetrics(**{**row, "epoch": int(row["epoch"])})
+                    for row in rows.loc[rows["trial"] == record.number]
+                    .drop(columns="trial")
+                    .to_dict("records")
+                ]
 
     def close(self) -> None:
         self._lock.release()
@@ -172,7 +189,7 @@ def _trial_row(record: TrialRecord) -> dict[str, Any]:
         "state": record.state.name,
         **(record.recipe.to_dict() if record.recipe else {}),
         **record.numbers(),
-        "epochs_trained": len(record.epochs),
+        "epochs_trained": len(record.known_epochs),
         "seconds": record.seconds,
         "search_seconds": record.search_seconds,
         "error": record.error,
