@@ -258,7 +258,7 @@ class Search:
         self.wait(lambda: time.monotonic() > until)
         if not self.wait(lambda: self._victim("trial") is not None):
             return False
-        victims = {p: _working_folder(p.pid) for p in self.look() if p.is_trial}
+        victims = [process for process in self.look() if process.is_trial]
         seen = Kill(kind="memory", at_seconds=self.seconds)
         held: list[bytes] = []
         while all(victim.is_alive for victim in victims):
@@ -267,9 +267,8 @@ class Search:
             if len(held) * _FILLED_STEP_BYTES < _MOST_FILLED_BYTES:
                 held.append(b"x" * _FILLED_STEP_BYTES)
             time.sleep(_POLL_SECONDS)
-        killed = [str(folder) for victim, folder in victims.items() if not victim.is_alive]
         del held
-        self.note(seen, of=" ".join(killed))
+        self.note(seen)  # of all that run: a warm process still works in its first trial's folder
         return True
 
     def note(self, kill: Kill, *, of: str | None = None) -> None:

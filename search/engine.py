@@ -3,6 +3,7 @@
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -34,7 +35,7 @@ from search.planning.latency_meter import cost_meter
 from search.storage import optuna_storage
 from search.storage.checkpoints import trial_folder_name
 from search.storage.remote_sync import synced_run
-from search.storage.run_folder import RunFolder, check_run_folder, recorded_resources
+from search.storage.run_folder import RunFolder, check_run_folder, is_over, recorded_resources
 from search.storage.tensorboard import CurveLogs
 from search.storage.warm_start import (
     read_earlier_trials,
@@ -115,13 +116,17 @@ def run_search(
             from search.planning.resource_tuning import decide_resources
 
             study = decide_resources(study, data, tell=tell)
-        with ray_session(study.trial_resources):
+        over = resume and is_over(study)
+        with nullcontext() if over else ray_session(study.trial_resources):
             health = NodeHealth()
-            capacity = open_capacity(
-                study.trial_resources,
-                keep_a_core=LATENCY in study.objectives.cost_columns,
-                is_left_out=lambda node: node in health.left_out,
-            )
+            if over:
+                capacity = Capacity(study.trial_resources, nodes=list)
+            else:
+                capacity = open_capacity(
+                    study.trial_resources,
+                    keep_a_core=LATENCY in study.objectives.cost_columns,
+                    is_left_out=lambda node: node in health.left_out,
+                )
             folder = (RunFolder.reopen if resume else RunFolder.create)(study, data, sync)
             try:
                 try:
@@ -130,7 +135,8 @@ def run_search(
                         folder.restore_epochs(ledger.in_state(TrialState.RUNNING))
                 except OSError as error:
                     raise UserError(f"can't write {folder.path}: {error.strerror}") from None
-                return _Session(study, folder, ledger, capacity, health, show).run(trainable)
+                session = _Session(study, folder, ledger, capacity, health, show)
+                return session.run(None if over else trainable)
             finally:
                 folder.close()
 
@@ -160,7 +166,8 @@ class _Session:
         self._next_write = self._shown = time.monotonic()
         self._meter = BudgetMeter(study.budget, ledger)
 
-    def run(self, trainable: type[Trial]) -> SearchResult:
+    def run(self, trainable: type[Trial] | None) -> SearchResult:
+        """Run the trials that are left. trainable: None if there are none, and no Ray."""
         # A killed driver may have left checkpoints that should be gone.
         for record in self._ledger.records.values():
             if record.state.is_finished():
@@ -186,8 +193,9 @@ class _Session:
             after_step=lambda: self._after_step(callback),
         )
         try:
-            with interruption(self._stopper), deaths_end_trials_only():
-                self._tuner(trainable, searcher, reports, callback).fit()
+            if trainable is not None:
+                with interruption(self._stopper), deaths_end_trials_only():
+                    self._tuner(trainable, searcher, reports, callback).fit()
         finally:
             if self._stopper.error is not None:
                 # Ray's own error only follows from this one. Write nothing more.

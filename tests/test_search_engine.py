@@ -1,3 +1,4 @@
+import os
 import signal
 import subprocess
 import sys
@@ -238,6 +239,24 @@ def test_a_finished_search_goes_on_with_a_larger_budget(
     assert column(trials, "trial") == list(range(7))
     kept = ("trial", "state", "accuracy", "epochs_trained", "seconds")
     assert [only(row, *kept) for row in trials[:6]] == [only(row, *kept) for row in first]
+
+
+def test_a_resume_with_nothing_left_to_do_begins_no_ray(
+    finished_search: FinishedSearch, tmp_path: Path
+):
+    path = finished_search.copy(tmp_path)
+    before = trials_of(load_study(path).folder)
+    done = subprocess.run(
+        [FLOPWISE, "search", path, "--resume"],
+        # A Ray that joins there would end it.
+        env={**os.environ, "RAY_ADDRESS": "127.0.0.1:1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Front of tiny" in done.stdout
+    assert trials_of(load_study(path).folder) == before
 
 
 def test_an_exported_recipe_trains_to_the_accuracy_of_its_trial(

@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from search.decisions.trial_record import TrialRecord
 from search.engine import Progress
 from search.storage.optuna_storage import create_study
 from search.study.study import Study, load_study
+from spaces.constraints import read_cost_constraint
 from trainables.cost import recipe_cost
 from trainables.data.dataset import ImageData
 
@@ -121,6 +123,23 @@ def test_what_was_finished_before_a_resume_is_no_news(study: Study, ledger: Ledg
     with LiveTable(Console(file=file, width=200)) as live:
         live.show(progress(study, ledger))
     assert file.getvalue() == ""
+
+
+def test_many_trials_that_did_not_begin_are_one_line(study: Study, tmp_path: Path):
+    bound = read_cost_constraint("gflops", "<= 0.0001")
+    strict = replace(study, objectives=replace(study.objectives, constraints=(bound,)))
+    ledger = empty_ledger(strict, tmp_path, "strict")
+    file = io.StringIO()
+    with LiveTable(Console(file=file, width=200)) as live:
+        live.show(progress(strict, ledger))
+        for _ in range(30):
+            assert ledger.propose() is None
+        live.show(progress(strict, ledger))
+        assert ledger.propose() is None
+        live.show(progress(strict, ledger))
+    many, one = file.getvalue().splitlines()
+    assert "30 trials, 0 to 29: not begun; the last: constraint gflops<=0.0001: it is" in many
+    assert "trial 30" in one
 
 
 def test_without_a_terminal_every_finished_trial_is_one_line_once(

@@ -64,11 +64,11 @@ class LiveTable:
             if progress.study.resource_choice:
                 message = f"resources: {progress.study.resource_choice['told']}"
                 self._console.print(message, soft_wrap=True, markup=False, highlight=False)
-        for record in finished:
-            if record.number not in self._reported:
-                self._reported[record.number] = record
-                if self._live is None:
-                    self._console.print(_line(record), soft_wrap=True, markup=False)
+        new = [record for record in finished if record.number not in self._reported]
+        self._reported.update({record.number: record for record in new})
+        if self._live is None:
+            for line in _lines(new):
+                self._console.print(line, soft_wrap=True, markup=False)
         if progress.stopping and not self._stopping and self._live is None:
             self._console.print(_STOPPING)
         self._stopping = progress.stopping
@@ -176,6 +176,20 @@ def _headline(progress: Progress) -> Text:
     elif left is not None:
         line += f", about {clock(left)} left"
     return Text(line, style="bold")
+
+
+def _lines(records: Sequence[TrialRecord]) -> list[str]:
+    """A line for each trial, but one for all that did not begin: there may be hundreds at once."""
+    refused = [record for record in records if record.refused]
+    if len(refused) < 2:
+        return [_line(record) for record in records]
+    lines = [_line(record) for record in records if not record.refused]
+    last = refused[-1]
+    return [
+        *lines,
+        f"{time.strftime('%H:%M:%S')} {len(refused)} trials, {refused[0].number} to {last.number}:"
+        f" not begun; the last: {last.error}",
+    ]
 
 
 def _line(record: TrialRecord) -> str:

@@ -17,11 +17,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import Timeout
+from optuna.trial import TrialState
 
 from analysis.runs import EPOCHS, STUDY, TRIALS, TUNE, read_run, trial_columns
-from search.decisions.trial_record import TrialRecord
+from search.decisions.trial_record import TrialRecord, read_record
 from search.storage.checkpoints import LocalCheckpoints, RemoteCheckpoints
 from search.storage.code_version import ROOT, git_commit
+from search.storage.optuna_storage import read_trials
 from search.storage.remote_sync import RemoteSync
 from search.storage.run_lock import is_searched, run_lock
 from search.study.study import AUTO, Resources, Study
@@ -145,6 +147,22 @@ def check_run_folder(study: Study, data: ImageData, *, resume: bool) -> None:
         _check_unchanged(study, data)
         if is_searched(path):
             raise UserError(f"{path}: another search is at work in this folder")
+
+
+def is_over(study: Study) -> bool:
+    """Whether a resume would find every trial of the budget finished. Reads only.
+
+    False as well where only the search itself can tell: at an address, or with another budget.
+    """
+    if study.address is not None or study.budget.trials is None:
+        return False
+    try:
+        stored = read_trials(study.folder)
+    except UserError:  # the resume says it
+        return False
+    trials = [trial for trial in stored if trial.state != TrialState.WAITING]
+    begun = [trial for trial in trials if not read_record(trial)[0].refused]
+    return all(trial.state.is_finished() for trial in trials) and len(begun) >= study.budget.trials
 
 
 def recorded_resources(study: Study) -> Study:
