@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,11 +17,19 @@ import pyarrow.parquet as pq
 import pytest
 from optuna.trial import TrialState
 from ray.tune.experiment import Trial as RayTrial
-from searches import ONE_WORKER, SPACE, DyingTrial, FinishedSearch, HungryTrial, write_study
+from searches import (
+    ONE_WORKER,
+    SPACE,
+    DyingTrial,
+    FinishedSearch,
+    HungryTrial,
+    WaitingTrial,
+    write_study,
+)
 
 from analysis.pareto.front import pareto_front
 from analysis.runs import read_run, run_recipe, trial_columns
-from search.engine import run_search
+from search.engine import Progress, run_search
 from search.followups.export import export_recipe
 from search.storage.optuna_storage import open_study
 from search.study.study import load_study
@@ -214,6 +223,24 @@ def test_a_search_in_which_everything_fails_stops_and_says_why(
     assert 8 <= len(trials_of(result.folder)) <= 10
     with pytest.raises(UserError, match=r"no finished trial yet .* out of memory"):
         read_run(result.folder).front()
+
+
+def test_what_trials_do_before_their_epochs_is_shown(
+    two_workers: None, demo_data: ImageData, tmp_path: Path
+):
+    data = tmp_path / "data"
+    shutil.copytree(demo_data.path, data)
+    path = write_study(tmp_path, demo_data, data={"path": str(data)}, budget={"trials": 2})
+    shown: list[dict[int, str]] = []
+
+    def show(progress: Progress) -> None:
+        shown.append(dict(progress.phases))
+        if progress.phases:
+            (tmp_path / "seen").touch()
+
+    result = run_search(load_study(path), show=show, trainable=WaitingTrial)
+    assert "computing frozen features" in {what for one in shown for what in one.values()}
+    assert column(trials_of(result.folder), "state") == ["COMPLETE"] * 2
 
 
 def test_enqueued_recipes_are_tried_first(finished_search: FinishedSearch):
