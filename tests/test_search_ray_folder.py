@@ -40,6 +40,15 @@ def test_the_folder_is_private_short_enough_for_sockets_and_removed(short: Path)
     assert list(short.iterdir()) == []
 
 
+def test_rays_own_variable_says_where(
+    short: Path, tmpdir_of, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    tmpdir_of(tmp_path)
+    monkeypatch.setenv("RAY_TMPDIR", str(short))
+    with ray_folder() as folder:
+        assert folder.is_relative_to(short)
+
+
 def test_it_is_removed_after_an_error_too(short: Path):
     with pytest.raises(ZeroDivisionError), ray_folder():
         raise ZeroDivisionError

@@ -43,7 +43,8 @@ def ray_folder() -> Iterator[Path]:
 
 def _make_folder() -> Path:
     problems = []
-    for base in dict.fromkeys((Path(tempfile.gettempdir()), Path("/tmp"))):  # noqa: S108
+    wanted = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    for base in dict.fromkeys((Path(wanted), Path("/tmp"))):  # noqa: S108
         if len(os.fsencode(base / _PREFIX)) > _MOST_BYTES - len("12345678/r"):
             problems.append(f"the path of {base} is too long for Ray's sockets")
             continue
