@@ -31,7 +31,7 @@ demo: install
 test: install
 	$(BIN)/python -m pytest --numprocesses 2
 
-# The same tests for more families of models.
+# The same tests for more families of models, and a search whose trials Ray kills for memory.
 test-slow: install
 	$(BIN)/python -m pytest -m slow
 

@@ -307,7 +307,7 @@ def _read_table(path: Path, columns: Mapping[str, type]) -> pd.DataFrame:
 
 def _not_a_run(path: Path) -> str:
     if not path.exists():
-        return f"{path}: there is no such run folder"
+        return f"{path}: there is no such run folder; a search makes it once its Ray has started"
     if not path.is_dir():
         return f"{path}: a run is a folder, this is a file"
     runs = sorted(child.parent.name for child in path.glob(f"*/{STUDY}"))

@@ -1,12 +1,17 @@
 """What crashes cost: a search whose processes are killed at random moments, and that is resumed.
 
     python benchmarks/kill.py [--kills 21] [--trials 40] [--seed 0] [--out FOLDER]
+    python benchmarks/kill.py --memory --kills 10 --trials 24
 
 Generated data, trials of some seconds, two objectives, the real `flopwise search`. Killed with
 SIGKILL are, in turn, the driver, a trial's process and Ray's raylet, each at a moment that is drawn
 at random; a driver that ended is resumed, until the kills and the trials are used up. Then every
 trial is audited against what was seen before each kill, and some of those that were interrupted are
 trained again without an interruption. Exits with 1 where anything is lost, doubled, stuck or wrong.
+
+With --memory, Ray's memory monitor does the killing: its threshold is set 2.5 GB above what is used
+when the search begins, and this process takes memory until a trial's process is gone. Nothing is
+resumed: the search has to come to its own end. With RAY_memory_usage_threshold, that one is used.
 
 Ray's two agents of a node, which hold no trial, outlive their raylet for a minute; they are not
 waited for. Linux only: processes are found in /proc. Not covered: machines that are switched off,
@@ -43,6 +48,10 @@ from trainables.data.demo_images import make_demo
 from trainables.training import EpochMetrics, train
 
 KINDS = ("driver", "trial", "raylet")
+# Ray's threshold, above the memory that is used before the search begins; a search takes 2 GB.
+_MEMORY_MARGIN_BYTES = 2_500_000_000
+_MOST_FILLED_BYTES = 3_000_000_000
+_FILLED_STEP_BYTES = 50_000_000
 # A search that trains no epoch for so long is stuck.
 LIMIT_SECONDS = 180.0
 _POLL_SECONDS = 0.1
@@ -113,6 +122,8 @@ class Search:
 
     study: Path
     trials: int
+    low_memory: bool = False
+    """Whether Ray's memory threshold is low enough for `starve`."""
     kills: list[Kill] = field(default_factory=list)
     num_sessions: int = 0
     stuck: list[str] = field(default_factory=list)
@@ -145,8 +156,9 @@ class Search:
             shutil.rmtree(self.run, ignore_errors=True)
         options = ["--resume"] if self.run.exists() else []
         command = [_FLOPWISE, "search", self.study, "--trials", str(self.trials), *options]
+        environment = {**_memory_threshold(), **os.environ} if self.low_memory else None
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         self._began = time.monotonic()
         self._family = {}
         self.num_sessions += 1
@@ -234,6 +246,31 @@ class Search:
         self.note(seen, of=str(working_in) if kind == "trial" else None)
         return True
 
+    def starve(self, *, delay: float) -> bool:
+        """Take memory until Ray has killed a trial, so many seconds after another epoch ended.
+
+        False: the session is over before that.
+        """
+        epochs = self.num_epochs()
+        if not self.wait(lambda: self.num_epochs() > epochs):
+            return False
+        until = time.monotonic() + delay
+        self.wait(lambda: time.monotonic() > until)
+        if not self.wait(lambda: self._victim("trial") is not None):
+            return False
+        victims = [process for process in self.look() if process.is_trial]
+        seen = Kill(kind="memory", at_seconds=self.seconds)
+        held: list[bytes] = []
+        while all(victim.is_alive for victim in victims):
+            if self.is_over:
+                return False
+            if len(held) * _FILLED_STEP_BYTES < _MOST_FILLED_BYTES:
+                held.append(b"x" * _FILLED_STEP_BYTES)
+            time.sleep(_POLL_SECONDS)
+        del held
+        self.note(seen)  # of all that run: a warm process still works in its first trial's folder
+        return True
+
     def note(self, kill: Kill, *, of: str | None = None) -> None:
         """Keep what is stored right after a kill; of: the folder of the one trial that it hit."""
         self.kills.append(kill)
@@ -313,6 +350,17 @@ def run_killed(
     if search.finish():
         search.begin()
         search.finish()
+
+
+def run_starved(
+    search: Search, *, kills: int, seed: int, report: Callable[[Kill], None] = lambda _: None
+) -> None:
+    """Run a search of low memory to its own end, with so many kills on the way."""
+    rng = random.Random(seed)
+    search.begin()
+    while len(search.kills) < kills and search.starve(delay=rng.uniform(0, 4)):
+        report(search.kills[-1])
+    search.finish()
 
 
 def audit(search: Search, *, retrained: int) -> dict[str, list[str]]:
@@ -421,6 +469,18 @@ def _history(file: Path) -> list[EpochMetrics]:
     return [EpochMetrics(**metrics) for metrics in state["history"]]
 
 
+def _memory_threshold() -> dict[str, str]:
+    """Ray's settings for a monitor that kills soon."""
+    lines = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
+    kilobytes = {words[0]: int(words[1]) for words in lines}
+    total = kilobytes["MemTotal:"] * 1024
+    most = total - kilobytes["MemAvailable:"] * 1024 + _MEMORY_MARGIN_BYTES
+    return {
+        "RAY_memory_usage_threshold": f"{most / total:.4f}",
+        "RAY_memory_monitor_refresh_ms": "100",
+    }
+
+
 def _descendants(pid: int) -> Iterator[Process]:
     children: dict[int, list[int]] = defaultdict(list)
     for folder in Path("/proc").iterdir():
@@ -469,16 +529,17 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=21)
     parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--memory", action="store_true", help="Have Ray kill trials for memory.")
     parser.add_argument("--out", type=Path, help="Keep everything here; the default is temporary.")
     options = parser.parse_args()
     folder = (options.out or Path(tempfile.mkdtemp())).resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    search = Search(make_study(folder, trials=options.trials), options.trials)
+    study = make_study(folder, trials=options.trials)
+    search = Search(study, options.trials, low_memory=options.memory)
     started = time.monotonic()
     print(f"{'kill':>4} {'of':8}{'at':>8}{'driver ended':>14}{'all gone':>10}  interrupted")
-    run_killed(
-        search, kills=options.kills, seed=options.seed, report=lambda kill: _show(search, kill)
-    )
+    run = run_starved if options.memory else run_killed
+    run(search, kills=options.kills, seed=options.seed, report=lambda kill: _show(search, kill))
     found = audit(search, retrained=5)
     interrupted = [before for kill in search.kills for before in kill.interrupted.values()]
     print(

@@ -2,8 +2,9 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,8 @@ from search.cluster.capacity import Capacity, open_capacity
 from search.cluster.node_health import NodeHealth
 from search.cluster.node_report import tell_search
 from search.cluster.ray_session import joins_a_cluster, ray_session
+from search.cluster.retries import Retries
+from search.cluster.trial_phases import read_phases
 from search.decisions.budget import BudgetMeter, Spent
 from search.decisions.chance import Chance
 from search.decisions.ledger import Ledger, open_ledger
@@ -24,6 +27,7 @@ from search.decisions.proposals import Proposals
 from search.decisions.stopping_rules import build_stopping_rule
 from search.decisions.trial_record import TrialRecord, stored_records
 from search.execution.search_stopper import SearchStopper, interruption
+from search.execution.tune_actors import deaths_end_trials_only
 from search.execution.tune_callback import LedgerCallback
 from search.execution.tune_reports import TuneReports, trial_number
 from search.execution.tune_scheduler import LedgerScheduler
@@ -32,7 +36,7 @@ from search.planning.latency_meter import cost_meter
 from search.storage import optuna_storage
 from search.storage.checkpoints import trial_folder_name
 from search.storage.remote_sync import synced_run
-from search.storage.run_folder import RunFolder, check_run_folder, recorded_resources
+from search.storage.run_folder import RunFolder, check_run_folder, is_over, recorded_resources
 from search.storage.tensorboard import CurveLogs
 from search.storage.warm_start import (
     read_earlier_trials,
@@ -68,6 +72,8 @@ class Progress:
     """Wall time of the search, over all of its sessions."""
     stopping: bool
     """Ctrl-C was pressed, and the running trials are being ended."""
+    phases: Mapping[int, str] = field(default_factory=dict)
+    """What running trials do while they end no epoch, by number: for instance "reading data"."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,20 +117,27 @@ def run_search(
             from search.planning.resource_tuning import decide_resources
 
             study = decide_resources(study, data, tell=tell)
-        with ray_session(study.trial_resources):
+        over = resume and is_over(study)
+        with nullcontext() if over else ray_session(study.trial_resources):
             health = NodeHealth()
-            capacity = open_capacity(
-                study.trial_resources,
-                keep_a_core=LATENCY in study.objectives.cost_columns,
-                is_left_out=lambda node: node in health.left_out,
-            )
+            if over:
+                capacity = Capacity(study.trial_resources, nodes=list)
+            else:
+                capacity = open_capacity(
+                    study.trial_resources,
+                    keep_a_core=LATENCY in study.objectives.cost_columns,
+                    is_left_out=lambda node: node in health.left_out,
+                )
             folder = (RunFolder.reopen if resume else RunFolder.create)(study, data, sync)
             try:
                 try:
                     ledger = _open_ledger(study, folder, data, earlier, resume=resume)
+                    if resume:
+                        folder.restore_epochs(ledger.in_state(TrialState.RUNNING))
                 except OSError as error:
                     raise UserError(f"can't write {folder.path}: {error.strerror}") from None
-                return _Session(study, folder, ledger, capacity, health, show).run(trainable)
+                session = _Session(study, folder, ledger, capacity, health, show)
+                return session.run(None if over else trainable)
             finally:
                 folder.close()
 
@@ -150,21 +163,25 @@ class _Session:
         self._show = show
         self._curves = CurveLogs(folder.path)
         self._stopper = SearchStopper()
+        self._phases: dict[int, str] = {}
         self._next_write = self._shown = time.monotonic()
         self._meter = BudgetMeter(study.budget, ledger)
 
-    def run(self, trainable: type[Trial]) -> SearchResult:
+    def run(self, trainable: type[Trial] | None) -> SearchResult:
+        """Run the trials that are left. trainable: None if there are none, and no Ray."""
         # A killed driver may have left checkpoints that should be gone.
         for record in self._ledger.records.values():
             if record.state.is_finished():
                 self._folder.checkpoints.keep(record)
         self._show(self._progress())
+        retries = Retries(num_nodes=lambda: len(self._capacity.nodes))
         searcher = LedgerSearcher(
             self._ledger,
             self._meter,
             most=lambda: self._capacity.most,
             config_of=self._config_of,
             stopper=self._stopper,
+            retries=retries,
         )
         reports = TuneReports(self._ledger)
         callback = LedgerCallback(
@@ -173,11 +190,13 @@ class _Session:
             self._folder,
             stopper=self._stopper,
             health=self._health,
+            retries=retries,
             after_step=lambda: self._after_step(callback),
         )
         try:
-            with interruption(self._stopper):
-                self._tuner(trainable, searcher, reports, callback).fit()
+            if trainable is not None:
+                with interruption(self._stopper), deaths_end_trials_only():
+                    self._tuner(trainable, searcher, reports, callback).fit()
         finally:
             if self._stopper.error is not None:
                 # Ray's own error only follows from this one. Write nothing more.
@@ -252,6 +271,8 @@ class _Session:
         now = time.monotonic()
         if now > self._next_write:
             self._write()
+            running = self._ledger.in_state(TrialState.RUNNING)
+            self._phases = read_phases(record.number for record in running)
             if self._on_cluster:
                 self._tell_cluster(callback)
             ended = time.monotonic()
@@ -283,6 +304,7 @@ class _Session:
             num_workers=max(1, self._capacity.workers),
             seconds=self._ledger.seconds_searched,
             stopping=self._stopper.requested,
+            phases=self._phases,
         )
 
     def _ending(self, searcher: LedgerSearcher) -> Ending:

@@ -56,12 +56,6 @@ def one_thread_again(one_thread: None) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def rays_workers_do_not_yield() -> None:
-    """By default Ray's workers have a low priority: a test would wait for all other programs."""
-    os.environ.setdefault("RAY_worker_niceness", "0")
-
-
-@pytest.fixture(scope="session", autouse=True)
 def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["FLOPWISE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 

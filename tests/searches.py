@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from ray import cloudpickle
 
 from trainables.data.dataset import ImageData
 from trainables.learning.metrics import EpochMetrics
+from trainables.system.phases import tell_phase
 from trainables.trial import Trial
 
 if TYPE_CHECKING:
@@ -105,6 +107,17 @@ class DyingTrial(Trial):
     def _run_epoch(self) -> list[dict[str, Any]]:
         if self._config["recipe"]["batch_size"] == 16:
             os._exit(1)
+        return super()._run_epoch()
+
+
+class WaitingTrial(Trial):
+    """Computes frozen features until a file beside the data says that somebody has seen it."""
+
+    def _run_epoch(self) -> list[dict[str, Any]]:
+        seen = Path(self._config["data"]).parent / "seen"
+        while not seen.exists():
+            tell_phase("computing frozen features")
+            time.sleep(0.05)
         return super()._run_epoch()
 
 

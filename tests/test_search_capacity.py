@@ -116,6 +116,7 @@ def test_machines_of_ones_own_count_a_trial_each_and_without_ray_up_none_comes(t
         ([node(CPU=2)], "resources.gpus: a trial takes 1, but there are 0$"),
         ([HEAD, node(CPU=2)], "resources.gpus: a trial takes 1, but there are 0 on any node"),
         ([node("1", CPU=4), node("2", CPU=1, GPU=1)], "but no node has both"),
+        ([], "Ray has no node left"),
     ],
 )
 def test_a_trial_that_fits_nowhere_is_told_with_what_it_lacks(nodes: list[Node], message: str):

@@ -1,3 +1,5 @@
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,18 +17,26 @@ import pyarrow.parquet as pq
 import pytest
 from optuna.trial import TrialState
 from ray.tune.experiment import Trial as RayTrial
-from searches import ONE_WORKER, SPACE, DyingTrial, FinishedSearch, HungryTrial, write_study
+from searches import (
+    ONE_WORKER,
+    SPACE,
+    DyingTrial,
+    FinishedSearch,
+    HungryTrial,
+    WaitingTrial,
+    write_study,
+)
 
 from analysis.pareto.front import pareto_front
 from analysis.runs import read_run, run_recipe, trial_columns
-from search.engine import run_search
+from search.engine import Progress, run_search
 from search.followups.export import export_recipe
 from search.storage.optuna_storage import open_study
 from search.study.study import load_study
 from spaces.errors import UserError
 from spaces.recipe import read_recipe
 from trainables.cost import recipe_cost
-from trainables.data.dataset import ImageData
+from trainables.data.dataset import ImageData, open_data
 from trainables.training import train
 from trainables.trial import Trial
 
@@ -215,6 +225,23 @@ def test_a_search_in_which_everything_fails_stops_and_says_why(
         read_run(result.folder).front()
 
 
+def test_what_trials_do_before_their_epochs_is_shown(
+    two_workers: None, demo_data: ImageData, tmp_path: Path
+):
+    shutil.copytree(demo_data.path, tmp_path / "data")
+    path = write_study(tmp_path, open_data(tmp_path / "data"), budget={"trials": 2})
+    shown: list[dict[int, str]] = []
+
+    def show(progress: Progress) -> None:
+        shown.append(dict(progress.phases))
+        if progress.phases:
+            (tmp_path / "seen").touch()
+
+    result = run_search(load_study(path), show=show, trainable=WaitingTrial)
+    assert "computing frozen features" in {what for one in shown for what in one.values()}
+    assert trials_of(result.folder)[0]["state"] == "COMPLETE"
+
+
 def test_enqueued_recipes_are_tried_first(finished_search: FinishedSearch):
     trials = trials_of(finished_search.folder)
     assert only(trials[0], "input_size", "width") == {"input_size": 52, "width": 0.2}
@@ -238,6 +265,24 @@ def test_a_finished_search_goes_on_with_a_larger_budget(
     assert column(trials, "trial") == list(range(7))
     kept = ("trial", "state", "accuracy", "epochs_trained", "seconds")
     assert [only(row, *kept) for row in trials[:6]] == [only(row, *kept) for row in first]
+
+
+def test_a_resume_with_nothing_left_to_do_begins_no_ray(
+    finished_search: FinishedSearch, tmp_path: Path
+):
+    path = finished_search.copy(tmp_path)
+    before = trials_of(load_study(path).folder)
+    done = subprocess.run(
+        [FLOPWISE, "search", path, "--resume"],
+        # A Ray that joins there would end it.
+        env={**os.environ, "RAY_ADDRESS": "127.0.0.1:1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Front of tiny" in done.stdout
+    assert trials_of(load_study(path).folder) == before
 
 
 def test_an_exported_recipe_trains_to_the_accuracy_of_its_trial(

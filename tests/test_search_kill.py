@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 from searches import once
 
-from benchmarks.kill import KINDS, Kill, Search, audit, make_study, run_killed
+from benchmarks.kill import (
+    KINDS,
+    Kill,
+    Search,
+    audit,
+    make_study,
+    run_killed,
+    run_starved,
+)
 
 NOTHING = {"lost": [], "doubled": [], "stuck": [], "wrong": []}
 
@@ -32,6 +40,15 @@ def test_a_search_whose_driver_trial_and_raylet_are_killed_loses_nothing(tmp_pat
     search = Search(make_study(tmp_path, trials=6), 6)
     run_killed(search, kills=3, seed=0)
     assert [kill.kind for kill in search.kills] == list(KINDS)
+    assert audit(search, retrained=1) == NOTHING, search.log.read_text()
+
+
+@pytest.mark.slow
+def test_trials_that_ray_kills_for_memory_go_on_and_the_search_ends_by_itself(tmp_path: Path):
+    search = Search(make_study(tmp_path, trials=6), 6, low_memory=True)
+    run_starved(search, kills=3, seed=0)
+    assert len(search.kills) == 3
+    assert search.num_sessions == 1
     assert audit(search, retrained=1) == NOTHING, search.log.read_text()
 
 

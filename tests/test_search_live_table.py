@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from search.decisions.trial_record import TrialRecord
 from search.engine import Progress
 from search.storage.optuna_storage import create_study
 from search.study.study import Study, load_study
+from spaces.constraints import read_cost_constraint
 from trainables.cost import recipe_cost
 from trainables.data.dataset import ImageData
 
@@ -84,6 +86,22 @@ def test_the_table_shows_what_runs_what_finished_the_front_and_the_time(
         assert words in text
 
 
+def test_the_table_names_what_a_trial_does_while_it_ends_no_epoch(study: Study, ledger: Ledger):
+    text = printed(render(progress(study, ledger, phases={3: "computing frozen features"}), []))
+    assert "computing frozen features" in text
+    assert "33.0%" not in text
+
+
+def test_a_trial_that_goes_on_shows_what_an_earlier_session_knew(study: Study, ledger: Ledger):
+    [running] = ledger.in_state(TrialState.RUNNING)
+    before = ledger.worker_seconds
+    running.earlier_epochs, running.epochs = running.epochs, []
+    assert "33.0%" in printed(render(progress(study, ledger), []))
+    assert ledger.worker_seconds == before
+    ledger.report(running.number, [metrics(1, 0.5)])
+    assert "50.0%" in printed(render(progress(study, ledger), []))
+
+
 def test_the_table_says_that_it_is_stopping(study: Study, ledger: Ledger):
     assert "stopping" in printed(render(progress(study, ledger, stopping=True), []))
 
@@ -105,6 +123,23 @@ def test_what_was_finished_before_a_resume_is_no_news(study: Study, ledger: Ledg
     with LiveTable(Console(file=file, width=200)) as live:
         live.show(progress(study, ledger))
     assert file.getvalue() == ""
+
+
+def test_many_trials_that_did_not_begin_are_one_line(study: Study, tmp_path: Path):
+    bound = read_cost_constraint("gflops", "<= 0.0001")
+    strict = replace(study, objectives=replace(study.objectives, constraints=(bound,)))
+    ledger = empty_ledger(strict, tmp_path, "strict")
+    file = io.StringIO()
+    with LiveTable(Console(file=file, width=200)) as live:
+        live.show(progress(strict, ledger))
+        for _ in range(30):
+            assert ledger.propose() is None
+        live.show(progress(strict, ledger))
+        assert ledger.propose() is None
+        live.show(progress(strict, ledger))
+    many, one = file.getvalue().splitlines()
+    assert "30 trials, 0 to 29: not begun; the last: constraint gflops<=0.0001: it is" in many
+    assert "trial 30" in one
 
 
 def test_without_a_terminal_every_finished_trial_is_one_line_once(

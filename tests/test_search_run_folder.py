@@ -1,4 +1,5 @@
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,44 @@ def test_a_second_driver_is_refused_until_the_first_is_gone(tmp_path: Path, demo
         RunFolder.reopen(study, demo_data)
     first.close()
     RunFolder.reopen(study, demo_data).close()
+
+
+def test_a_trial_that_goes_on_keeps_the_epochs_that_the_tables_know_until_it_reports(
+    tmp_path: Path, demo_data: ImageData
+):
+    study = study_in(tmp_path, demo_data)
+    folder = RunFolder.create(study, demo_data)
+    known = [METRICS, replace(METRICS, epoch=2, accuracy=0.75)]
+    folder.write_tables([complete(0), TrialRecord(number=1, recipe=Recipe(), epochs=known)])
+    folder.close()
+    folder = RunFolder.reopen(study, demo_data)
+    # As Optuna's storage has it: its epochs are stored when it ends.
+    running = TrialRecord(number=1, recipe=Recipe())
+    folder.restore_epochs([running])
+    assert (running.known_epochs, running.epochs) == (known, [])
+    folder.write_tables([complete(0), running])
+    run = read_run(folder.path)
+    assert run.trials["epochs_trained"].tolist() == [1, 2]
+    assert run.trials["seconds"].tolist() == [1.25, 2.5]
+    assert len(run.epochs) == 3
+    # Its checkpoint has one epoch: the second one is trained again.
+    running.add_epochs([METRICS])
+    folder.write_tables([complete(0), running])
+    assert read_run(folder.path).trials["epochs_trained"].tolist() == [1, 1]
+    folder.close()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"damaged"])
+def test_a_trial_goes_on_without_tables_that_can_be_read(
+    content: bytes | None, tmp_path: Path, demo_data: ImageData
+):
+    folder = RunFolder.create(study_in(tmp_path, demo_data), demo_data)
+    if content is not None:
+        (folder.path / EPOCHS).write_bytes(content)
+    running = TrialRecord(number=1, recipe=Recipe())
+    folder.restore_epochs([running])
+    assert running.known_epochs == []
+    folder.close()
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,13 @@ DEAD_NODE = (
     "The actor died because its node has died. Node Id: 8680cee3"
 )
 BAD_GPU = "torch.AcceleratorError: CUDA error: an illegal memory access was encountered"
+# Ray's memory monitor, as `tune_actors` passes it on.
+LOW_MEMORY = (
+    "The actor died: OutOfMemoryError: 2 worker(s) were killed due to the node running low on"
+    " memory."
+    " Memory on the node (IP: 192.0.2.2, ID: 6b84) was 5.48GB used / 23.54GB limit (0.232915)\n"
+    "OOM kill reason: Memory usage 5882990592B exceeded threshold of 5881740288B"
+)
 MISTAKE = "Traceback (most recent call last):\n  File x\nValueError: no such layer"
 
 
@@ -34,6 +41,7 @@ MISTAKE = "Traceback (most recent call last):\n  File x\nValueError: no such lay
         (KILLED, False, True, False),
         (GONE, True, False, False),
         (DEAD_NODE, True, True, False),
+        (LOW_MEMORY, False, True, False),
         (BAD_GPU, False, False, True),
         (MISTAKE, False, False, False),
         ("", False, False, False),
@@ -56,6 +64,11 @@ def test_ways_in_which_a_process_ends_are_told_apart(
         (GONE, "its machines were lost again and again"),
         (DEAD_NODE, "its machines were lost again and again"),
         (BAD_GPU, "torch.AcceleratorError: CUDA error: an illegal memory access was encountered"),
+        (
+            LOW_MEMORY,
+            "out of memory: Ray ended the trial's process again and again, when 5.48 of 23.54 GB"
+            " were used",
+        ),
         (MISTAKE, "ValueError: no such layer"),
         ("", "Ray gave no reason"),
     ],

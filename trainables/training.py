@@ -45,6 +45,7 @@ from trainables.models.blocks import freeze
 from trainables.models.building import build_model
 from trainables.system.cores import num_cores
 from trainables.system.gpus import as_device
+from trainables.system.phases import TRAINING, tell_phase
 
 
 class TrainingFailedError(UserError):
@@ -128,6 +129,7 @@ class Training:
         started = time.monotonic()
         epoch = len(self.history) + 1
         stage = self._open_stage(epoch)
+        tell_phase(TRAINING)
         learning_rate = self._optimizer.param_groups[0]["lr"]
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
@@ -210,6 +212,7 @@ class Training:
         epoch of it, MobileNetV2 was at chance.
         """
         recipe = self.recipe
+        tell_phase("preparing int8")
         self._stage = Int8Stage(
             self.model, recipe, self._data, self.device, state, room_bytes=self._room_bytes
         )

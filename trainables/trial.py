@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import platform
 import signal
 import sys
 import time
@@ -12,6 +13,8 @@ from typing import Any
 import ray
 import torch
 from ray import tune
+from ray.exceptions import RayError
+from ray.experimental import internal_kv
 from ray.tune.result import DONE, SHOULD_CHECKPOINT
 
 from spaces.recipe import recipe_from
@@ -33,6 +36,7 @@ from trainables.system.gpus import (
     limit_gpu_memory,
 )
 from trainables.system.host_memory import give_back_memory, keep_freed_memory
+from trainables.system.phases import TRAINING, listen_to_phases, tell_phase
 from trainables.training import Training
 
 # The driver reads these keys of a result.
@@ -40,10 +44,13 @@ EPOCHS = "epochs"
 FAILURE = "failure"
 NODE = "node"
 RAN_ON = "ran_on"
+# Where the driver reads what a trial does while it ends no epoch; see `phase_key`.
+PHASES = b"flopwise-phases"
 # A trial saves itself after its last epoch. Before that, saving may take a twentieth of its time,
 # at most once in this period. So an interruption loses little.
 _MIN_CHECKPOINT_PERIOD_SECONDS = 2.0
 _MAX_CHECKPOINT_SHARE = 0.05
+_LOOPBACK = "127.0.0.1"
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _NODE_LABEL = "ray.io/node-id"  # Ray gives every node this one
 
@@ -51,8 +58,9 @@ _NODE_LABEL = "ray.io/node-id"  # Ray gives every node this one
 class Trial(tune.Trainable):
     """Runs one epoch a step.
 
-    Its config: recipe, data, copy_data (see open_near_data), device, threads, gpu_share (0 to 1, or
-    whole GPUs), deepest_unfrozen (see Training), resume_from, and avoid: Ray's ids of nodes.
+    Its config: number, recipe, data, copy_data (see open_near_data), device, threads, gpu_share (0
+    to 1, or whole GPUs), deepest_unfrozen (see Training), resume_from, and avoid: Ray's ids of
+    nodes.
 
     If a recipe fails, its trial ends with the reason in the result, and the actor stays warm for
     the next one. The actor dies only if an error leaves the GPU unusable.
@@ -70,6 +78,7 @@ class Trial(tune.Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         _end_with_the_parent()
         keep_freed_memory()
+        listen_to_phases(self._tell_phase)
         self._data: ImageData | None = None
         self._data_from = ""
         self._begin(config)
@@ -80,6 +89,7 @@ class Trial(tune.Trainable):
 
     def _begin(self, config: dict[str, Any]) -> None:
         self._config = config
+        self._phase = TRAINING
         # Free the last recipe's model before building the next one, so others have the memory too.
         self._training: Training | None = None
         gc.collect()  # models with fake quantisation are cycles of references
@@ -112,12 +122,22 @@ class Trial(tune.Trainable):
             return [asdict(self._training.run_epoch())]
         config = self._config
         if self._data is None or self._data_from != config["data"]:
+            tell_phase("reading data")
             self._data = open_near_data(config["data"], copy=config["copy_data"])
             self._data_from = config["data"]
         check_device(self._device)
         limit_gpu_memory(config["gpu_share"], self._device)
         self._training = self._begin_training(self._data)
         return [asdict(metrics) for metrics in self._training.history]
+
+    def _tell_phase(self, name: str) -> None:
+        number = self._config.get("number")
+        if name == self._phase or number is None or not ray.is_initialized():
+            return
+        self._phase = name
+        key = phase_key(ray.get_runtime_context().get_job_id(), number)
+        with suppress(RayError, RuntimeError):  # it is shown only
+            internal_kv._internal_kv_put(key, name.encode(), overwrite=True, namespace=PHASES)
 
     def _begin_training(self, data: ImageData) -> Training:
         """Train the trial's first epoch in this process."""
@@ -167,6 +187,11 @@ class Trial(tune.Trainable):
         self._training = None
 
 
+def phase_key(job: str, number: int) -> bytes:
+    """The key of a trial's phase. job: Ray's id of the driver, of which a cluster has several."""
+    return f"{job}-{number}".encode()
+
+
 def _load(training: Training, folder: str) -> bool:
     """Continue from a checkpoint if it is complete. After a crash it may not be.
 
@@ -194,7 +219,10 @@ def _where(device: torch.device) -> dict[str, str]:
     """Ray's id of this node, and its name in the run folder."""
     if not ray.is_initialized():
         return {NODE: "", RAN_ON: ""}
-    machine = f"{ray.util.get_node_ip_address()} ({device_name(device)})"
+    address = ray.util.get_node_ip_address()
+    if address == _LOOPBACK:  # this machine's own Ray
+        address = platform.node()
+    machine = f"{address} ({device_name(device)})"
     return {NODE: ray.get_runtime_context().get_node_id(), RAN_ON: machine}
 
 

@@ -121,6 +121,8 @@ def _warn_of_disturbed_latency(resources: Resources, nodes: Sequence[Node]) -> N
 
 
 def _what_is_lacking(resources: Resources, nodes: Sequence[Node]) -> str:
+    if not nodes:
+        return "Ray has no node left: its processes were killed before the search began; try again"
     for kind, wanted in (("CPU", resources.cpus), ("GPU", resources.gpus)):
         most = max((node.resources.get(kind, 0) for node in nodes), default=0)
         if wanted > most:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from ray.tune.experiment import Trial as RayTrial
 
-_ACTOR = re.compile(r"(?:actor_id[:=]\s*|The actor )([0-9a-f]{32})\b")
+_ACTOR = re.compile(r"(?:actor_id[:=]\s*|The actor |Actor\()([0-9a-f]{32})\b")
+_MEMORY_USED = re.compile(r"was ([\d.]+)GB used / ([\d.]+)GB limit")
 # Ray's words if a machine is gone or can't be reached. Its process may have been fine.
 _LOST = ("is unavailable", "ActorUnavailableError", "node has died", "node has been terminated")
 # After this CUDA error a process can't go on. The cause is a bad GPU or a bad recipe.
@@ -26,10 +27,15 @@ def is_lost_machine(text: str) -> bool:
     return any(words in text for words in _LOST)
 
 
+def is_low_memory(text: str) -> bool:
+    """Whether Ray killed the process because the machine was low on memory."""
+    return "low on memory" in text
+
+
 def is_worker_death(text: str) -> bool:
     """Whether the process was killed from outside, and not by an error in it or at its start."""
     died = "ActorDiedError" in text or "actor died" in text
-    return "low on memory" in text or (died and "creation task" not in text)
+    return is_low_memory(text) or (died and "creation task" not in text)
 
 
 def is_unsaved(text: str) -> bool:
@@ -59,10 +65,15 @@ def reason(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         return "Ray gave no reason"
-    if "low on memory" in text:
-        return "out of memory: Ray ended the trial's process before the machine ran out"
+    if is_low_memory(text):
+        return f"out of memory: Ray ended the trial's process again and again{_memory_used(text)}"
     if is_lost_machine(text):
         return "its machines were lost again and again"
     if is_worker_death(text):
         return "the trial's process died: killed from outside, or by the system for its memory"
     return lines[-1]
+
+
+def _memory_used(text: str) -> str:
+    found = _MEMORY_USED.search(text)
+    return f", when {found[1]} of {found[2]} GB were used" if found else ""

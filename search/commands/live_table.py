@@ -64,11 +64,11 @@ class LiveTable:
             if progress.study.resource_choice:
                 message = f"resources: {progress.study.resource_choice['told']}"
                 self._console.print(message, soft_wrap=True, markup=False, highlight=False)
-        for record in finished:
-            if record.number not in self._reported:
-                self._reported[record.number] = record
-                if self._live is None:
-                    self._console.print(_line(record), soft_wrap=True, markup=False)
+        new = [record for record in finished if record.number not in self._reported]
+        self._reported.update({record.number: record for record in new})
+        if self._live is None:
+            for line in _lines(new):
+                self._console.print(line, soft_wrap=True, markup=False)
         if progress.stopping and not self._stopping and self._live is None:
             self._console.print(_STOPPING)
         self._stopping = progress.stopping
@@ -83,8 +83,10 @@ def render(progress: Progress, latest: Sequence[TrialRecord]) -> Group:
     on_front = progress.ledger.front()
     running = _table("running", "epoch", "accuracy")
     for record in progress.ledger.in_state(TrialState.RUNNING):
-        accuracy = f"{record.epochs[-1].accuracy:.1%}" if record.epochs else "-"
-        epoch = f"{len(record.epochs)}/{record.recipe.epochs if record.recipe else 0}"
+        epochs = record.known_epochs
+        accuracy = f"{epochs[-1].accuracy:.1%}" if epochs else "-"
+        accuracy = progress.phases.get(record.number, accuracy)
+        epoch = f"{len(epochs)}/{record.recipe.epochs if record.recipe else 0}"
         running.add_row(str(record.number), describe(record), epoch, accuracy)
     finished = _table("finished last", "seconds", "accuracy")
     for record in reversed(latest):
@@ -174,6 +176,20 @@ def _headline(progress: Progress) -> Text:
     elif left is not None:
         line += f", about {clock(left)} left"
     return Text(line, style="bold")
+
+
+def _lines(records: Sequence[TrialRecord]) -> list[str]:
+    """A line for each trial, but one for all that did not begin: there may be hundreds at once."""
+    refused = [record for record in records if record.refused]
+    if len(refused) < 2:
+        return [_line(record) for record in records]
+    lines = [_line(record) for record in records if not record.refused]
+    last = refused[-1]
+    return [
+        *lines,
+        f"{time.strftime('%H:%M:%S')} {len(refused)} trials, {refused[0].number} to {last.number}:"
+        f" not begun; the last: {last.error}",
+    ]
 
 
 def _line(record: TrialRecord) -> str:

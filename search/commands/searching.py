@@ -70,7 +70,8 @@ def search(
     from search.errors import BrokenOffError
 
     # Ray's processes start while torch is imported here. The probe of `auto` needs an idle machine.
-    early_ray = nullcontext() if loaded.resources == AUTO else ray_session(loaded.resources)
+    waits = loaded.resources == AUTO or (resume and _is_over(loaded))
+    early_ray = nullcontext() if waits else ray_session(loaded.trial_resources)
     try:
         with early_ray:
             from search.commands.live_table import LiveTable
@@ -87,6 +88,12 @@ def search(
         _tell_resume(screen, study, "ended at once")
     else:
         _tell_end(screen, study, loaded.location, result)
+
+
+def _is_over(study: "Study") -> bool:
+    from search.storage.run_folder import is_over
+
+    return is_over(study)
 
 
 def _options(*, fix: list[str] | None, resume: bool, **values: float | None) -> list[str]:

@@ -58,7 +58,7 @@ def next_trial(ledger: Ledger, *, spent: Callable[[], object | None]) -> TrialRe
     Skips proposals that are over already, for example because their recipe has a result. Raises
     SpaceExhaustedError after 200 of these in a row. An interrupted trial needs no budget.
     """
-    if ledger.has_interrupted:
+    if ledger.next_interrupted is not None:
         return ledger.propose()
     for _ in range(_MAX_REPEATS):
         if spent() is not None:

@@ -121,9 +121,9 @@ class Ledger:
         return record
 
     @property
-    def has_interrupted(self) -> bool:
-        """Whether a trial that had begun waits to go on. `propose` returns it first."""
-        return bool(self._interrupted)
+    def next_interrupted(self) -> int | None:
+        """The number of the trial that had begun and goes on next: `propose` returns it first."""
+        return self._interrupted[0].number if self._interrupted else None
 
     def put_back(self, number: int) -> None:
         """Let `propose` return a running trial again, after its process died."""

@@ -27,6 +27,10 @@ class TrialRecord:
     cost: Cost | None = None
     state: TrialState = TrialState.RUNNING
     epochs: list[EpochMetrics] = field(default_factory=list)
+    """Of this session, with those of the checkpoint from which it went on."""
+    earlier_epochs: list[EpochMetrics] = field(default_factory=list)
+    """Of a trial that goes on: what an earlier session knew. No rule looks at them, since the
+    trial repeats those after its checkpoint."""
     accuracy: float | None = None
     """After the last epoch, on the validation split; None until the trial is complete."""
     error: str | None = None
@@ -48,8 +52,13 @@ class TrialRecord:
     """Accuracy at each rung that it passed. The storage keeps them while it runs."""
 
     @property
+    def known_epochs(self) -> list[EpochMetrics]:
+        """Its epochs, to show and to count: until it reports again, those of earlier sessions."""
+        return self.epochs or self.earlier_epochs
+
+    @property
     def seconds(self) -> float:
-        return sum(metrics.seconds for metrics in self.epochs)
+        return sum(metrics.seconds for metrics in self.known_epochs)
 
     @property
     def has_run_all_epochs(self) -> bool:
@@ -102,7 +111,7 @@ class TrialRecord:
             "ran_on": self.ran_on,
             "cpus": self.cpus,
             "gpus": self.gpus,
-            "epochs": [asdict(metrics) for metrics in self.epochs],
+            "epochs": [asdict(metrics) for metrics in self.known_epochs],
         }
 
 

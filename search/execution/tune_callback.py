@@ -12,12 +12,11 @@ from ray.tune.experiment import Trial as RayTrial
 
 from search.cluster.node_health import NodeHealth
 from search.cluster.nodes import alive_nodes
+from search.cluster.retries import Retries
 from search.cluster.worker_failures import (
     error_text,
-    is_broken_device,
     is_lost_machine,
     is_unsaved,
-    is_worker_death,
     node_of,
     reason,
 )
@@ -28,12 +27,6 @@ from search.storage.run_folder import RunFolder
 from trainables.trial import FAILURE, NODE
 
 _log = logging.getLogger("flopwise")
-# Fail a trial when its process has died this often without finishing another epoch: then its recipe
-# is the likely cause.
-MAX_WORKER_DEATHS = 3
-# Give up on a trial after it has lost this many machines. Spot machines disappear often, so the
-# limit is high.
-MAX_LOST_MACHINES = 10
 
 
 class LedgerCallback(Callback):
@@ -47,10 +40,12 @@ class LedgerCallback(Callback):
         *,
         stopper: SearchStopper,
         health: NodeHealth,
+        retries: Retries,
         after_step: Callable[[], None],
     ) -> None:
         """after_step: called often, even if nothing happened."""
         self._health = health
+        self._retries = retries
         self.node_of: dict[int, str] = {}
         """Ray's id of the node where each trial last ended an epoch."""
         self._ledger = ledger
@@ -59,9 +54,6 @@ class LedgerCallback(Callback):
         self._after_step = after_step
         self._stopper = stopper
         self._failures: dict[int, str] = {}
-        # By trial, since its last new epoch.
-        self._worker_deaths: dict[int, int] = {}
-        self._lost_machines: dict[int, int] = {}
         self._num_epochs: dict[int, int] = {}
         self._checkpoints: dict[int, str] = {}
 
@@ -79,7 +71,7 @@ class LedgerCallback(Callback):
         num_epochs = len(self._ledger.records[number].epochs)
         if num_epochs > self._num_epochs.get(number, 0):
             self._num_epochs[number] = num_epochs
-            self._worker_deaths[number] = self._lost_machines[number] = 0
+            self._retries.worked(number)
             _tell_left_out(self._health.worked(result[NODE]))
             self.node_of[number] = result[NODE]
         if result[FAILURE] is not None:
@@ -140,7 +132,11 @@ class LedgerCallback(Callback):
         if self._stopper.error is not None:
             return
         # Ray's own recovery is not used: it fails a trial if its warm process died before it.
-        should_continue = self._should_continue(number, text)
+        should_continue = self._retries.should_continue(number, text)
+        if self._retries.was_killed(text) and not is_lost_machine(text):
+            node = node_of(text)
+            if node is not None:
+                _tell_left_out(self._health.died(node, number))
         if record.state == TrialState.PRUNED:
             pass  # told when the scheduler stopped it
         elif should_continue:
@@ -149,20 +145,6 @@ class LedgerCallback(Callback):
         else:
             self._ledger.fail(number, reason(text))
         self._folder.checkpoints.keep(record)
-
-    def _should_continue(self, number: int, text: str) -> bool:
-        """Whether a trial begins again after this error, on another node if there is one."""
-        if is_lost_machine(text):
-            self._lost_machines[number] = self._lost_machines.get(number, 0) + 1
-            return self._lost_machines[number] < MAX_LOST_MACHINES
-        elsewhere = is_broken_device(text) and len(alive_nodes()) > 1
-        if not is_worker_death(text) and not elsewhere:
-            return False
-        self._worker_deaths[number] = self._worker_deaths.get(number, 0) + 1
-        node = node_of(text)
-        if node is not None:
-            _tell_left_out(self._health.died(node, number))
-        return self._worker_deaths[number] < MAX_WORKER_DEATHS
 
     def __getstate__(self) -> dict[str, Any]:
         """Save nothing, as in LedgerSearcher."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
+from search.cluster.retries import Retries
 from search.decisions.budget import BudgetMeter, SpaceExhaustedError, next_trial
 from search.decisions.ledger import Ledger
 from search.decisions.trial_record import TrialRecord
@@ -26,6 +27,7 @@ class LedgerSearcher(Searcher):
         most: Callable[[], int],
         config_of: Callable[[TrialRecord], dict[str, Any]],
         stopper: SearchStopper,
+        retries: Retries,
     ) -> None:
         """most: trials at once, now. config_of: a trial's config, without its number."""
         super().__init__()
@@ -34,6 +36,9 @@ class LedgerSearcher(Searcher):
         self._most = most
         self._config_of = config_of
         self._stopper = stopper
+        self._retries = retries
+        # Ray's id of a trial that has to run alone, while it runs.
+        self._alone: str | None = None
         self._live: set[str] = set()
         self._over = False
         self.exhausted = False
@@ -41,11 +46,17 @@ class LedgerSearcher(Searcher):
     @unless_broken_off
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The config of the next trial; None: none now; FINISHED: no more trials."""
-        if len(self._live) >= self._most():
+        if len(self._live) >= self._most() or self._alone is not None:
+            return None
+        interrupted = self._ledger.next_interrupted
+        alone = interrupted is not None and self._retries.needs_the_machine(interrupted)
+        if alone and self._live:
+            return None
+        if interrupted is not None and not self._retries.may_begin(interrupted):
             return None
         record = None
         # Once the budget is used up, only trials whose process died begin again.
-        if not self._over or self._ledger.has_interrupted:
+        if not self._over or interrupted is not None:
             try:
                 record = next_trial(self._ledger, spent=self._meter.spent)
             except SpaceExhaustedError:
@@ -54,6 +65,8 @@ class LedgerSearcher(Searcher):
             self._over = True
             return Searcher.FINISHED if self._ledger.is_idle else None
         self._live.add(trial_id)
+        if alone:
+            self._alone = trial_id
         return with_number(record.number, self._config_of(record))
 
     def on_trial_complete(
@@ -61,6 +74,8 @@ class LedgerSearcher(Searcher):
     ) -> None:
         """Free its slot. The callback tells the ledger: only it learns why a trial failed."""
         self._live.discard(trial_id)
+        if trial_id == self._alone:
+            self._alone = None
 
     def save(self, checkpoint_path: str) -> None:
         """Save nothing: Optuna's storage holds everything, and Ray's snapshot would lag behind."""

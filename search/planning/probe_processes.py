@@ -39,7 +39,7 @@ PROBE_SECONDS = 4.0
 _MAX_PROCESSES = 8
 _SAMPLE_IMAGES = 256
 _FIRST_IMAGES = 8
-_RAYS_NICENESS = "15"  # of its workers, unless the environment says otherwise
+_WORKER_NICENESS = "0"  # as `ray_session` sets it, unless the environment says otherwise
 # These don't change a probe's time, and no probe diverges or runs out of scheduled steps with them.
 # Augmentation is timed separately.
 PROBE_OVERRIDES = {
@@ -207,7 +207,7 @@ def _serve(
     """Run the functions that the parent sends, until it closes the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends this
     # Trials run this nice, so other programs take more of the processors from them.
-    os.nice(int(os.environ.get("RAY_worker_niceness", _RAYS_NICENESS)))  # noqa: SIM112
+    os.nice(int(os.environ.get("RAY_worker_niceness", _WORKER_NICENESS)))  # noqa: SIM112
     import trainables.trial  # noqa: F401  # a worker has Ray in its memory too
 
     os.environ["FLOPWISE_CACHE"] = str(folder)

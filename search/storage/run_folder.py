@@ -8,6 +8,7 @@ import os
 import platform
 import tomllib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,11 +17,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import Timeout
+from optuna.trial import TrialState
 
-from analysis.runs import EPOCHS, STUDY, TRIALS, TUNE, trial_columns
-from search.decisions.trial_record import TrialRecord
+from analysis.runs import EPOCHS, STUDY, TRIALS, TUNE, read_run, trial_columns
+from search.decisions.trial_record import TrialRecord, read_record
 from search.storage.checkpoints import LocalCheckpoints, RemoteCheckpoints
 from search.storage.code_version import ROOT, git_commit
+from search.storage.optuna_storage import read_trials
 from search.storage.remote_sync import RemoteSync
 from search.storage.run_lock import is_searched, run_lock
 from search.study.study import AUTO, Resources, Study
@@ -94,13 +97,29 @@ class RunFolder:
         rows = [
             {"trial": record.number, **asdict(metrics)}
             for record in records
-            for metrics in record.epochs
+            for metrics in record.known_epochs
         ]
         epochs = pa.Table.from_pylist(rows, _epochs_schema())
         for name, table in ((TRIALS, trials), (EPOCHS, epochs)):
             sink = pa.BufferOutputStream()
             pq.write_table(table, sink)
             replace_file(self.path / name, sink.getvalue())
+
+    def restore_epochs(self, records: Iterable[TrialRecord]) -> None:
+        """Give trials that go on the epochs that the tables have of them.
+
+        Optuna's storage has only those of finished trials. Nothing depends on them, so a table that
+        is missing or damaged is passed over.
+        """
+        with suppress(UserError):
+            rows = read_run(self.path).epochs.sort_values("epoch")
+            for record in records:
+                record.earlier_epochs = [
+                    EpochMetrics(**{**row, "epoch": int(row["epoch"])})
+                    for row in rows.loc[rows["trial"] == record.number]
+                    .drop(columns="trial")
+                    .to_dict("records")
+                ]
 
     def close(self) -> None:
         self._lock.release()
@@ -128,6 +147,22 @@ def check_run_folder(study: Study, data: ImageData, *, resume: bool) -> None:
         _check_unchanged(study, data)
         if is_searched(path):
             raise UserError(f"{path}: another search is at work in this folder")
+
+
+def is_over(study: Study) -> bool:
+    """Whether a resume would find every trial of the budget finished. Reads only.
+
+    False as well where only the search itself can tell: at an address, or with another budget.
+    """
+    if study.address is not None or study.budget.trials is None:
+        return False
+    try:
+        stored = read_trials(study.folder)
+    except UserError:  # the resume says it
+        return False
+    trials = [trial for trial in stored if trial.state != TrialState.WAITING]
+    begun = [trial for trial in trials if not read_record(trial)[0].refused]
+    return all(trial.state.is_finished() for trial in trials) and len(begun) >= study.budget.trials
 
 
 def recorded_resources(study: Study) -> Study:
@@ -180,7 +215,7 @@ def _trial_row(record: TrialRecord) -> dict[str, Any]:
         "state": record.state.name,
         **(record.recipe.to_dict() if record.recipe else {}),
         **record.numbers(),
-        "epochs_trained": len(record.epochs),
+        "epochs_trained": len(record.known_epochs),
         "seconds": record.seconds,
         "search_seconds": record.search_seconds,
         "error": record.error,

@@ -35,6 +35,7 @@ from trainables.models.blocks import list_blocks, model_between
 from trainables.models.families import family_of, normalization_of
 from trainables.models.family import Normalization
 from trainables.system.gpus import autocast, precision
+from trainables.system.phases import tell_phase
 from trainables.system.shared_cache import BoundedFolder, WritePart, bounded_folder
 
 _log = logging.getLogger("flopwise")
@@ -137,6 +138,8 @@ class _Prefix:
         found = self._find(cut)
         if found is not None:
             return found
+        what = "the int8 stand-in" if self.int8_prefix is not None else "frozen features"
+        tell_phase(f"computing {what}")
         layouts = self._layouts(cut)
         if layouts[cut].num_bytes > _LARGEST_SHARE * self.folder.limit_bytes:
             raise OSError(errno.EFBIG, f"{layouts[cut].num_bytes:,} bytes are too many")
