@@ -57,6 +57,15 @@ def accuracy_interval(correct: BoolArray) -> Interval:
     )
 
 
+def share_interval(share: float, count: int) -> Interval:
+    """The accuracy of one model: Wilson's score interval, over images only.
+
+    share: of right answers, 0 to 1; count: of images, at least 1.
+    """
+    low, high = _wilson(share, count)
+    return Interval(mean=share, low=max(0.0, low), high=min(1.0, high))
+
+
 def mean_over_groups(groups: Sequence[FloatArray], other_margin: float = 0.0) -> Interval:
     """The mean of groups' means, each group with a spread of its own.
 

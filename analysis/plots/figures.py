@@ -19,6 +19,11 @@ from analysis.plots.confirmation import (
     draw_confirmation_html,
     draw_confirmation_png,
 )
+from analysis.plots.confusion import (
+    describe_confusion,
+    draw_confusion_html,
+    draw_confusion_png,
+)
 from analysis.plots.distribution import (
     describe_distribution,
     draw_distribution_html,
@@ -29,6 +34,7 @@ from analysis.plots.hypervolume import draw_hypervolume_html, draw_hypervolume_p
 from analysis.plots.importances import draw_importances_html, draw_importances_png
 from analysis.plots.learning_curves import draw_curves_html, draw_curves_png
 from analysis.plots.parallel_coordinates import draw_parallel_html, draw_parallel_png
+from analysis.plots.time_spent import describe_time, draw_time_html, draw_time_png
 from analysis.results.importances import FEWEST_TRIALS
 from analysis.results.report_data import ReportData
 from spaces.errors import UserError
@@ -122,12 +128,27 @@ FIGURES: list[Figure] = [
         draw_html=draw_classes_html,
     ),
     Figure(
+        name="confusion",
+        title="Which classes it confuses",
+        text=describe_confusion,
+        draw_png=draw_confusion_png,
+        draw_html=draw_confusion_html,
+    ),
+    Figure(
         name="distribution",
         title="The data",
         text=describe_distribution,
         missing=lambda data: str(data.labels),
         draw_png=draw_distribution_png,
         draw_html=draw_distribution_html,
+    ),
+    Figure(
+        name="time",
+        title="Where the time went",
+        text=describe_time,
+        missing="This run did not record how long its trials took.",
+        draw_png=draw_time_png,
+        draw_html=draw_time_html,
     ),
 ]
 

@@ -19,14 +19,18 @@ def report(
         str, typer.Option(help="The trial that the report describes: a rule as in export --pick.")
     ] = "knee",
     out: Annotated[Path | None, typer.Option(help="The page. Default: RUN/report.html.")] = None,
+    latency: Annotated[
+        bool,
+        typer.Option(help="Measure the front's latencies here, once; some 10 s for each model."),
+    ] = True,
 ) -> None:
     """Write a run's report: one HTML file that needs no network, and PNG pictures."""
     from search.followups.report import make_report
     from search.storage.fetched_run import fetch_run
 
     screen = console()
-    with screen.status("writing the report"):
-        made = make_report(fetch_run(run), pick, out)
+    with screen.status("reading the run") as status:
+        made = make_report(fetch_run(run), pick, out, latency=latency, tell=status.update)
     lines = [made.chosen.reason, *made.notes]
     lines.append(f"report: {near(made.page)}")
     lines.append(f"pictures: {near(made.pictures[0].parent)} ({len(made.pictures)} PNG files)")

@@ -1,7 +1,9 @@
 """Makes a run's report and pictures. Adds what needs the data and the model to the analysis."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from analysis.choose import Selection, choose
 from analysis.results.class_accuracy import Labels, SplitPredictions
@@ -9,9 +11,14 @@ from analysis.runs import Run, read_run
 from search.followups.ablate import recall_ablations
 from search.followups.confirm import recall_confirmation
 from search.followups.export import checkpoint_of
+from search.followups.front_latency import with_front_latency
 from search.followups.source_run import data_of
+from search.storage.fetched_run import place_of
 from spaces.errors import UserError
 from trainables.data.dataset import ImageData
+
+if TYPE_CHECKING:
+    from analysis.results.report_data import ReportData
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,44 +29,76 @@ class Report:
     pictures: tuple[Path, ...]
     chosen: Selection
     notes: tuple[str, ...]
-    """What the report leaves out, and why."""
+    """How latency was measured, and what the report leaves out and why."""
 
 
-def make_report(run: Path, rule: str = "knee", out: Path | None = None) -> Report:
+def make_report(
+    run: Path,
+    rule: str = "knee",
+    out: Path | None = None,
+    *,
+    latency: bool = True,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Report:
     """Write RUN/report.html and, below RUN/export/pictures, its pictures as PNG files.
 
     rule: picks the trial that the page recommends; see `analysis.choose.choose`. out: another path
-    for the page. The trial's model predicts the validation split again, to show which classes it
-    confuses. If the data or the checkpoint is gone, the page says so instead. Results of `confirm`
-    and `ablate` are shown too. Raises UserError if no trial is finished, the rule picks nothing,
-    a file is damaged, or a file can't be written.
+    for the page. latency, tell: as in `collect_report_data`. Raises UserError if no trial is
+    finished, the rule picks nothing, a file is damaged, or a file can't be written.
     """
-    read = read_run(run)
-    chosen = choose(read, rule)
-    try:
-        data: ImageData | str = data_of(read)
-    except UserError as error:
-        data = f"No results by class: {error}."
-    predictions = data if isinstance(data, str) else _predictions(read, chosen, data)
     from analysis.plots.figures import write_pictures
     from analysis.report.html_report import write_report
-    from analysis.results.report_data import find
 
-    labels = data if isinstance(data, str) else Labels(classes=data.classes, labels=data.labels)
-    report_data = find(
-        read,
-        predictions=predictions,
-        labels=labels,
-        confirmation=recall_confirmation(read),
-        ablations=recall_ablations(read),
-    )
-    page = write_report(report_data, out or read.path / "report.html", chosen=chosen)
-    pictures = write_pictures(report_data, read.path / "export" / "pictures")
+    read = read_run(run)
+    chosen = choose(read, rule)
+    data = collect_report_data(read, chosen, latency=latency, tell=tell)
+    tell("drawing")
+    chosen = choose(data.run, rule)  # with its latency
+    page = write_report(data, out or read.path / "report.html", chosen=chosen)
+    pictures = write_pictures(data, read.path / "export" / "pictures")
+    parts = (data.latency, data.predictions, data.labels)
     return Report(
         page=page,
         pictures=tuple(pictures),
         chosen=chosen,
-        notes=tuple(dict.fromkeys(part for part in (predictions, labels) if isinstance(part, str))),
+        notes=tuple(dict.fromkeys(part for part in parts if isinstance(part, str) and part)),
+    )
+
+
+def collect_report_data(
+    run: Run,
+    chosen: Selection,
+    *,
+    latency: bool = True,
+    tell: Callable[[str], None] = lambda _: None,
+) -> "ReportData":
+    """Everything that a report shows of a run, with what needs its images and its models.
+
+    The chosen trial's model predicts the validation split again, to show which classes it confuses;
+    if the data or the checkpoint is gone, a sentence says so instead. latency: measure the front's
+    latencies on this machine (`front_latency`). tell: called with each step. Results of `confirm`
+    and `ablate` are added. Raises UserError if no trial is finished or a file is damaged.
+    """
+    from analysis.results.report_data import find
+
+    note = ""
+    if latency:
+        run, note = with_front_latency(run, tell=tell)
+    tell("predicting the validation images")
+    try:
+        data: ImageData | str = data_of(run)
+    except UserError as error:
+        data = f"Per-class results are unavailable: {error}."
+    return find(
+        run,
+        predictions=data if isinstance(data, str) else _predictions(run, chosen, data),
+        labels=(
+            data if isinstance(data, str) else Labels(classes=data.classes, labels=data.labels)
+        ),
+        confirmation=recall_confirmation(run),
+        ablations=recall_ablations(run),
+        latency=note,
+        place=place_of(run.path),
     )
 
 
@@ -67,7 +106,7 @@ def _predictions(read: Run, chosen: Selection, data: ImageData) -> SplitPredicti
     try:
         checkpoint = checkpoint_of(read, chosen)
     except UserError as error:
-        return f"No predictions of the chosen model: {error}."
+        return f"Per-class results of the chosen model are unavailable: {error}."
     # Imported late, so that other errors come without waiting for torch.
     from trainables.export.predictions_on_split import predictions_on_split
 
