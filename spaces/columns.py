@@ -40,7 +40,7 @@ COSTS: dict[str, Column] = {
     "gmacs": Column(
         label="GMACs",
         unit="GMACs",
-        meaning="billion multiply-adds an image",
+        meaning="billion multiply-adds per image",
         decimals=9,
         per_image=True,
     ),
@@ -62,7 +62,7 @@ COSTS: dict[str, Column] = {
         label="size (MB)", unit="MB", meaning="MB of parameters and buffers, as stored"
     ),
     LATENCY: Column(
-        label="latency (ms)", unit="ms", meaning="ms an image, one thread; see --latency"
+        label="latency (ms)", unit="ms", meaning="ms per image, one thread; measured by --latency"
     ),
 }
 

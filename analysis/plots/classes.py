@@ -22,8 +22,9 @@ def describe_classes(data: ReportData) -> str:
     assert isinstance(predictions, SplitPredictions)
     row = trials.loc[trials["trial"] == predictions.trial].iloc[0]
     return (
-        f"Trial {predictions.trial}, {mark_label(row)}: {write_percent(predictions.accuracy)} % of"
-        f" {len(predictions.labels):,} validation images."
+        f"Trial {predictions.trial}, {mark_label(row)}, is right on"
+        f" {write_percent(predictions.accuracy)} % of the {len(predictions.labels):,} validation"
+        " images."
     )
 
 

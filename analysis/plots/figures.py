@@ -63,6 +63,12 @@ class Figure:
     """What the page says where the data is missing; without it, the page leaves the figure out."""
 
 
+def _no_importances(data: ReportData) -> str:
+    if not isinstance(data.run.study.get("space"), dict):
+        return "Importances are unavailable: this run's study.yaml does not hold its space."
+    return f"Importances are shown once there are {FEWEST_TRIALS} trials."
+
+
 FIGURES: list[Figure] = [
     Figure(
         name="front",
@@ -87,7 +93,7 @@ FIGURES: list[Figure] = [
         name="history",
         title="How the front grew",
         text="The hypervolume is the share of the box around all finished trials that the front"
-        " dominates. Costs count by magnitude.",
+        " dominates, with costs on a log scale.",
         draw_png=draw_hypervolume_png,
         draw_html=draw_hypervolume_html,
     ),
@@ -106,8 +112,7 @@ FIGURES: list[Figure] = [
         text="How much a field's values in the best tenth of the trials (at least ten trials)"
         " differ from its values in all trials, stopped ones included (PED-ANOVA). This tells what"
         " set the best trials apart here, not what would help elsewhere.",
-        missing=f"Importances need {FEWEST_TRIALS} trials or more, and a study that names its"
-        " space.",
+        missing=_no_importances,
         draw_png=draw_importances_png,
         draw_html=draw_importances_html,
     ),

@@ -67,7 +67,7 @@ def draw_time_png(data: ReportData, folder: Path) -> list[Path]:
         left = left + widths
     axes.set_yticks(rows, spent.models)
     axes.set_ylim(len(spent.models) - 0.4, -0.6)
-    axes.set_xlabel(f"{unit} in epochs")
+    axes.set_xlabel(f"{unit} of training")
     tidy(axes, grid="x")
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8.5)
     return [save_picture(figure, folder / "time.png")]
@@ -91,7 +91,7 @@ def draw_time_html(data: ReportData) -> dict[str, go.Figure]:
                     " (%{customdata} trials)<extra></extra>",
                 )
             )  # fmt: skip
-    figure.update_xaxes(title=f"{unit} in epochs", rangemode="tozero")
+    figure.update_xaxes(title=f"{unit} of training", rangemode="tozero")
     figure.update_yaxes(autorange="reversed", type="category")
     figure.update_layout(barmode="stack", legend={"traceorder": "normal"})
     return {"time": figure}

@@ -19,7 +19,7 @@ def run_facts(run: Run) -> dict[str, str]:
     if np.isfinite(ended).any():
         facts["search"] = write_duration(float(np.nanmax(ended)))
     seconds = run.trials["seconds"].to_numpy(dtype=float)
-    facts["time in epochs"] = write_duration(float(np.nansum(seconds)))
+    facts["training time"] = write_duration(float(np.nansum(seconds)))
     images = provenance.get("num_images")
     if images:
         facts["images"] = ", ".join(f"{number:,} {split}" for split, number in images.items())

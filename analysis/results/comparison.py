@@ -101,7 +101,7 @@ def comparison_table(compared: Sequence[Compared]) -> Table:
         )  # fmt: skip
     table.caption = (
         "hypervolume: the share of the box around all fronts that a front dominates; only here:"
-        " points that no other run's front dominates or equals"
+        " points not matched or beaten by another run"
     )
     table.caption_justify = "left"
     return table
@@ -145,7 +145,7 @@ def comparison_picture(compared: Sequence[Compared], path: Path) -> Path:
         axes.plot([], [], c=colour, marker=marker, label=message)
     axes.set_xlabel(axis_title(cost))
     axes.set_ylabel("validation accuracy (%)")
-    axes.set_title("Fronts; filled marks: points that only one run has", loc="left", fontsize=11)
+    axes.set_title("Filled: not matched or beaten by another run", loc="left", fontsize=11)
     tidy(axes)
     axes.legend(title="hypervolume", loc="lower right", frameon=False, fontsize=9)
     return save_picture(figure, path)

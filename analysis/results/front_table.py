@@ -48,7 +48,7 @@ def front_table(run: Run, width: int = 120) -> Table:
     table.add_column("recipe", overflow="fold")
     notes = ["* the knee"]
     if "efficiency" in widths:
-        notes.append("efficiency: accuracy in % a GFLOP")
+        notes.append("efficiency: % per GFLOP")
     num_images = run.study.get("provenance", {}).get("num_images", {}).get("validation")
     if num_images:
         notes.append(f"accuracy: of {num_images:,} validation images")
@@ -66,7 +66,7 @@ def front_table(run: Run, width: int = 120) -> Table:
 def front_records(run: Run) -> list[dict[str, Any]]:
     """The front's trials as plain values for JSON, the cheapest first.
 
-    Each has trial, every recipe field, accuracy (0 to 1), every cost, efficiency (accuracy in % a
+    Each has trial, every recipe field, accuracy (0 to 1), every cost, efficiency (% per
     GFLOP), epochs_trained, seconds, gpu_hours, core_hours, money (at the study's prices) and
     checkpoint; None where there is no number.
     Raises UserError where no trial is finished.

@@ -84,7 +84,9 @@ def replay(
     shown = traces_table(traces, _SHARES)
     shown.title = f"{of}: simulated seconds to a share of the front's hypervolume"
     screen.print(shown)
-    screen.print(f"median (quartiles) over {seeds} seeds; budget {budget.trials} trials each")
+    screen.print(
+        f"median (quartiles) over {seeds} seed{'s' * (seeds > 1)}; budget {budget.trials} trials"
+    )
     path = traces_picture(traces, picture or Path(f"{recorded.name}-replay.png"), title=of)
     screen.print(f"picture: {near(path)}", markup=False, soft_wrap=True)
 

@@ -50,7 +50,7 @@ class ModelExport:
     checked: str
     """The result of the check, in one sentence."""
     latency: str | None
-    """For ONNX files: milliseconds an image, and the machine."""
+    """For ONNX files: milliseconds per image, and the machine."""
 
 
 def export_model(run: Path, rule: str, form: "ModelForm", out: Path | None = None) -> ModelExport:
@@ -105,7 +105,7 @@ def export_model(run: Path, rule: str, form: "ModelForm", out: Path | None = Non
         card=card,
         reason=choice.reason,
         checked=checked,
-        latency=latency and f"{latency.median_ms:.2f} ms an image, one thread, {latency.machine}",
+        latency=latency and f"{latency.median_ms:.2f} ms per image, one thread, {latency.machine}",
     )
 
 

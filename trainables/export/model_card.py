@@ -57,8 +57,8 @@ def model_card(
         f"An RGB image: its largest centre square, resized to {_sizes(about)} px (bilinear,"
         f" antialiased), divided by 255, minus"
         f" {_list(about.mean)}, divided by {_list(about.std)}; float32, ({images}, 3,"
-        f" {about.input_size}, {about.input_size}). The output is one value a class; softmax turns"
-        " them into probabilities.",
+        f" {about.input_size}, {about.input_size}). The output is one value per class; softmax"
+        " turns them into probabilities.",
         "",
         "## Data",
         "",
