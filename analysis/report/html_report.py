@@ -15,7 +15,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from analysis.choose import RULES, Selection, choose
-from analysis.columns import describe_recipe, write_percent, write_setting
+from analysis.columns import describe_recipe, write_percent
 from analysis.plots.figures import FIGURES, Figure
 from analysis.report.facts import run_facts
 from analysis.results.ablation import Ablation
@@ -30,13 +30,12 @@ from analysis.results.confirmation_table import (
     describe_candidate,
 )
 from analysis.results.front_steps import describe_step, front_steps
-from analysis.results.front_table import front_columns, front_records
+from analysis.results.front_table import front_columns, front_records, recipe_settings
 from analysis.results.next_steps import next_steps
 from analysis.results.report_data import ReportData
 from analysis.results.stop_reasons import stop_reasons
 from analysis.results.time_spent import time_cells, time_spent
 from spaces.errors import UserError
-from spaces.recipe import RECIPE_FIELDS
 
 _PAGE = Path(__file__).parent / "page"
 _MOST_CONFUSIONS = 12
@@ -73,10 +72,7 @@ def _content(data: ReportData, chosen: Selection, figures: Sequence[Figure]) -> 
         "facts": run_facts(run),
         "sections": sections,
         "chosen": chosen,
-        "settings": {
-            field.replace("_", " "): write_setting(field, chosen.row[field])
-            for field in RECIPE_FIELDS
-        },
+        "settings": recipe_settings(chosen),
         "picks": picks,
         "picked": {choice.trial for _, choice in picks},
         "steps": [

@@ -5,8 +5,15 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from analysis.choose import choose
-from analysis.columns import describe_recipe, heading, plain_row, write_number, write_percent
+from analysis.choose import Selection, choose
+from analysis.columns import (
+    describe_recipe,
+    heading,
+    plain_row,
+    write_number,
+    write_percent,
+    write_setting,
+)
 from analysis.results.spending import run_spending
 from analysis.runs import Run
 from spaces.columns import ACCURACY, number_columns
@@ -61,6 +68,23 @@ def front_table(run: Run, width: int = 120) -> Table:
         more = f" (and {alike[row]} more with these numbers)" if alike[row] else ""
         table.add_row(f"{record['trial']}{mark}", *cells, recipes[row] + more)
     return table
+
+
+def recipe_table(chosen: Selection) -> Table:
+    """The recipe of a chosen trial: a row for each field, as a person writes it."""
+    table = Table(title=chosen.reason, title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("field")
+    table.add_column("value", overflow="fold")
+    for field, value in recipe_settings(chosen).items():
+        table.add_row(field, value)
+    return table
+
+
+def recipe_settings(chosen: Selection) -> dict[str, str]:
+    """Every field of a chosen trial's recipe in words, by its name in words."""
+    return {
+        field.replace("_", " "): write_setting(field, chosen.row[field]) for field in RECIPE_FIELDS
+    }
 
 
 def front_records(run: Run) -> list[dict[str, Any]]:
