@@ -71,7 +71,7 @@ def choose(run: Run, rule: str) -> Selection:
         row = finished.iloc[_knee_position(run)]
         if len(run.front()) < 3:
             return _choice(run, row, f"too few points for a knee; took trial {row['trial']}")
-        why = "the knee of the front, where more accuracy begins to cost much more"
+        why = "the knee of the front, its best trade-off between accuracy and cost"
         return _choice(run, row, why)
     if rule == "most-accurate":
         return _choice(run, _best(run, finished, "most-accurate"), "the highest accuracy")

@@ -78,7 +78,7 @@ def draw_classes_html(data: ReportData) -> dict[str, go.Figure]:
             hovertemplate="%{y}: %{x:.1f} % of %{customdata} images<extra></extra>",
         )
     )  # fmt: skip
-    figure.update_xaxes(title="accuracy (%) on validation images", range=[0, 100])
+    figure.update_xaxes(title="accuracy (%)", range=[0, 100])
     figure.update_yaxes(autorange="reversed", type="category", dtick=1)
     return {"classes": figure}
 

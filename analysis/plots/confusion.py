@@ -76,8 +76,12 @@ def draw_confusion_html(data: ReportData) -> dict[str, go.Figure]:
     figure.add_trace(
         go.Heatmap(
             x=places, y=places, z=(100 * matrix.shares).round(2).tolist(), zmin=0, zmax=100,
-            # From nothing to blue, so that it suits a light and a dark page.
-            colorscale=[[0, "rgba(0,114,178,0)"], [1, OKABE_ITO[0]]],
+            # From nothing to blue, so that it suits a light and a dark page; one image in fifty is
+            # seen on both.
+            colorscale=[
+                [0, "rgba(86,180,233,0)"], [0.02, "rgba(86,180,233,0.3)"],
+                [0.5, "rgba(43,147,206,0.9)"], [1, OKABE_ITO[0]],
+            ],
             text=[
                 [f"{names[row]} → {names[column]}: {matrix.images[row, column]} images"
                  for column in places] for row in places

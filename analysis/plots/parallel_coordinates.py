@@ -74,7 +74,7 @@ def draw_parallel_html(data: ReportData) -> dict[str, go.Figure]:
                 for scale in data.scales
             ],
             labelangle=-25 if len(data.scales) > 6 else 0,
-            tickfont={"size": 10},
+            tickfont={"size": 9},
         )
     )  # fmt: skip
     # The page reads how wide it has to be, so that no label reaches the next axis.
