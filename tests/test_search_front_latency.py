@@ -83,3 +83,16 @@ def test_latencies_of_the_search_are_kept(tmp_path: Path):
     measured, note = with_front_latency(run)
     assert measured is run
     assert "measured by the search" in note
+
+
+def test_the_report_measures_unless_told_not_to(tmp_path: Path, flopwise):
+    run = small_run(tmp_path / "run")
+    code, output, complaint = flopwise("report", run.path, "--no-latency")
+    assert code == 0, complaint
+    assert "Latency" not in output
+    assert not (run.path / LATENCY_FILE).exists()
+    assert "<th>latency (ms)</th>" not in (run.path / "report.html").read_text()
+    code, output, complaint = flopwise("report", run.path)
+    assert code == 0, complaint
+    assert "Latency: median of one image on one thread of " in output
+    assert "<th>latency (ms)</th>" in (run.path / "report.html").read_text()

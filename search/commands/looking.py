@@ -21,7 +21,9 @@ def report(
     out: Annotated[Path | None, typer.Option(help="The page. Default: RUN/report.html.")] = None,
     latency: Annotated[
         bool,
-        typer.Option(help="Measure the front's latencies here, once; some 10 s for each model."),
+        typer.Option(
+            help="Measure latencies of the front on this machine, once; about 10 s per model."
+        ),
     ] = True,
 ) -> None:
     """Write a run's report: one HTML file that needs no network, and PNG pictures."""
@@ -47,7 +49,7 @@ def compare(
     ),
     as_json: AsJson = False,
 ) -> None:
-    """Compare the fronts of runs: their hypervolumes, and the points that only one of them has."""
+    """Compare the fronts of runs: their hypervolumes, and which points no other run beats."""
     from analysis.results.comparison import (
         compare_runs,
         comparison_picture,

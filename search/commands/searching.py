@@ -177,7 +177,7 @@ def _tell_end(screen: Console, study: Path, location: Path | str, result) -> Non
         screen.print(ended_by)
     screen.print(
         f"searched for {clock(result.seconds)}; results: {near(location)}; next:\n"
-        f"  {flopwise} front {run}\n"
+        f"  {flopwise} report {run}\n"
         f"  {flopwise} export {run} --pick knee",
         markup=False,
         soft_wrap=True,
