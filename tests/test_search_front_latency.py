@@ -60,6 +60,12 @@ def test_models_that_can_not_be_built_are_named_and_left_out(tmp_path: Path):
     assert "no_such_model" in note
 
 
+def test_recipes_that_are_no_longer_valid_are_named_and_left_out(tmp_path: Path):
+    measured, note = with_front_latency(small_run(tmp_path / "run", batch_size=-1))
+    assert measured.trials["latency_ms"].notna().tolist() == [True, False, True]
+    assert "Latency was not measured: trial 1: batch_size: -1 should be" in note
+
+
 def test_a_search_at_work_is_not_disturbed(tmp_path: Path):
     run = small_run(tmp_path / "run")
     lock = run_lock(run.path)

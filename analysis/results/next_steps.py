@@ -11,7 +11,7 @@ from analysis.results.hypervolume_trace import HypervolumeTrace
 from analysis.results.time_spent import write_duration
 from analysis.runs import Run
 from spaces.columns import ACCURACY, LATENCY
-from spaces.recipe import RECIPE_FIELDS, Recipe
+from spaces.recipe import Recipe
 
 _SEEDS = 3
 """What `confirm` and `ablate` train by default."""
@@ -68,10 +68,9 @@ def next_steps(
             " it on the validation split.",
         )
     )
-    recipe, default = chosen.recipe, Recipe()
     changed = sum(
-        getattr(recipe, name) != getattr(default, name)
-        for name in RECIPE_FIELDS
+        chosen.row[name] != value
+        for name, value in Recipe().to_dict().items()
         if name not in ("epochs", "seed")
     )
     if changed > 1:

@@ -6,6 +6,7 @@ trials of that architecture have it.
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,12 +44,16 @@ def with_front_latency(
     machine = machine_and_runtime()
     known = _read(run.path).get(machine, {})
     wanted: dict[str, tuple[int, Recipe]] = {}
+    left_out: list[str] = []
     for row in run.front().to_dict("records"):
-        recipe = run_recipe(row)
+        try:
+            recipe = run_recipe(row)
+        except UserError as error:  # of an older version, with other rules
+            left_out.append(f"trial {row['trial']}: {_first_line(error)}")
+            continue
         wanted.setdefault(architecture_of(recipe).key, (row["trial"], recipe))
     missing = {key: one for key, one in wanted.items() if key not in known}
     classes = int((run.study.get("provenance") or {}).get("num_classes") or 0)
-    left_out: list[str] = []
     if missing and not classes:
         left_out.append("the run does not say how many classes it has")
     elif missing and is_searched(run.path):
@@ -58,9 +63,8 @@ def with_front_latency(
             tell(f"measuring latency: model {index} of {len(missing)}")
             try:
                 latency = measure_untrained_latency(recipe, classes)
-            # A model may come from a user's own function.
-            except (UserError, ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
-                left_out.append(f"trial {trial}: {str(error).strip().splitlines()[0][:200]}")
+            except Exception as error:  # a model may come from a user's own function
+                left_out.append(f"trial {trial}: {_first_line(error)}")
                 continue
             known[key] = latency.median_ms
             remember_latency(run.path, machine, key, latency.median_ms)
@@ -99,8 +103,16 @@ def _read(run: Path) -> dict[str, dict[str, float]]:
 def _filled(run: Run, known: dict[str, float]) -> pd.DataFrame:
     from trainables.models.building import architecture_of
 
+    if not known:
+        return run.trials
     latencies = run.trials[LATENCY].to_numpy(dtype=float).copy()
     for index, row in enumerate(run.trials.to_dict("records")):
         if np.isnan(latencies[index]):
-            latencies[index] = known.get(architecture_of(run_recipe(row)).key, np.nan)
+            with suppress(UserError):  # of an older version, with other rules
+                latencies[index] = known.get(architecture_of(run_recipe(row)).key, np.nan)
     return run.trials.assign(**{LATENCY: latencies})
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:200]
