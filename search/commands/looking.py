@@ -33,7 +33,7 @@ def report(
     screen = console()
     with screen.status("reading the run") as status:
         made = make_report(fetch_run(run), pick, out, latency=latency, tell=status.update)
-    lines = [made.chosen.reason, *made.notes]
+    lines = [made.chosen.reason, *made.notes, *([made.latency] if made.latency else [])]
     lines.append(f"report: {near(made.page)}")
     lines.append(f"pictures: {near(made.pictures[0].parent)} ({len(made.pictures)} PNG files)")
     for line in lines:

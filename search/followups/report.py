@@ -29,7 +29,9 @@ class Report:
     pictures: tuple[Path, ...]
     chosen: Selection
     notes: tuple[str, ...]
-    """How latency was measured, and what the report leaves out and why."""
+    """What the report leaves out, and why."""
+    latency: str
+    """How latencies were measured, or why not; empty where they were not asked for."""
 
 
 def make_report(
@@ -56,12 +58,14 @@ def make_report(
     chosen = choose(data.run, rule)  # with its latency
     page = write_report(data, out or read.path / "report.html", chosen=chosen)
     pictures = write_pictures(data, read.path / "export" / "pictures")
-    parts = (data.latency, data.predictions, data.labels)
     return Report(
         page=page,
         pictures=tuple(pictures),
         chosen=chosen,
-        notes=tuple(dict.fromkeys(part for part in parts if isinstance(part, str) and part)),
+        notes=tuple(
+            dict.fromkeys(part for part in (data.predictions, data.labels) if isinstance(part, str))
+        ),
+        latency=data.latency,
     )
 
 
