@@ -57,7 +57,7 @@ def accuracy_interval(correct: BoolArray) -> Interval:
     )
 
 
-def share_interval(share: float, count: int) -> Interval:
+def wilson_interval(share: float, count: int) -> Interval:
     """The accuracy of one model: Wilson's score interval, over images only.
 
     share: of right answers, 0 to 1; count: of images, at least 1.

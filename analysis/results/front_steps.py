@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from analysis.columns import heading, is_missing, plain_row, write_percent
-from analysis.pareto.intervals import Interval, share_interval
+from analysis.pareto.intervals import Interval, wilson_interval
 from analysis.results.confirmation import Confirmation
 from analysis.runs import Run
 from spaces.columns import ACCURACY, LATENCY
@@ -51,7 +51,10 @@ def front_steps(run: Run, confirmation: Confirmation | None = None) -> list[Fron
         if on_test:
             intervals = tested[one["trial"]], tested[other["trial"]]
         elif count:
-            intervals = share_interval(one[ACCURACY], count), share_interval(other[ACCURACY], count)
+            intervals = (
+                wilson_interval(one[ACCURACY], count),
+                wilson_interval(other[ACCURACY], count),
+            )
         before, after = (
             (one[ACCURACY], other[ACCURACY])
             if intervals is None
