@@ -49,7 +49,7 @@ def choose(run: Run, rule: str) -> Selection:
     """Pick one trial of a run.
 
     rule: one of
-      knee           where the front bends most: accuracy against the magnitude of the costs
+      knee           where the front bends most, with costs on a log scale
       most-accurate  the highest accuracy; among equals the cheapest
       cheapest       the lowest cost; among equals the most accurate
       constraints    such as `accuracy>=0.9` or `accuracy>=0.9, size_mb<=20` (`,` or `and`), on
@@ -70,8 +70,8 @@ def choose(run: Run, rule: str) -> Selection:
     if rule == "knee":
         row = finished.iloc[_knee_position(run)]
         if len(run.front()) < 3:
-            return _choice(run, row, "a front of fewer than three trials has no real knee")
-        why = "the knee of the front, farthest from the line between its cheapest and its best"
+            return _choice(run, row, f"too few points for a knee; took trial {row['trial']}")
+        why = "the knee of the front, its best trade-off between accuracy and cost"
         return _choice(run, row, why)
     if rule == "most-accurate":
         return _choice(run, _best(run, finished, "most-accurate"), "the highest accuracy")

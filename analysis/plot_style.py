@@ -104,6 +104,18 @@ def spans_magnitudes(costs: FloatArray) -> bool:
     return bool(len(costs) and costs.min() > 0 and costs.max() > LOG_FROM * costs.min())
 
 
+def accuracy_range(front: FloatArray, every: FloatArray) -> tuple[float, float]:
+    """Ends of an accuracy axis (%) that shows the front; trials far below it are left out.
+
+    front, every: accuracies (0 to 1) of the front's trials, and of all trials.
+    """
+    low, high = 100 * float(front.min()), 100 * float(max(front.max(), every.max()))
+    span = max(high - low, 8.0)
+    lowest = min(low, 100 * float(every.min()))
+    # Accuracy ends at 0 and 100 %. The marks there need a little room.
+    return max(low - 0.25 * span, lowest - 0.1 * span, -2.0), min(high + 0.1 * span, 102.0)
+
+
 def set_cost_scale(axes: Axes, costs: FloatArray) -> None:
     """Fit the x axis to these costs; it is a log axis where `spans_magnitudes` holds."""
     axes.margins(x=0.08, y=0.12)

@@ -157,8 +157,7 @@ class Run:
         finished = self.finished
         if not finished.empty:
             return finished
-        counts = self.counts()
-        how_far = f"{counts[RUNNING]} running, {counts[PRUNED]} pruned, {counts[FAIL]} failed"
+        how_far = self.counts_in_words() or "no trial has begun"
         reasons = self.trials.loc[self.trials["state"] == FAIL, "error"].dropna()
         first = f"; the first failed with: {_first_line(reasons.iloc[0])}" if len(reasons) else ""
         raise UserError(f"{self.path}: no finished trial yet ({how_far}{first})")

@@ -47,7 +47,7 @@ COSTS: dict[str, Column] = {
     "gmacs": Column(
         label="GMACs",
         unit="GMACs",
-        meaning="billion multiply-adds an image",
+        meaning="billion multiply-adds per image",
         decimals=9,
         per_image=True,
         decided_by=_MULTIPLY_ADDS,
@@ -90,7 +90,7 @@ COSTS: dict[str, Column] = {
         decided_by=("model", "input_size", "width", "batch_norm", "qat"),
     ),
     LATENCY: Column(
-        label="latency (ms)", unit="ms", meaning="ms an image, one thread; see --latency"
+        label="latency (ms)", unit="ms", meaning="ms per image, one thread; measured by --latency"
     ),
 }
 

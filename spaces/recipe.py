@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
@@ -164,8 +165,16 @@ def resolve_weights(weights: str, folder: Path) -> str:
     return str(path_from(weights, folder))
 
 
-def describe_mistakes(error: ValidationError, known: tuple[str, ...] = ()) -> list[str]:
-    """A line for each mistake: the path of the value, what is wrong, and what to write instead."""
+def describe_mistakes(
+    error: ValidationError,
+    known: tuple[str, ...] = (),
+    mappings: Mapping[str, str] = MappingProxyType({}),
+) -> list[str]:
+    """A line for each mistake: the path of the value, what is wrong, and what to write instead.
+
+    known: words that a key may be. mappings: path -> how a mapping there may look; `{}` stands for
+    the plain value that was written in its place.
+    """
     lines = []
     for mistake in error.errors(include_url=False):
         # pydantic adds the branch of a union to the path; users never wrote it.
@@ -184,9 +193,29 @@ def describe_mistakes(error: ValidationError, known: tuple[str, ...] = ()) -> li
             line = f"{where}: {mistake['input']} is not one of {expected}{near}"
         else:
             text = re.sub("^(Input|String|Value|Dictionary) ", "", mistake["msg"])
+            if text == "should be an object":
+                text = f"is not a mapping{_as_mapping(where, mistake['input'], mappings)}"
+            elif text == "should be a valid array":
+                name = where.rpartition(".")[2]
+                text = f"is not a list; write {name}: [{_plain_or_dots(mistake['input'])}]"
             line = f"{where}: {shorten(mistake['input'])} {text}"
         lines.append(line)
     return lines
+
+
+def _as_mapping(where: str, written: Any, mappings: Mapping[str, str]) -> str:
+    """What to write in place of a plain value; nothing where that is not known."""
+    mapping = mappings.get(where)
+    if mapping is None:
+        return ""
+    mapping = mapping.replace("{}", _plain_or_dots(written))
+    return f"; write {where.rpartition('.')[2]}: {mapping}"
+
+
+def _plain_or_dots(written: Any) -> str:
+    """A short plain value as it was written, else dots."""
+    plain = isinstance(written, str | int) and not isinstance(written, bool)
+    return str(written) if plain and len(str(written)) < 60 else "..."
 
 
 def _words(listed: str) -> list[str]:

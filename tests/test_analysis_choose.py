@@ -71,7 +71,7 @@ def test_among_equals_the_most_accurate_is_the_cheaper_and_then_the_first(tmp_pa
 def test_a_front_of_one_trial_has_itself_as_its_knee(tmp_path):
     choice = choose(read_run(write_run(tmp_path / "run", [trial_row(4, 0.9, 0.5)])), "knee")
     assert choice.trial == 4
-    assert "fewer than three" in choice.reason
+    assert "too few points for a knee; took trial 4" in choice.reason
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from analysis.results.class_accuracy import SplitPredictions, class_accuracies, confusions
+from analysis.results.class_accuracy import (
+    SplitPredictions,
+    class_accuracies,
+    confusion_matrix,
+    confusions,
+)
 
 CLASSES = ("ape", "bear", "cat", "dog")
 
@@ -49,3 +54,20 @@ def test_where_all_is_right_nothing_is_confused():
     right = SplitPredictions(trial=0, classes=CLASSES, labels=labels, predicted=labels)
     assert confusions(right).empty
     assert right.accuracy == 1
+
+
+def test_a_confusion_matrix_counts_true_by_predicted():
+    predictions = SplitPredictions(
+        trial=0,
+        classes=("a", "b", "c", "never seen"),
+        labels=np.array([0, 0, 0, 0, 1, 2, 2]),
+        predicted=np.array([0, 0, 0, 2, 1, 0, 2]),
+    )
+    matrix = confusion_matrix(predictions, most=10)
+    assert matrix.classes == predictions.classes
+    assert matrix.images.tolist() == [[3, 0, 1, 0], [0, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]]
+    assert matrix.shares[0].tolist() == [0.75, 0, 0.25, 0]
+    assert matrix.shares[3].tolist() == [0, 0, 0, 0]
+    worst = confusion_matrix(predictions, most=2)
+    assert worst.classes == ("a", "c")
+    assert worst.images.tolist() == [[3, 1], [1, 1]]

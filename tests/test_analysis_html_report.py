@@ -98,7 +98,15 @@ def test_every_figure_is_drawn_once_it_comes_near(page: Path):
         names = browser.eval_on_selector_all(".figure", "all => all.map(one => one.id)")
         assert set(names) == {
             *("front", "history-trials", "history-time", "curves-accuracy", "curves-loss"),
-            *("importances", "parallel", "classes", "distribution", "confirmed"),
+            *(
+                "importances",
+                "parallel",
+                "classes",
+                "confusion",
+                "distribution",
+                "time",
+                "confirmed",
+            ),
         }
         for name in names:
             browser.locator(f"#{name}").scroll_into_view_if_needed()
@@ -223,7 +231,8 @@ def test_pictures_are_written_for_all_that_is_known(report_data: ReportData, tmp
     names = [path.name for path in write_pictures(report_data, tmp_path / "a")]
     assert names == [
         *("front.png", "confirmed.png", "ablation-3-against-default.png", "history.png"),
-        *("curves.png", "importances.png", "parallel.png", "classes.png", "distribution.png"),
+        *("curves.png", "importances.png", "parallel.png", "classes.png", "confusion.png"),
+        *("distribution.png", "time.png"),
     ]
     bare = read_run(write_run(tmp_path / "run", four_trials()))
     drawn = write_pictures(find(bare, predictions=GONE, labels=GONE), tmp_path / "b")
@@ -232,6 +241,7 @@ def test_pictures_are_written_for_all_that_is_known(report_data: ReportData, tmp
         "history.png",
         "curves.png",
         "parallel.png",
+        "time.png",
     ]
 
 
@@ -241,3 +251,148 @@ def test_a_run_without_a_finished_trial_has_no_report(tmp_path: Path):
         choose(run, "knee")
     with pytest.raises(UserError, match="no finished trial yet"):
         find(run, predictions=GONE, labels=GONE)
+
+
+def boxes(browser, selector: str) -> list[dict[str, float]]:
+    return browser.eval_on_selector_all(
+        selector, "all => all.map(one => one.getBoundingClientRect().toJSON())"
+    )
+
+
+def overlap(one: dict[str, float], other: dict[str, float]) -> bool:
+    apart = 0.5  # boxes are rounded to pixels
+    return (
+        min(one["right"], other["right"]) - max(one["left"], other["left"]) > apart
+        and min(one["bottom"], other["bottom"]) - max(one["top"], other["top"]) > apart
+    )
+
+
+def test_the_page_says_which_to_ship_and_what_to_run_next(run: Run, page: Path):
+    with open_page(page) as browser:
+        picks = browser.locator(".picks li").all_inner_texts()
+        for rule in ("knee", "most-accurate", "cheapest", "drop<=1%", "drop<=3%", "drop<=5%"):
+            reason = choose(run, rule).reason.split(":")[0]
+            line = next(pick for pick in picks if rule in pick.split(":")[0].split(", "))
+            assert reason in line
+        steps = browser.locator(".steps li").all_inner_texts()
+        assert len(steps) == len(run.front()) - 1
+        assert all(" instead of " in step and "intervals" in step for step in steps)
+        commands = browser.locator(".next code").all_inner_texts()
+        # This front is confirmed already.
+        assert [command.split()[1] for command in commands] == ["export", "ablate", "search"]
+        assert browser.locator("header").inner_text().count("Recommended: Trial") == 1
+
+
+def test_all_trials_can_be_sorted_and_filtered(run: Run, page: Path):
+    with open_page(page) as browser:
+        rows = browser.locator("#trials tbody tr")
+        assert rows.count() == 50
+        browser.locator("#more").click()
+        assert rows.count() == len(run.trials) == 60
+        assert not browser.locator("#more").is_visible()
+
+        def column(index: int) -> list[str]:
+            return browser.eval_on_selector_all(
+                f"#trials tbody td:nth-child({index})", "all => all.map(one => one.textContent)"
+            )
+
+        assert column(1)[:3] == ["0", "1", "2"]
+        browser.locator("#trials th button", has_text="accuracy").click()
+        found = [float(text) for text in column(3)]
+        assert found == sorted(found, reverse=True)
+        browser.locator("#trials th button", has_text="accuracy").click()
+        found = [float(text) for text in column(3)]
+        assert found == sorted(found)
+        assert browser.locator("#trials th[aria-sort]").get_attribute("aria-sort") == "ascending"
+        browser.fill("#filter", "stopped resnet18")
+        wanted = run.trials.loc[(run.trials["state"] == "PRUNED")]
+        assert rows.count() == (wanted["model"] == "resnet18").sum() > 0
+
+
+def test_nothing_covers_the_legend_or_the_last_step(page: Path):
+    with open_page(page) as browser:
+        browser.wait_for_selector("#front.js-plotly-plot .scatterlayer .point")
+        browser.locator("#front").hover()
+        browser.wait_for_timeout(300)
+        assert browser.locator(".modebar-btn").count() == 0
+        legend = boxes(browser, "#front .legend")[0]
+        marks = boxes(browser, "#front .scatterlayer .trace:last-child .point")
+        assert len(marks) > 1
+        assert not any(overlap(legend, mark) for mark in marks)
+
+
+def test_the_axis_of_accuracies_shows_the_front_and_the_rest_on_request(tmp_path: Path):
+    rows = [trial_row(0, 0.90, 0.1), trial_row(1, 0.94, 0.2), trial_row(2, 0.93, 0.3)]
+    rows += [trial_row(3, 0.05, 0.3), trial_row(4, 0.02, 0.3, state="PRUNED")]
+    run = read_run(write_run(tmp_path / "run", rows))
+    path = write_report(find(run), tmp_path / "report.html", chosen=choose(run, "knee"))
+    with open_page(path) as browser:
+        browser.wait_for_selector("#front.js-plotly-plot .scatterlayer .point")
+        ends = "document.getElementById('front')._fullLayout.yaxis.range"
+        low, high = browser.evaluate(ends)
+        assert 80 < low < 90
+        assert 94 < high < 97
+        # The made-up last epoch of the stopped trial has 50 %.
+        browser.get_by_text("also show 2 trials below 88 %").click()
+        assert browser.evaluate(ends)[0] < 5
+        browser.get_by_text("also show 2 trials below 88 %").click()
+        assert browser.evaluate(ends) == [low, high]
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_labels_of_parallel_coordinates_do_not_collide(tmp_path: Path, width: int):
+    weights = "/work/somewhere/mobilenet_v2_features_imagenet.pt"
+    rows = [
+        trial_row(
+            trial, 0.5 + trial / 100, 0.01 * 2**trial, learning_rate=10 ** (-4 + trial / 4),
+            model=["baseline_cnn", "mobilenet_v3_large"][trial % 2], batch_norm=trial % 2 == 0,
+            weights=["none", weights][trial % 2], unfrozen=[None, 2, 8][trial % 3],
+            optimizer=["adam", "rmsprop", "adagrad"][trial % 3], qat=trial % 3 == 0,
+            augment=["none", "trivialaugment"][trial % 2], input_size=[96, 64][trial % 2],
+            scheduler=["constant", "onecycle"][trial % 2], batch_size=[16, 32][trial % 2],
+        )
+        for trial in range(9)
+    ]  # fmt: skip
+    run = read_run(write_run(tmp_path / "run", rows))
+    path = write_report(find(run), tmp_path / "report.html", chosen=choose(run, "knee"))
+    with open_page(path, width=width) as browser:
+        browser.locator("#parallel").scroll_into_view_if_needed()
+        browser.wait_for_selector("#parallel .parcoords .tick text")
+        labels = boxes(browser, "#parallel .parcoords .tick text")
+        assert len(labels) > 30
+        pairs = [(one, other) for index, one in enumerate(labels) for other in labels[:index]]
+        assert not [pair for pair in pairs if overlap(*pair)]
+        assert browser.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_on_a_phone_recipes_stand_below_their_numbers(page: Path):
+    with open_page(page, width=390) as browser:
+        for table in ("table.front", "#trials"):
+            row = browser.locator(f"{table} tbody tr").first
+            cells = [cell.bounding_box() for cell in row.locator("td").all()]
+            recipe = row.locator("td.text").first.bounding_box()
+            numbers = [cell for cell in cells if cell and cell != recipe and cell["height"]]
+            assert recipe is not None
+            assert recipe["width"] > 300
+            assert all(cell["y"] + cell["height"] <= recipe["y"] + 1 for cell in numbers[:4])
+            assert all(cell["x"] + cell["width"] <= 390 for cell in numbers)
+        wide = browser.locator("#parallel").evaluate(
+            "one => [one.offsetWidth, one.parentElement.clientWidth]"
+        )
+        assert wide[0] > wide[1]
+
+
+def test_a_measured_latency_is_an_axis_and_a_column(tmp_path: Path):
+    rows = [trial_row(0, 0.5, 0.1, latency_ms=3.0), trial_row(1, 0.6, 0.2, latency_ms=4.0)]
+    run = read_run(write_run(tmp_path / "run", [*rows, trial_row(2, 0.4, 0.2)]))
+    data = find(run, latency="Latency: on one thread of a toaster.")
+    path = write_report(data, tmp_path / "report.html", chosen=choose(run, "1"))
+    with open_page(path) as browser:
+        assert "on one thread of a toaster" in browser.locator("#ship").inner_text()
+        assert "latency (ms)" in browser.locator("table.front thead").inner_text()
+        browser.select_option("#cost", label="latency (ms)")
+        browser.wait_for_function(
+            "document.getElementById('front').layout.xaxis.title.text"
+            " === 'latency (ms), of 2 trials'"
+        )
+        assert browser.evaluate("document.getElementById('front').data.at(-1).x") == [3, 4]

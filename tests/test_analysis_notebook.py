@@ -27,7 +27,7 @@ def test_the_notebook_runs_from_top_to_bottom(
         if "image/png" in output.get("data", {})
     ]
     # Of four trials the importances are left out.
-    assert len(shown) == (4 if own_run else 5)
+    assert len(shown) == (5 if own_run else 6)
     message = "".join(
         output.text
         for cell in notebook.cells
@@ -35,5 +35,12 @@ def test_the_notebook_runs_from_top_to_bottom(
         if output.output_type == "stream" and output.name == "stdout"
     )
     assert message.count("Trial ") == 4
+    # Neither run has its images here.
+    assert "Per-class results are unavailable: " in message
+    assert " instead of " in message
+    recipe = next(cell for cell in notebook.cells if "recipe_table" in cell.source[:30])
+    table = recipe.outputs[0].data["text/plain"]
+    assert "Recipe(" not in table
+    assert "learning rate" in table
     if own_run:
         assert "knee: Trial 1 (90.0 % accuracy at 0.100 effective GFLOPs)" in message

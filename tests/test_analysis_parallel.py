@@ -48,3 +48,12 @@ def test_every_trial_lies_within_the_ends_of_every_axis(scales: dict[str, Scale]
         assert (scale.positions <= high).all()
         assert low < high
         assert len(scale.tick_positions) == len(scale.tick_labels)
+
+
+def test_long_names_are_cut_in_their_middle(tmp_path: Path):
+    weights = ["/w/mobilenet_v2_features_imagenet.pt", "/w/mobilenet_v2_features_animals.pt"]
+    rows = [
+        trial_row(trial, 0.5 + trial / 10, 0.1, weights=path) for trial, path in enumerate(weights)
+    ]
+    scales = parallel_scales(read_run(write_run(tmp_path / "run", rows)))
+    assert scales[0].tick_labels == ["mobile…imals", "mobile…genet"]

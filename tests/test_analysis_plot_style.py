@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from rich.console import Console
 
+from analysis.plot_style import accuracy_range
 from analysis.plots.front_picture import draw_front, front_picture, label_front
 from analysis.plots.terminal import front_text
 from analysis.results.distribution import (
@@ -159,3 +160,11 @@ def test_many_classes_are_counted_by_their_size_without_losing_one():
     labels, classes = labels_of([5] * 20 + [7] * 15 + [400])
     lines = distribution_text(labels, classes).splitlines()[1:]
     assert sum(int(line.split()[1]) for line in lines) == 36
+
+
+def test_an_axis_of_accuracies_shows_the_front_and_leaves_far_trials_out():
+    front = np.array([0.90, 0.94])
+    assert accuracy_range(front, np.array([0.90, 0.94, 0.02])) == pytest.approx((88.0, 94.8))
+    # Nothing lies far below: no empty room is shown.
+    assert accuracy_range(front, front) == pytest.approx((89.2, 94.8))
+    assert accuracy_range(np.array([0.02, 1.0]), front) == pytest.approx((-2.0, 102.0))

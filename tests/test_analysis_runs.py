@@ -71,7 +71,7 @@ def test_a_run_without_a_finished_trial_says_how_far_it_is(tmp_path):
     with pytest.raises(UserError) as caught:
         run.front()
     assert str(caught.value) == (
-        f"{tmp_path / 'run'}: no finished trial yet (1 running, 1 pruned, 1 failed;"
+        f"{tmp_path / 'run'}: no finished trial yet (1 stopped early, 1 failed, 1 unfinished;"
         " the first failed with: loss is NaN)"
     )
 
@@ -84,7 +84,7 @@ def test_a_run_that_has_recorded_nothing_yet_is_read_as_empty(tmp_path):
     run = read_run(path)
     assert sum(run.counts().values()) == 0
     assert run.losses().shape == (0, 2)
-    with pytest.raises(UserError, match="0 running, 0 pruned, 0 failed"):
+    with pytest.raises(UserError, match="no trial has begun"):
         run.front()
 
 

@@ -42,7 +42,7 @@ def test_a_share_of_a_gpu_costs_that_share_of_its_price(tmp_path):
     assert [trial.hours for trial in spending.trials] == [0.25, 2.0, 4.0]
     assert [trial.money for trial in spending.trials] == pytest.approx([0.15, 0.4, 0.2])
     assert write_hours(spending) == "2.25 GPU-hours, 4.00 core-hours"
-    assert write_money(spending) == "0.750 USD, 0.250 a trial"
+    assert write_money(spending) == "0.750 USD, 0.250 per trial"
     assert spending_notes(spending) == []
 
 
@@ -64,7 +64,7 @@ def test_what_has_no_price_is_named_and_counts_in_no_sum(tmp_path):
         trial_row(2, 0.8, 0.3, ran_on=f"{A10G}, then {T4}", gpus=1.0, **HOUR),
     ]
     spending = spent(tmp_path, rows, {"NVIDIA A10G": 0.6, "cpu": 0.05})
-    assert write_money(spending) == "0.300 USD, 0.300 a trial"
+    assert write_money(spending) == "0.300 USD, 0.300 per trial"
     assert spending_notes(spending) == [
         "no price for Tesla T4: 1.50 GPU-hours are not in the cost; add it to prices.per_hour"
     ]

@@ -41,7 +41,7 @@ def test_trials_without_a_driver_are_told_as_interrupted(run):
     assert "1 running" in searched
     assert "--resume" not in searched
     left = printed(status_table(run, searched=False))
-    assert "1 interrupted" in left
+    assert "1 unfinished" in left
     assert "--resume" in left
 
 

@@ -226,7 +226,7 @@ def test_the_command_goes_on_after_an_interruption_tells_and_draws(
     done = finished()
     if len(done) < 6:
         assert code == 130, message + complaint
-        assert "the same command goes on" in message + complaint
+        assert "run the same command to continue" in message + complaint
     assert "Traceback" not in message + complaint
     code, message, complaint = flopwise("confirm", run, "--seeds", 3)
     assert code == 0, complaint

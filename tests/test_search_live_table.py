@@ -16,7 +16,7 @@ from search.decisions.trial_record import TrialRecord
 from search.engine import Progress
 from search.storage.optuna_storage import create_study
 from search.study.study import Study, load_study
-from spaces.constraints import read_cost_constraint
+from spaces.constraints import read_study_constraint
 from trainables.cost import recipe_cost
 from trainables.data.dataset import ImageData
 
@@ -126,7 +126,7 @@ def test_what_was_finished_before_a_resume_is_no_news(study: Study, ledger: Ledg
 
 
 def test_many_trials_that_did_not_begin_are_one_line(study: Study, tmp_path: Path):
-    bound = read_cost_constraint("gflops", "<= 0.0001")
+    bound = read_study_constraint("gflops", "<= 0.0001")
     strict = replace(study, objectives=replace(study.objectives, constraints=(bound,)))
     ledger = empty_ledger(strict, tmp_path, "strict")
     file = io.StringIO()

@@ -97,9 +97,11 @@ def test_the_report_has_the_answers_by_which_its_trial_was_measured(run: Path, t
     made = make_report(run, str(trial))
     accuracy = read_run(run).trials.set_index("trial").loc[trial, "accuracy"]
     assert made.notes == ()
+    assert made.latency.startswith("Latency: median of one image on one thread of ")
     page = " ".join(made.page.read_text().split())
-    assert f"{100 * float(accuracy):.1f} % of " in page  # pyright: ignore[reportArgumentType]
+    assert f"{100 * float(accuracy):.1f} % of the " in page  # pyright: ignore[reportArgumentType]
     assert 'id="classes"' in page
+    assert 'id="confusion"' in page
     assert 'id="history-time"' in page
     names = {path.name for path in made.pictures}
     assert {"front.png", "classes.png", "distribution.png"} <= names
@@ -109,16 +111,19 @@ def test_a_report_does_without_data_and_checkpoints_that_are_gone(told, run: Pat
     copy = tmp_path / "copy"
     shutil.copytree(run, copy, ignore=shutil.ignore_patterns("checkpoint_*"))
     message = told("report", copy, "--pick", "1")
-    assert "No predictions of the chosen model: trial 1: its checkpoint is gone" in message
+    assert (
+        "Per-class results of the chosen model are unavailable: trial 1: its checkpoint is gone"
+        in message
+    )
     study = (copy / "study.yaml").read_text()
     (copy / "study.yaml").write_text(study.replace("data_digest: ", "data_digest: x"))
     message = told("report", copy)
-    assert "No results by class: " in message
+    assert "Per-class results are unavailable: " in message
     assert "was searched on (its digest differs)" in message
     data = read_run(copy).study["data"]["path"]
     (copy / "study.yaml").write_text(study.replace(data, str(tmp_path / "nowhere")))
     message = told("report", copy, "--out", tmp_path / "page.html")
-    assert "No results by class: " in message
+    assert "Per-class results are unavailable: " in message
     assert (tmp_path / "page.html").stat().st_size > 1_000_000
 
 

@@ -108,20 +108,20 @@ def message(*measured: Rated, left_out: tuple[ResourceOption, ...] = ()) -> str:
 
 def test_one_line_tells_what_was_chosen_and_why():
     assert message(rated(1, 2, 100), rated(2, 1, 170)) == (
-        "2 trials at once, 1 core each (1.7 times the images a second of 1 trial on 2 cores)"
+        "2 trials at once, 1 core each (1.7 times the images per second of 1 trial on 2 cores)"
     )
     assert message(rated(1, 2, 100), rated(2, 1, 90)) == (
-        "1 trial on 2 cores (2 trials at once, 1 core each: 0.9 times its images a second)"
+        "1 trial on 2 cores (2 trials at once, 1 core each: 0.9 times as many images per second)"
     )
     assert message(rated(1, 4, 100), rated(2, 2, 150), left_out=(option(4, 1),)) == (
-        "2 trials at once, 2 cores each (1.5 times the images a second of 1 trial on 4 cores;"
+        "2 trials at once, 2 cores each (1.5 times the images per second of 1 trial on 4 cores;"
         " memory is too small for 4 at once)"
     )
     assert message(rated(1, 2, 100), left_out=(option(2, 1),)) == (
         "1 trial on 2 cores (memory is too small for 2 at once)"
     )
     assert message(rated(1, 8, 9, gpus=1.0), rated(4, 2, 27, gpus=0.25)) == (
-        "4 trials at once, 2 cores and 1/4 of a GPU each (3 times the images a second of 1 trial"
+        "4 trials at once, 2 cores and 1/4 of a GPU each (3 times the images per second of 1 trial"
         " on 8 cores and a GPU)"
     )
     assert str(Decision(chosen=option(1, 1), rated=())) == (

@@ -150,7 +150,7 @@ def test_every_mistake_is_told_at_once_with_its_path(tmp_path: Path):
             "storage: the address holds a key, which every run would record; put keys where this"
             " kind of storage looks for them, such as AWS_SECRET_ACCESS_KEY",
             "seed: -1 should be greater than or equal to 0",
-            "enqueue: 'ladder' should be a valid array",
+            "enqueue: 'ladder' is not a list; write enqueue: [ladder]",
         ]
     )
 
@@ -161,6 +161,18 @@ def test_every_mistake_is_told_at_once_with_its_path(tmp_path: Path):
         ({"name": "a/b"}, f"name: 'a/b' {NAMES_A_FOLDER}"),
         ({"name": ".."}, f"name: '..' {NAMES_A_FOLDER}"),
         ({"name": 5}, "name: 5 should be a valid string"),
+        (
+            {"data": "../data/animals"},
+            "data: '../data/animals' is not a mapping; write data: {path: ../data/animals}",
+        ),
+        ({"data": ["x"]}, "data: ['x'] is not a mapping; write data: {path: ...}"),
+        ({"sampler": "tpe"}, "sampler: 'tpe' is not a mapping; write sampler: {name: tpe}"),
+        ({"budget": 64}, "budget: 64 is not a mapping; write budget: {trials: 64}"),
+        ({"resources": 2}, "resources: 2 is not a mapping; write resources: {cpus: 2, gpus: 0}"),
+        (
+            {"budget": {"trials": 3, "plateau": 5}},
+            "budget.plateau: 5 is not a mapping; write plateau: {percent: 1, trials: 20}",
+        ),
         (
             {"budget": {}},
             "budget: give trials, hours or worker_hours, or the search might never end",

@@ -22,8 +22,9 @@ def describe_classes(data: ReportData) -> str:
     assert isinstance(predictions, SplitPredictions)
     row = trials.loc[trials["trial"] == predictions.trial].iloc[0]
     return (
-        f"Trial {predictions.trial}, {mark_label(row)}: {write_percent(predictions.accuracy)} % of"
-        f" {len(predictions.labels):,} validation images."
+        f"Trial {predictions.trial}, {mark_label(row)}, is right on"
+        f" {write_percent(predictions.accuracy)} % of the {len(predictions.labels):,} validation"
+        " images."
     )
 
 
@@ -77,7 +78,7 @@ def draw_classes_html(data: ReportData) -> dict[str, go.Figure]:
             hovertemplate="%{y}: %{x:.1f} % of %{customdata} images<extra></extra>",
         )
     )  # fmt: skip
-    figure.update_xaxes(title="accuracy (%) on validation images", range=[0, 100])
+    figure.update_xaxes(title="accuracy (%)", range=[0, 100])
     figure.update_yaxes(autorange="reversed", type="category", dtick=1)
     return {"classes": figure}
 

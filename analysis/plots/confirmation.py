@@ -65,7 +65,7 @@ def confirmation_figure(confirmation: Confirmation) -> go.Figure:
     figure.add_trace(
         go.Scatter(
             x=costs, y=[100 * candidate.promised for candidate in confirmation.candidates],
-            name="promised by the search (validation)", mode="markers", hoverinfo="text",
+            name="search's validation", mode="markers", hoverinfo="text",
             text=_hover_texts(confirmation),
             # Drawn beside the test's mark, which has the same cost.
             marker={
@@ -111,7 +111,7 @@ def _hover_texts(confirmation: Confirmation) -> list[str]:
     for candidate, found in zip(confirmation.candidates, confirmation.accuracies, strict=True):
         message = [
             f"<b>trial {candidate.trial}</b>: test {found.write_percent()} %",
-            f"promised: {write_percent(candidate.promised)} %",
+            f"search's validation: {write_percent(candidate.promised)} %",
         ]
         texts.append("<br>".join([*message, *fold(describe_candidate(candidate))]))
     return texts

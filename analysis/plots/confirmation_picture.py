@@ -78,7 +78,7 @@ def _draw_candidates(axes: Axes, confirmation: Confirmation) -> None:
     axes.scatter(
         costs, [100 * candidate.promised for candidate in confirmation.candidates], marker="D",
         s=38, facecolors="none", edgecolors=_PROMISED, linewidths=1.5, zorder=5,
-        label="promised by the search\n(validation)", transform=axes.transData + beside,
+        label="search's validation", transform=axes.transData + beside,
     )  # fmt: skip
     for candidate, x, y in zip(confirmation.candidates, costs, means - below, strict=True):
         axes.annotate(

@@ -21,9 +21,12 @@ def describe_distribution(data: ReportData) -> str:
     """The numbers of images and classes, for the page."""
     assert isinstance(data.labels, Labels)
     numbers = distribution_numbers(data.labels.labels, data.labels.classes)
+    if numbers["min"] == numbers["max"]:
+        each = f"{numbers['min']} of each"
+        return f"{numbers['images']:,} images of {numbers['classes']} classes, {each}."
     return (
         f"{numbers['images']:,} images of {numbers['classes']} classes, from {numbers['min']} to"
-        f" {numbers['max']} a class (mean {numbers['mean']:.1f}, standard deviation"
+        f" {numbers['max']} per class (mean {numbers['mean']:.1f}, standard deviation"
         f" {numbers['std']:.1f}, median {numbers['median']:g})."
     )
 

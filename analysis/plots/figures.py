@@ -19,6 +19,11 @@ from analysis.plots.confirmation import (
     draw_confirmation_html,
     draw_confirmation_png,
 )
+from analysis.plots.confusion import (
+    describe_confusion,
+    draw_confusion_html,
+    draw_confusion_png,
+)
 from analysis.plots.distribution import (
     describe_distribution,
     draw_distribution_html,
@@ -29,6 +34,7 @@ from analysis.plots.hypervolume import draw_hypervolume_html, draw_hypervolume_p
 from analysis.plots.importances import draw_importances_html, draw_importances_png
 from analysis.plots.learning_curves import draw_curves_html, draw_curves_png
 from analysis.plots.parallel_coordinates import draw_parallel_html, draw_parallel_png
+from analysis.plots.time_spent import describe_time, draw_time_html, draw_time_png
 from analysis.results.importances import FEWEST_TRIALS
 from analysis.results.report_data import ReportData
 from spaces.errors import UserError
@@ -57,6 +63,12 @@ class Figure:
     """What the page says where the data is missing; without it, the page leaves the figure out."""
 
 
+def _no_importances(data: ReportData) -> str:
+    if not isinstance(data.run.study.get("space"), dict):
+        return "Importances are unavailable: this run's study.yaml does not hold its space."
+    return f"Importances are shown once there are {FEWEST_TRIALS} trials."
+
+
 FIGURES: list[Figure] = [
     Figure(
         name="front",
@@ -81,7 +93,7 @@ FIGURES: list[Figure] = [
         name="history",
         title="How the front grew",
         text="The hypervolume is the share that the front dominates of the accuracies and costs"
-        " that the axis names. Costs count by magnitude.",
+        " that the axis names, with costs on a log scale.",
         draw_png=draw_hypervolume_png,
         draw_html=draw_hypervolume_html,
     ),
@@ -101,8 +113,7 @@ FIGURES: list[Figure] = [
         " differ from its values in all trials, stopped ones included (PED-ANOVA). A cost is told"
         " from the fields that can change it alone. This tells what"
         " set the best trials apart here, not what would help elsewhere.",
-        missing=f"Importances need {FEWEST_TRIALS} trials or more, and a study that names its"
-        " space.",
+        missing=_no_importances,
         draw_png=draw_importances_png,
         draw_html=draw_importances_html,
     ),
@@ -123,12 +134,27 @@ FIGURES: list[Figure] = [
         draw_html=draw_classes_html,
     ),
     Figure(
+        name="confusion",
+        title="Which classes it confuses",
+        text=describe_confusion,
+        draw_png=draw_confusion_png,
+        draw_html=draw_confusion_html,
+    ),
+    Figure(
         name="distribution",
         title="The data",
         text=describe_distribution,
         missing=lambda data: str(data.labels),
         draw_png=draw_distribution_png,
         draw_html=draw_distribution_html,
+    ),
+    Figure(
+        name="time",
+        title="Where the time went",
+        text=describe_time,
+        missing="This run did not record how long its trials took.",
+        draw_png=draw_time_png,
+        draw_html=draw_time_html,
     ),
 ]
 

@@ -11,7 +11,13 @@ import plotly.graph_objects as go
 
 from analysis.columns import amount, describe_recipe, heading, is_missing, write_percent
 from analysis.pareto.front import front_order
-from analysis.plot_style import GREY, axis_title, model_styles, spans_magnitudes
+from analysis.plot_style import (
+    GREY,
+    accuracy_range,
+    axis_title,
+    model_styles,
+    spans_magnitudes,
+)
 from analysis.plots.front_picture import front_picture
 from analysis.plots.html_style import (
     HOVER_WIDTH,
@@ -56,9 +62,11 @@ def front_figure(run: Run) -> go.Figure:
     """Draw every trial with its accuracy (%) against each cost that the run has measured.
 
     The front is drawn anew for each cost: the feasible trials that no other beats in accuracy and
-    that cost. Hollow marks are int8 models. layout.meta tells the page what a choice of the cost
+    that cost. Hollow marks are int8 models. A cost that the run's front has, but not every trial,
+    is drawn for the trials that have it. layout.meta tells the page what a choice of the cost
     changes: first is the cost that is shown first; costs has for each cost column its label, the
-    axis' title, type and ticks, and in traces what replaces x, y and text of each trace.
+    axis' title, type and ticks, the range of accuracies (%) that shows its front, the number of
+    trials below that, and in traces what replaces x, y and text of each trace.
     Raises UserError where no trial is feasible.
     """
     feasible, finished, stopped = run.require_feasible(), run.finished, run.stopped
@@ -82,7 +90,16 @@ def front_figure(run: Run) -> go.Figure:
             scatter(
                 name=model, mode="markers", hoverinfo="text", text=_hover_texts(rows),
                 y=100 * rows[ACCURACY], marker={"size": 8, **mark_shapes(rows, styles)},
-                opacity=0.45,
+                opacity=0.6, legendgroup=model, showlegend=False,
+            )
+        )  # fmt: skip
+        # The legend gets its own filled mark, because the model's first mark may be hollow.
+        groups.append(rows.iloc[:0])
+        filled = mark_shapes(rows.iloc[:1].assign(qat=False), styles)
+        figure.add_trace(
+            go.Scatter(
+                name=model, mode="markers", legendgroup=model, x=[None], y=[None],
+                marker={"size": 9, **filled},
             )
         )  # fmt: skip
     figure.add_trace(
@@ -91,10 +108,11 @@ def front_figure(run: Run) -> go.Figure:
             line={"shape": "hv", "width": 1.5, "color": GREY},
         )
     )  # fmt: skip
+    best = run.front()
     costs = {
         name: _cost_view(feasible, groups, styles, name)
         for name in COSTS
-        if np.isfinite(finished[name].to_numpy(dtype=float)).all()
+        if np.isfinite(best[name].to_numpy(dtype=float)).all()
     }
     first = run.costs[0] if run.costs[0] in costs else next(iter(costs))
     figure.update_yaxes(title="validation accuracy (%)")
@@ -108,22 +126,36 @@ def _cost_view(
     styles: Mapping[str, tuple[str, str]],
     cost: str,
 ) -> dict[str, Any]:
-    numbers = feasible[[cost, ACCURACY]].to_numpy(dtype=float)
-    front = feasible.iloc[front_order(numbers * [1.0, -1.0])]
-    traces: list[dict[str, Any]] = [{"x": round_values(rows[cost])} for rows in groups]
+    measured = feasible.loc[np.isfinite(feasible[cost].to_numpy(dtype=float))]
+    numbers = measured[[cost, ACCURACY]].to_numpy(dtype=float)
+    front = measured.iloc[front_order(numbers * [1.0, -1.0])]
+    traces: list[dict[str, Any]] = [{"x": round_values(rows[cost]) or [None]} for rows in groups]
+    shapes = mark_shapes(front, styles)
     traces.append(
         {
             "x": round_values(front[cost]),
             "y": round_values(100 * front[ACCURACY]),
             "text": _hover_texts(front),
-            "marker": {"size": 13, "opacity": 1, **mark_shapes(front, styles)},
+            "marker": {
+                "size": 13,
+                "opacity": 1,
+                "line": {"width": 2, "color": shapes["color"]},
+                **shapes,
+            },
         }
     )
     values = np.concatenate([rows[cost].to_numpy(dtype=float) for rows in groups[1:]])
+    values = values[np.isfinite(values)]
     log = spans_magnitudes(values)
+    of = f", of {len(measured):,} trials" if len(measured) < len(feasible) else ""
+    marks = np.vstack([rows[[cost, ACCURACY]].to_numpy(dtype=float) for rows in groups])
+    shown = marks[np.isfinite(marks[:, 0]), 1]
+    ends = accuracy_range(front[ACCURACY].to_numpy(dtype=float), shown)
     return {
         "label": heading(cost),
-        "title": axis_title(cost),
+        "title": axis_title(cost) + of,
+        "range": list(ends),
+        "below": int((100 * shown < ends[0]).sum()),
         "type": "log" if log else "linear",
         "ticks": magnitude_ticks(values) if log else None,
         "traces": traces,

@@ -12,6 +12,7 @@ from matplotlib.transforms import Bbox
 from analysis.pareto.front import FloatArray
 from analysis.plot_style import (
     GREY,
+    accuracy_range,
     axis_title,
     mark_label,
     model_styles,
@@ -30,7 +31,8 @@ def front_picture(run: Run, path: Path) -> Path:
 
     The front is a step line through large labelled marks. Each model has a shape and a colour.
     Dominated trials are faint and int8 models are hollow. A trial that was stopped early is a cross
-    at the accuracy that it had reached. A label is left out where it would cover another label or a
+    at the accuracy that it had reached. Trials far below the front are left out and
+    counted. A label is left out where it would cover another label or a
     mark of the front. Raises UserError where no trial is finished.
     """
     front = run.front()
@@ -79,8 +81,17 @@ def draw_front(axes: Axes, run: Run, front: pd.DataFrame) -> None:
         axes.scatter([], [], marker=marker, s=78, c=colour, label=model)
     if finished["qat"].to_numpy(dtype=bool).any():
         axes.scatter([], [], marker="o", s=60, facecolors="white", edgecolors=GREY, label="int8")
-    low, high = axes.get_ylim()
-    axes.set_ylim(max(low, -2.0), min(high, 102.0))  # accuracy ends there
+    every = np.concatenate([finished[ACCURACY], pruned[ACCURACY]]).astype(float)
+    low, high = accuracy_range(front[ACCURACY].to_numpy(dtype=float), every)
+    axes.set_ylim(low, high)
+    below = int((100 * every < low).sum())
+    if below:
+        trials = "1 trial" if below == 1 else f"{below:,} trials"
+        axes.text(
+            0.99, 0.012, f"{trials} below {low:.0f} % left out", transform=axes.transAxes,
+            ha="right", va="bottom", fontsize=8, color=GREY,
+            path_effects=[withStroke(linewidth=3, foreground="w")],
+        )  # fmt: skip
     tidy(axes)
     # Beside the axes, where it covers no mark.
     axes.legend(

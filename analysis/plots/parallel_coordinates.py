@@ -8,18 +8,20 @@ from matplotlib.collections import LineCollection
 
 from analysis.plot_style import picture_title, save_picture, titled_figure
 from analysis.plots.html_style import page_figure
-from analysis.results.distribution import shortened
 from analysis.results.report_data import ReportData
 from spaces.columns import ACCURACY
 
 # Draw at most this many lines, evenly chosen: of more, only the last ones could be seen.
 _MOST_LINES = 1500
+# The room that a label of an axis takes on the page.
+_AXIS_PIXELS, _TICK_PIXELS = 74, 15
 
 
 def draw_parallel_png(data: ReportData, folder: Path) -> list[Path]:
     """Draw the lines, coloured by accuracy; the best lie on top."""
     scales = data.scales
-    figure = titled_figure(max(9.0, 1.25 * len(scales)), 4.6, picture_title(data.run))
+    height = max(4.6, 1.1 + 0.16 * _most_ticks(data))
+    figure = titled_figure(max(9.0, 1.25 * len(scales)), height, picture_title(data.run))
     axes = figure.add_subplot()
     heights = np.array(
         [(scale.positions - scale.ends[0]) / (scale.ends[1] - scale.ends[0]) for scale in scales]
@@ -67,13 +69,22 @@ def draw_parallel_html(data: ReportData) -> dict[str, go.Figure]:
             dimensions=[
                 {
                     "label": scale.title, "values": scale.positions, "range": scale.ends,
-                    "tickvals": scale.tick_positions,
-                    "ticktext": [shortened(label, 16) for label in scale.tick_labels],
+                    "tickvals": scale.tick_positions, "ticktext": scale.tick_labels,
                 }
                 for scale in data.scales
             ],
             labelangle=-25 if len(data.scales) > 6 else 0,
+            tickfont={"size": 9},
         )
     )  # fmt: skip
-    figure.update_layout(margin={"l": 110, "r": 30, "t": 90, "b": 20})
+    # The page reads how wide it has to be, so that no label reaches the next axis.
+    width = _AXIS_PIXELS * len(data.scales) + 150
+    figure.update_layout(
+        margin={"l": 90, "r": 30, "t": 90, "b": 20}, meta={"width": width},
+        height=max(420, 110 + _TICK_PIXELS * _most_ticks(data)),
+    )  # fmt: skip
     return {"parallel": figure}
+
+
+def _most_ticks(data: ReportData) -> int:
+    return max(len(scale.tick_labels) for scale in data.scales)

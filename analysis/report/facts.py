@@ -3,6 +3,7 @@
 import numpy as np
 
 from analysis.results.status import write_best_accuracy
+from analysis.results.time_spent import write_duration
 from analysis.runs import Run
 
 
@@ -10,7 +11,7 @@ def run_facts(run: Run) -> dict[str, str]:
     """Name and words of each fact."""
     provenance = run.study.get("provenance") or {}
     facts = {
-        "trials": run.counts_in_words(complete="finished", running="open"),
+        "trials": run.counts_in_words(),
         "on the front": f"{len(run.front()):,}",
         "best accuracy": write_best_accuracy(run),
     }
@@ -19,9 +20,9 @@ def run_facts(run: Run) -> dict[str, str]:
         facts["constraints"] = broken
     ended = run.trials["search_seconds"].to_numpy(dtype=float)
     if np.isfinite(ended).any():
-        facts["search"] = _duration(float(np.nanmax(ended)))
+        facts["search"] = write_duration(float(np.nanmax(ended)))
     seconds = run.trials["seconds"].to_numpy(dtype=float)
-    facts["time in epochs"] = _duration(float(np.nansum(seconds)))
+    facts["training time"] = write_duration(float(np.nansum(seconds)))
     images = provenance.get("num_images")
     if images:
         facts["images"] = ", ".join(f"{number:,} {split}" for split, number in images.items())
@@ -33,9 +34,3 @@ def run_facts(run: Run) -> dict[str, str]:
     if versions:
         facts["versions"] = ", ".join(f"{name} {number}" for name, number in versions.items())
     return facts
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -15,11 +15,12 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from analysis.choose import RULES, Selection, choose
-from analysis.columns import describe_recipe, write_percent, write_setting
+from analysis.columns import describe_recipe, write_percent
 from analysis.plots.figures import FIGURES, Figure
 from analysis.report.facts import run_facts
 from analysis.results.ablation import Ablation
 from analysis.results.ablation_table import ablation_cells, ablation_note, ablation_title
+from analysis.results.all_trials import trial_list
 from analysis.results.class_accuracy import SplitPredictions, confusions
 from analysis.results.confirmation import Confirmation, tested_accuracies
 from analysis.results.confirmation_table import (
@@ -28,15 +29,19 @@ from analysis.results.confirmation_table import (
     confirmation_sentences,
     describe_candidate,
 )
-from analysis.results.front_table import front_columns, front_records
+from analysis.results.front_steps import describe_step, front_steps
+from analysis.results.front_table import front_columns, front_records, recipe_settings
+from analysis.results.next_steps import next_steps
 from analysis.results.report_data import ReportData
 from analysis.results.stop_reasons import stop_reasons
+from analysis.results.time_spent import time_cells, time_spent
 from spaces.errors import UserError
-from spaces.recipe import RECIPE_FIELDS
 
 _PAGE = Path(__file__).parent / "page"
 _MOST_CONFUSIONS = 12
 _MOST_FRONT_ROWS = 200
+_MOST_STEPS = 20
+_RULES = (*RULES, "drop<=1%", "drop<=3%", "drop<=5%")
 
 
 def write_report(
@@ -59,16 +64,28 @@ def _content(data: ReportData, chosen: Selection, figures: Sequence[Figure]) -> 
     sections = _sections(data, figures)
     records = front_records(run, tested_accuracies(data.confirmation))
     columns = front_columns(run, records)
+    picks = _picks(data)
+    steps = front_steps(run, data.confirmation)
+    spent = time_spent(run)
     return {
         "run": run,
         "facts": run_facts(run),
         "sections": sections,
         "chosen": chosen,
-        "settings": {
-            field.replace("_", " "): write_setting(field, chosen.row[field])
-            for field in RECIPE_FIELDS
-        },
-        "rules": {rule: choose(run, rule) for rule in RULES},
+        "settings": recipe_settings(chosen),
+        "picks": picks,
+        "picked": {choice.trial for _, choice in picks},
+        "steps": [
+            (step.trial, step.next_trial, describe_step(step)) for step in steps[:_MOST_STEPS]
+        ],
+        "num_more_steps": max(0, len(steps) - _MOST_STEPS),
+        "latency": data.latency,
+        "next_steps": next_steps(
+            run, chosen, data.history, place=data.place, confirmed=data.confirmation is not None
+        ),
+        "outcomes": spent.outcomes,
+        "time_rows": time_cells(spent),
+        "num_trials": len(run.trials),
         "columns": columns,
         "rows": [
             (record["trial"], [cells[index] for cells in columns.values()], describe_recipe(record))
@@ -85,9 +102,12 @@ def _content(data: ReportData, chosen: Selection, figures: Sequence[Figure]) -> 
         ),
         "plots": _script_data(
             {
-                name: json.loads(str(plot.to_json()))
-                for section in sections
-                for name, plot in section["plots"].items()
+                "plots": {
+                    name: json.loads(str(plot.to_json()))
+                    for section in sections
+                    for name, plot in section["plots"].items()
+                },
+                "trials": trial_list(run),
             }
         ),
         "plotly": Markup(get_plotlyjs()),  # noqa: S704 a script of Plotly's own package
@@ -116,6 +136,17 @@ def _sections(data: ReportData, figures: Sequence[Figure]) -> list[dict[str, Any
         )
         above = figure.title
     return sections
+
+
+def _picks(data: ReportData) -> list[tuple[str, Selection]]:
+    """What each rule picks; rules that pick the same trial share a line."""
+    rules: dict[int, list[str]] = {}
+    found: dict[int, Selection] = {}
+    for rule in _RULES:
+        choice = choose(data.run, rule)
+        rules.setdefault(choice.trial, []).append(rule)
+        found.setdefault(choice.trial, choice)
+    return [(", ".join(names), found[trial]) for trial, names in rules.items()]
 
 
 def _embedded(figure: Figure, data: ReportData) -> dict[str, str]:

@@ -68,3 +68,33 @@ def confusions(predictions: SplitPredictions) -> pd.DataFrame:
         counted[column] = [predictions.classes[index] for index in counted[column]]
     by = ["images", "share", "class", "taken_for"]
     return counted.sort_values(by, ascending=[False, False, True, True], ignore_index=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfusionMatrix:
+    """How often each class was taken for each."""
+
+    classes: tuple[str, ...]
+    images: npt.NDArray[np.intp]
+    """(classes, classes): images of the row's class that were taken for the column's."""
+    shares: npt.NDArray[np.float64]
+    """(classes, classes): of all images of the row's class, 0 to 1."""
+
+
+def confusion_matrix(predictions: SplitPredictions, *, most: int) -> ConfusionMatrix:
+    """Count predictions by true and predicted class, in the order of the classes.
+
+    Of more than `most` classes, only those that have most mistakes, as a class or as an answer.
+    """
+    count = len(predictions.classes)
+    images = np.zeros((count, count), dtype=np.intp)
+    np.add.at(images, (predictions.labels, predictions.predicted), 1)
+    totals = images.sum(axis=1, keepdims=True)
+    shares = images / np.where(totals > 0, totals, 1)
+    mistakes = images.sum(axis=0) + images.sum(axis=1) - 2 * images.diagonal()
+    kept = np.sort(np.argsort(-mistakes, kind="stable")[:most])
+    return ConfusionMatrix(
+        classes=tuple(predictions.classes[index] for index in kept),
+        images=images[np.ix_(kept, kept)],
+        shares=shares[np.ix_(kept, kept)],
+    )

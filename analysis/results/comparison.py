@@ -105,8 +105,7 @@ def comparison_table(compared: Sequence[Compared]) -> Table:
         )  # fmt: skip
     table.caption = (
         "hypervolume: the share that a front dominates of"
-        f" {compared[0].measured_in.note}; only here: points that no other run's front dominates"
-        " or equals"
+        f" {compared[0].measured_in.note}; only here: points not matched or beaten by another run"
     )
     table.caption_justify = "left"
     return table
@@ -157,7 +156,7 @@ def comparison_picture(compared: Sequence[Compared], path: Path) -> Path:
         axes.axvline(end, color=GREY, lw=0.8, ls=":")
     axes.set_xlabel(f"{axis_title(cost)}\nhypervolume (dotted lines): {measured_in.note}")
     axes.set_ylabel("validation accuracy (%)")
-    axes.set_title("Fronts; filled marks: points that only one run has", loc="left", fontsize=11)
+    axes.set_title("Filled: not matched or beaten by another run", loc="left", fontsize=11)
     tidy(axes)
     axes.legend(title="hypervolume", loc="lower right", frameon=False, fontsize=9)
     return save_picture(figure, path)

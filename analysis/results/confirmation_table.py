@@ -77,9 +77,10 @@ def confirmation_sentences(confirmation: Confirmation) -> list[str]:
     ]
     return [
         f"truly non-dominated: {'; '.join(message)}",
-        "seed bias (the search's validation accuracy minus that of fresh seeds):"
-        f" {_write_bias(confirmation.seed_bias)}; optimism (the search's validation accuracy minus"
-        f" the test accuracy): {_write_bias(confirmation.optimism)}",
+        "optimism (total overestimate: the search's validation accuracy minus the test accuracy):"
+        f" {_write_bias(confirmation.optimism)}",
+        "seed bias (the part that was seed luck: the search's validation accuracy minus that of"
+        f" fresh seeds): {_write_bias(confirmation.seed_bias)}",
         *(_missing(candidate) for candidate in confirmation.candidates if candidate.failures),
         *(_missing(candidate) for candidate in confirmation.failed),
     ]

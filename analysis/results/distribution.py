@@ -86,7 +86,7 @@ def distribution_text(labels: LabelArray, classes: Sequence[str], *, width: int 
         )
         for low in edges
     ]
-    return "\n".join(["classes by their number of images", *_bars(bars, width)])
+    return "\n".join(["how many classes have N images", *_bars(bars, width)])
 
 
 def distribution_picture(

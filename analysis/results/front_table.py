@@ -6,8 +6,15 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from analysis.choose import choose
-from analysis.columns import describe_recipe, heading, plain_row, write_number, write_percent
+from analysis.choose import Selection, choose
+from analysis.columns import (
+    describe_recipe,
+    heading,
+    plain_row,
+    write_number,
+    write_percent,
+    write_setting,
+)
 from analysis.results.spending import run_spending
 from analysis.runs import Run
 from spaces.columns import ACCURACY, number_columns
@@ -56,7 +63,7 @@ def front_table(run: Run, width: int = 120, tested: Mapping[int, Interval] | Non
     table.add_column("recipe", overflow="fold")
     notes = ["* the knee"]
     if "efficiency" in widths:
-        notes.append("efficiency: accuracy in % a GFLOP")
+        notes.append("efficiency: % per GFLOP")
     num_images = run.num_validation_images
     if num_images:
         notes.append(
@@ -78,12 +85,29 @@ def front_table(run: Run, width: int = 120, tested: Mapping[int, Interval] | Non
     return table
 
 
+def recipe_table(chosen: Selection) -> Table:
+    """The recipe of a chosen trial: a row for each field, as a person writes it."""
+    table = Table(title=chosen.reason, title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("field")
+    table.add_column("value", overflow="fold")
+    for field, value in recipe_settings(chosen).items():
+        table.add_row(field, value)
+    return table
+
+
+def recipe_settings(chosen: Selection) -> dict[str, str]:
+    """Every field of a chosen trial's recipe in words, by its name in words."""
+    return {
+        field.replace("_", " "): write_setting(field, chosen.row[field]) for field in RECIPE_FIELDS
+    }
+
+
 def front_records(run: Run, tested: Mapping[int, Interval] | None = None) -> list[dict[str, Any]]:
     """The front's trials as plain values for JSON, the cheapest first.
 
     tested: by trial, accuracies on the test split.
     Each has trial, every recipe field, accuracy (0 to 1), accuracy_interval (low and high),
-    test_accuracy (mean, low and high), every cost, efficiency (accuracy in % a
+    test_accuracy (mean, low and high), every cost, efficiency (% per
     GFLOP), epochs_trained, seconds, gpu_hours, core_hours, money (at the study's prices) and
     checkpoint; None where there is no number.
     Raises UserError where no trial is finished.

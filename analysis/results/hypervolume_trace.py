@@ -159,5 +159,7 @@ def _grid(traces: Sequence[SeededTraces]) -> FloatArray:
 
 def _write(seconds: FloatArray) -> str:
     low, middle, high = median_and_quartiles(seconds)
+    if np.isinf(low):
+        return "never"
     message = [f"{value:.0f}" if np.isfinite(value) else "never" for value in (low, middle, high)]
     return f"{message[1]} ({message[0]} to {message[2]})"

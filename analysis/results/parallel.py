@@ -16,6 +16,8 @@ from spaces.recipe import RECIPE_FIELDS
 # A setting with more different numbers than this gets a numeric axis.
 _MOST_WORDS = 6
 _NUM_TICKS = 5
+# A longer label would reach the next axis.
+_MOST_CHARACTERS = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,14 @@ def parallel_scales(run: Run) -> list[Scale]:
     return [*scales, *(_number(name, finished[name]) for name in (*run.costs, ACCURACY))]
 
 
+def abbreviated(label: str, most: int = _MOST_CHARACTERS) -> str:
+    """Cut a label in its middle, since names that begin alike often differ at their ends."""
+    if len(label) <= most:
+        return label
+    tail = (most - 1) // 2
+    return f"{label[: most - 1 - tail]}…{label[-tail:]}"
+
+
 def _setting(name: str, values: Iterable[Any]) -> Scale:
     cells = [plain(value) for value in values]
     known = {cell for cell in cells if cell is not None}
@@ -59,7 +69,7 @@ def _setting(name: str, values: Iterable[Any]) -> Scale:
         positions=np.array([positions[cell] for cell in cells]),
         ends=(0.0, max(1.0, len(order) - 1.0)),
         tick_positions=list(positions.values()),
-        tick_labels=[write_setting(name, cell) for cell in order],
+        tick_labels=[abbreviated(write_setting(name, cell)) for cell in order],
     )
 
 

@@ -29,6 +29,10 @@ class ReportData:
     confirmation: Confirmation | None
     """None where no trial of the front was trained again."""
     ablations: tuple[Ablation, ...]
+    latency: str
+    """How the front's latencies were measured, or why not; empty where nobody tried."""
+    place: str
+    """The run's folder or address, for commands."""
 
 
 def find(
@@ -39,12 +43,15 @@ def find(
     confirmation: Confirmation | None = None,
     ablations: tuple[Ablation, ...] = (),
     hypervolume_range: HypervolumeRange | None = None,
+    latency: str = "",
+    place: str | None = None,
 ) -> ReportData:
     """Compute what a report shows of a run.
 
-    The caller passes in what needs torch (predictions) or the prepared images (labels), and what
-    other commands found (confirmation, ablations). hypervolume_range: what the hypervolume is
-    measured against. Raises UserError where no trial is finished.
+    The caller passes in what needs torch (predictions, latency) or the prepared images (labels),
+    what other commands found (confirmation, ablations), and the run's address where this is a copy
+    (place). hypervolume_range: what the hypervolume is measured against. Raises UserError where no
+    trial is finished.
     """
     return ReportData(
         run=run,
@@ -56,4 +63,6 @@ def find(
         labels=labels,
         confirmation=confirmation,
         ablations=ablations,
+        latency=latency,
+        place=place or str(run.path),
     )

@@ -124,12 +124,12 @@ def write_hours(spending: Spending) -> str:
 
 
 def write_money(spending: Spending) -> str:
-    """For instance: 12.40 USD, 0.31 a trial; nothing where no trial has a price."""
+    """For instance: 12.40 USD, 0.31 per trial; nothing where no trial has a price."""
     priced = spending.priced
     if not priced:
         return ""
     each = sum(priced) / len(priced)
-    return f"{_amount(sum(priced))} {spending.currency}, {_amount(each)} a trial"
+    return f"{_amount(sum(priced))} {spending.currency}, {_amount(each)} per trial"
 
 
 def spending_notes(spending: Spending) -> list[str]:

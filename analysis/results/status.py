@@ -26,7 +26,7 @@ _MAX_FAILURES = 3
 def run_status(run: Run, *, searched: bool, location: str | None = None) -> dict[str, Any]:
     """Counts, times and failures of a run, as plain data.
 
-    searched: whether a search is at work in it. If not, trials that are RUNNING were interrupted.
+    searched: whether a search is at work in it. If not, trials that are RUNNING are unfinished.
     location: its address, where this is a copy. In the result, seconds_trained, gpu_hours and
     core_hours are of all trials; money is at the study's prices, None where it names none; stopped
     counts trials by the kind of reason for which they were stopped early, failures by their error;
@@ -75,7 +75,7 @@ def status_table(run: Run, *, searched: bool, location: str | None = None) -> Ta
     table.add_column()
     budget = (status["budget"] or {}).get("trials")
     of = f" of {budget}" if budget else ""
-    running = "running" if searched else "interrupted"
+    running = "running" if searched else "unfinished"
     message = run.counts_in_words(running=running)
     begun = status["trials"] - status["not_begun"]
     table.add_row("trials", f"{begun}{of}" + (f" ({message})" if message else ""))

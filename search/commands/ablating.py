@@ -26,7 +26,8 @@ def ablate(
     """Measure what each difference between a trial and a starting point is worth.
 
     Turns the differences on one after the other, then off one at a time, and trains each recipe
-    with several seeds and the trial's epochs. The same command goes on after an interruption.
+    with several seeds and the trial's epochs. After an interruption, run the same command to
+    continue.
     """
     from analysis.plots.ablation_picture import ablation_picture
     from analysis.results.ablation import ablation_records

@@ -78,7 +78,7 @@ def attach(
     try:
         status = follow_job(name, lambda lines: typer.echo(lines, nl=False))
     except KeyboardInterrupt:
-        screen.print(f"{name} goes on; watch it again: {program()} attach", soft_wrap=True)
+        screen.print(f"{name} keeps running; watch it again: {program()} attach", soft_wrap=True)
         raise typer.Exit(130) from None
     screen.print(f"{name}: {status.lower()}", markup=False, soft_wrap=True)
     if status != "SUCCEEDED":

@@ -23,7 +23,7 @@ def confirm(
     """Train the front's trials again, and evaluate them once on the test split.
 
     Shows how accurate they are, which are truly non-dominated, and how far the search's validation
-    accuracy lies above the test accuracy. The same command goes on after an interruption.
+    accuracy lies above the test accuracy. After an interruption, run the same command to continue.
     """
     from analysis.plots.confirmation_picture import confirmation_picture
     from analysis.results.confirmation import confirmation_records

@@ -55,7 +55,7 @@ def demo(
     seed: Seed = 0,
     size: Size = 128,
 ) -> None:
-    """Make synthetic data with the shape of the 151 animals: 26 to 60 images a class."""
+    """Make synthetic data with the shape of the 151 animals: 26 to 60 images per class."""
     from trainables.data.demo_images import make_demo
 
     with progress_bar("drawing") as progress:

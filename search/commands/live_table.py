@@ -18,7 +18,7 @@ from spaces.recipe import RECIPE_FIELDS
 
 _MAX_FRONT_ROWS = 12
 _MAX_FINISHED_ROWS = 4
-_STOPPING = "stopping; --resume continues the running trials; Ctrl-C again ends at once"
+_STOPPING = "stopping; running trials are saved; Ctrl-C again ends at once"
 
 
 class LiveTable:

@@ -34,6 +34,12 @@ def report(
     out: Annotated[Path | None, typer.Option(help="The page. Default: RUN/report.html.")] = None,
     reference_accuracy: ReferenceAccuracy = None,
     cost_range: CostRange = None,
+    latency: Annotated[
+        bool,
+        typer.Option(
+            help="Measure latencies of the front on this machine, once; about 10 s per model."
+        ),
+    ] = True,
 ) -> None:
     """Write a run's report: one HTML file that needs no network, and PNG pictures."""
     from analysis.results.hypervolume_range import HypervolumeRange
@@ -42,9 +48,16 @@ def report(
 
     screen = console()
     wanted = HypervolumeRange(reference_accuracy=reference_accuracy, cost_range=cost_range)
-    with screen.status("writing the report"):
-        made = make_report(fetch_run(run), pick, out, hypervolume_range=wanted)
-    lines = [made.chosen.reason, *made.notes]
+    with screen.status("reading the run") as status:
+        made = make_report(
+            fetch_run(run),
+            pick,
+            out,
+            hypervolume_range=wanted,
+            latency=latency,
+            tell=status.update,
+        )
+    lines = [made.chosen.reason, *made.notes, *([made.latency] if made.latency else [])]
     lines.append(f"report: {near(made.page)}")
     lines.append(f"pictures: {near(made.pictures[0].parent)} ({len(made.pictures)} PNG files)")
     for line in lines:
@@ -62,7 +75,7 @@ def compare(
     cost_range: CostRange = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare the fronts of runs: their hypervolumes, and the points that only one of them has."""
+    """Compare the fronts of runs: their hypervolumes, and which points no other run beats."""
     from analysis.results.comparison import (
         compare_runs,
         comparison_picture,

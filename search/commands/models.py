@@ -59,7 +59,7 @@ def show(
         caption_justify="left",
     )
     table.add_column("block")
-    for heading in ("trained from unfrozen", "parameters", "GFLOPs"):
+    for heading in ("trains if unfrozen >=", "parameters", "GFLOPs"):
         table.add_column(heading, justify="right")
     for row in model.rows:
         table.add_row(row.name, str(row.unfrozen), f"{row.params:,}", f"{2 * row.gmacs:.4g}")

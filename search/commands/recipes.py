@@ -99,7 +99,7 @@ def cost(
     for name, column in COSTS.items():
         value, meaning = found[name], column.meaning
         if measured is not None and name == LATENCY:
-            meaning = f"ms an image, one thread, {measured.machine}"
+            meaning = f"ms per image, one thread, {measured.machine}"
         decimals = 0 if column.whole else column.decimals
         table.add_row(name, "-" if value is None else f"{value:,.{decimals}f}", meaning)
     screen = console()

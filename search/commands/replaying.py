@@ -28,7 +28,7 @@ def replay(
     early_stopping: Annotated[
         list[str] | None, typer.Option(help="As in a study file, such as pareto; may be repeated.")
     ] = None,
-    reduction: Annotated[float, typer.Option(help="The reduction of early stopping.")] = 1.5,
+    reduction: Annotated[float, typer.Option(help="One in this many trials passes a rung.")] = 1.5,
     workers: Annotated[int, typer.Option(min=1, help="Number of trials at once.")] = 4,
     trials: Annotated[
         int | None, typer.Option(min=1, help="Budget. Default: twice the recorded trials.")
@@ -41,7 +41,7 @@ def replay(
 ) -> None:
     """Search a recorded run again, with each sampler and each early stopping that you name.
 
-    Time is simulated: an epoch counts the seconds that were recorded. A replay takes seconds.
+    Time is simulated: each epoch takes as long as it did in the recording. A replay takes seconds.
     """
     from analysis.results.hypervolume_trace import traces_picture, traces_table
     from search.decisions.budget import Budget
@@ -84,7 +84,9 @@ def replay(
     shown = traces_table(traces, _SHARES)
     shown.title = f"{of}: simulated seconds to a share of the front's hypervolume"
     screen.print(shown)
-    screen.print(f"median (quartiles) over {seeds} seeds; budget {budget.trials} trials each")
+    screen.print(
+        f"median (quartiles) over {seeds} seed{'s' * (seeds > 1)}; budget {budget.trials} trials"
+    )
     path = traces_picture(traces, picture or Path(f"{recorded.name}-replay.png"), title=of)
     screen.print(f"picture: {near(path)}", markup=False, soft_wrap=True)
 

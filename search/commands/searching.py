@@ -1,4 +1,4 @@
-"""`flopwise search`: run a study file, or go on with it."""
+"""`flopwise search`: run a study file, or continue it."""
 
 import shlex
 from contextlib import nullcontext
@@ -27,7 +27,7 @@ def search(
         ),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Override the study's seed.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an earlier run.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an earlier run.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Start no search; estimate it from short probes.")
     ] = False,
@@ -80,7 +80,7 @@ def search(
             with LiveTable(screen) as live:
                 result = run_search(loaded, resume=resume, show=live.show, tell=live.tell)
     except BrokenOffError as error:
-        raise BrokenOffError(f"{error}; go on with: {_resume_command(study)}") from None
+        raise BrokenOffError(f"{error}; continue with: {_resume_command(study)}") from None
     except KeyboardInterrupt:  # the second Ctrl-C, or one before the search began
         if not loaded.folder.exists():
             screen.print("ended before the first trial")
@@ -139,7 +139,7 @@ _ENDINGS = {
 
 
 def _tell_resume(screen: Console, study: Path, how: str) -> NoReturn:
-    screen.print(f"{how}; go on with: {_resume_command(study)}", markup=False, soft_wrap=True)
+    screen.print(f"{how}; continue with: {_resume_command(study)}", markup=False, soft_wrap=True)
     raise typer.Exit(130)
 
 
@@ -188,7 +188,7 @@ def _tell_end(screen: Console, study: Path, location: Path | str, result) -> Non
         screen.print(ended_by)
     screen.print(
         f"searched for {clock(result.seconds)}; results: {near(location)}; next:\n"
-        f"  {flopwise} front {run}\n"
+        f"  {flopwise} report {run}\n"
         f"  {flopwise} export {run} --pick knee",
         markup=False,
         soft_wrap=True,

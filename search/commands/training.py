@@ -60,10 +60,10 @@ def training_screen(screen: Console) -> Iterator[TrainingScreen]:
     try:
         yield shown
     except BrokenOffError as error:
-        raise BrokenOffError(f"{error}; the same command goes on") from None
+        raise BrokenOffError(f"{error}; run the same command to continue") from None
     except KeyboardInterrupt:
         shown.close()
-        Console(stderr=True).print("interrupted; the same command goes on")
+        Console(stderr=True).print("interrupted; run the same command to continue")
         raise typer.Exit(130) from None
     finally:
         shown.close()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.choose import Selection, choose
 from analysis.runs import Run, read_run
+from search.followups.front_latency import remember_latency
 from search.followups.source_run import data_of
 from search.storage.fetched_run import near_checkpoint, place_of
 from search.study.study import Resources
@@ -50,7 +51,7 @@ class ModelExport:
     checked: str
     """The result of the check, in one sentence."""
     latency: str | None
-    """For ONNX files: milliseconds an image, and the machine."""
+    """For ONNX files: milliseconds per image, and the machine."""
 
 
 def export_model(run: Path, rule: str, form: "ModelForm", out: Path | None = None) -> ModelExport:
@@ -81,10 +82,14 @@ def export_model(run: Path, rule: str, form: "ModelForm", out: Path | None = Non
     from trainables.export.trained_model import load_trained
     from trainables.export.verified_export import export_verified
     from trainables.inference.latency import measure_latency
+    from trainables.models.building import architecture_of
 
     trained = load_trained(choice.recipe, data, checkpoint, threads=numbers["threads"])
     about, checked = export_verified(trained, data, path, form)
     latency = measure_latency(path) if form == "onnx" else None
+    if latency is not None:
+        key = architecture_of(choice.recipe).key
+        remember_latency(read.path, latency.machine, key, latency.median_ms)
     card = path.with_suffix(f"{path.suffix}.md")
     card.write_text(
         model_card(
@@ -104,7 +109,7 @@ def export_model(run: Path, rule: str, form: "ModelForm", out: Path | None = Non
         card=card,
         reason=choice.reason,
         checked=checked,
-        latency=latency and f"{latency.median_ms:.2f} ms an image, one thread, {latency.machine}",
+        latency=latency and f"{latency.median_ms:.2f} ms per image, one thread, {latency.machine}",
     )
 
 

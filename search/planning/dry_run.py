@@ -118,7 +118,7 @@ def project(
     courses = _simulate(study, candidates, seconds, doubts, workers)
     trials = range_of([course.trials for course in courses])
     spread = float(seconds.std() / seconds.mean() / math.sqrt(max(1.0, trials.middle)))
-    doubts.append((spread, f"recipes differ, and {trials.middle:.0f} trials are few to average"))
+    doubts.append((spread, f"recipes differ, and {trials.middle:.0f} trials are few"))
     memory, gpu_memory = worker_bytes(candidates, probed)
     rows = trials.middle * (_BYTES_A_TRIAL + float(epochs.mean()) * _BYTES_AN_EPOCH)
     kept = min(trials.middle, _FRONT_SIZE) + 2 * workers
@@ -217,9 +217,9 @@ def _doubts(
     """What may change all trials' times at once: by which part, and a description."""
     misfit, within = times.fit.misfit, f"{100 * _WITHIN_A_MODEL:.0f}"
     if misfit > _WITHIN_A_MODEL:
-        fit = f"the probes' times only fit together within {100 * misfit:.0f} %"
+        fit = f"probe times disagree by up to {100 * misfit:.0f} %"
     else:
-        fit = f"the probes' times fit; batch size and the like change others by {within} %"
+        fit = f"probe times agree; batch size, batch norm and optimiser change times by {within} %"
     doubts = [(max(misfit, _WITHIN_A_MODEL), fit)]
     unlike = np.array([candidate.recipe.model not in times.models for candidate in candidates])
     if unlike.any():
@@ -238,9 +238,7 @@ def _doubts(
         doubts.append((_NEIGHBOURS, message))
     share = float(epochs.sum() / sum(candidate.recipe.epochs for candidate in candidates))
     if share < 1:
-        message = (
-            f"early stopping is assumed to leave {100 * share:.0f} % of the epochs, as by chance"
-        )
+        message = f"early stopping: {100 * share:.0f} % of the epochs are assumed to remain"
         doubts.append((_STOPPING, message))
     return doubts
 

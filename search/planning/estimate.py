@@ -61,17 +61,17 @@ def estimate_table(estimate: Estimate) -> Table:
     if estimate.resources:
         table.add_row("resources", estimate.resources)
     table.add_row("trials", _write_range(estimate.trials, lambda number: f"{number:.0f}"))
-    table.add_row("a trial", _write_range(estimate.trial_seconds, _duration))
+    table.add_row("per trial", _write_range(estimate.trial_seconds, _duration))
     table.add_row("time", f"{_write_range(estimate.hours, _hours)} on {num_workers}")
     table.add_row("worker time", _write_range(estimate.worker_hours, _hours))
     table.add_row("disk", "up to " + _of(estimate.disk_gb, estimate.free_disk_gb, "free"))
     memory = _of(estimate.memory_gb, estimate.machine_memory_gb, "in this machine")
     table.add_row("memory", f"up to {memory}")
     if estimate.gpu_memory_gb:
-        table.add_row("GPU memory", f"up to {_size(estimate.gpu_memory_gb)} a trial")
+        table.add_row("GPU memory", f"up to {_size(estimate.gpu_memory_gb)} per trial")
     for number, probe in enumerate(estimate.probes, start=1):
         words = describe_recipe(probe.recipe, ("input_size", "width", "unfrozen", "batch_size"))
-        table.add_row(f"probe {number}", f"{words}: {_duration(probe.epoch_seconds)} an epoch")
+        table.add_row(f"probe {number}", f"{words}: {_duration(probe.epoch_seconds)} per epoch")
     table.add_row("main uncertainty", estimate.doubt)
     return table
 

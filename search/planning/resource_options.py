@@ -77,7 +77,7 @@ class Rated:
 
     @property
     def overall(self) -> float:
-        """Images a second of a search that trains equally many images of each recipe."""
+        """Images per second of a search that trains equally many images of each recipe."""
         return len(self.images_per_second) / sum(1 / rate for rate in self.images_per_second)
 
 
@@ -98,10 +98,10 @@ class Decision:
         if not own or not others:
             why = "nothing else to compare on this machine" if not self.left_out else ""
         elif self.chosen != first[0].option:
-            why = f"{_times(own[0], first[0])} the images a second of {first[0].option}"
+            why = f"{_times(own[0], first[0])} the images per second of {first[0].option}"
         else:
             best = max(others, key=lambda each: each.overall)
-            why = f"{best.option}: {_times(best, own[0])} its images a second"
+            why = f"{best.option}: {_times(best, own[0])} as many images per second"
         if self.left_out:
             fewest = min(option.trials for option in self.left_out)
             why += f"{'; ' if why else ''}memory is too small for {fewest} at once"
@@ -142,7 +142,7 @@ def fits(option: ResourceOption, needs: Needs, memory: MachineMemory) -> bool:
 
 
 def choose_option(rated: Sequence[Rated]) -> ResourceOption:
-    """The option that trains the most images a second, or one with fewer trials within 5 %.
+    """The option that trains the most images per second, or one with fewer trials within 5 %.
 
     rated: at least one.
     """

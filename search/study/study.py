@@ -38,6 +38,19 @@ from spaces.yaml_files import did_you_mean, parse_yaml, path_from, read_yaml_map
 DEFAULT_TRIALS = 64
 AUTO = "auto"
 _CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+# How mappings look, for whoever wrote a plain value ({}) in their place.
+_MAPPINGS = {
+    "data": "{path: {}}",
+    "objectives": "{accuracy: max, effective_gflops: min}",
+    "sampler": "{name: {}}",
+    "early_stopping": "{name: {}}",
+    "constraints": '{gflops: "<= 0.5"}',
+    "budget": "{trials: {}}",
+    "budget.plateau": "{percent: 1, trials: 20}",
+    "resources": "{cpus: {}, gpus: 0}",
+    "prices": "{currency: USD, per_hour: {cpu: 0.05}}",
+    "prices.per_hour": "{cpu: 0.05}",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
@@ -290,7 +303,7 @@ def _load(path: Path, overrides: dict[str, Any]) -> Study:
     try:
         file = TypeAdapter(_StudyFile).validate_json(written)
     except ValidationError as error:
-        lines = describe_mistakes(error, _known_names())
+        lines = describe_mistakes(error, _known_names(), _MAPPINGS)
         raise UserError("\n".join(f"{path}: {line}" for line in lines)) from None
     return _resolve(file, path, overrides)
 

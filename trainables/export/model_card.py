@@ -37,7 +37,7 @@ def model_card(
     checked: the result of the check, in one sentence.
     """
     images = "1" if form == "pte" else "N"
-    output, needs = "one value a class; softmax turns them into probabilities", ""
+    output, needs = "one value per class; softmax turns them into probabilities", ""
     if form == "onnx":
         output, needs = _onnx_facts(file)
     megabytes = file.stat().st_size / 1e6

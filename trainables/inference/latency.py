@@ -54,10 +54,10 @@ def measure_latency(file: Path) -> Latency:
         median_ms=median,
         quartiles_ms=(low, high),
         runs=len(seconds),
-        machine=_machine_and_runtime(),
+        machine=machine_and_runtime(),
     )
 
 
-def _machine_and_runtime() -> str:
+def machine_and_runtime() -> str:
     """The CPU as the system names it, and the runtime that is timed."""
     return f"{cpu_name()}, ONNX Runtime {onnxruntime.__version__}"
