@@ -7,7 +7,7 @@ from rich.console import Console
 
 from analysis.choose import choose
 from analysis.report.html_report import write_report
-from analysis.results.confirmation import tested_accuracies
+from analysis.results.confirmation import accuracies_on_test_split
 from analysis.results.front_table import front_records, front_table
 from analysis.results.status import write_best_accuracy
 from analysis.runs import read_run
@@ -107,7 +107,7 @@ def test_trials_with_the_same_numbers_are_one_row_that_counts_them(tmp_path):
 def test_accuracies_have_intervals_and_what_confirm_found_stands_beside_them(tmp_path, width):
     run = timed_run(tmp_path)
     confirmation = confirmed(run)
-    tested = tested_accuracies(confirmation)
+    tested = accuracies_on_test_split(confirmation)
     text = printed(front_table(run, width=width, tested=tested), width=width)
     assert all(len(line.rstrip()) <= width for line in text.splitlines())
     for accuracy in confirmation.accuracies:

@@ -22,7 +22,7 @@ from analysis.results.ablation import Ablation
 from analysis.results.ablation_table import ablation_cells, ablation_note, ablation_title
 from analysis.results.all_trials import trial_list
 from analysis.results.class_accuracy import SplitPredictions, confusions
-from analysis.results.confirmation import Confirmation, tested_accuracies
+from analysis.results.confirmation import Confirmation, accuracies_on_test_split
 from analysis.results.confirmation_table import (
     confirmation_columns,
     confirmation_note,
@@ -62,7 +62,7 @@ def write_report(
 def _content(data: ReportData, chosen: Selection, figures: Sequence[Figure]) -> dict[str, Any]:
     run = data.run
     sections = _sections(data, figures)
-    records = front_records(run, tested_accuracies(data.confirmation))
+    records = front_records(run, accuracies_on_test_split(data.confirmation))
     columns = front_columns(run, records)
     picks = _picks(data)
     steps = front_steps(run, data.confirmation)

@@ -151,7 +151,7 @@ def choose_candidates(run: Run, top: int | None = None) -> list[dict[str, Any]]:
     return [plain_row(row) for _, row in front.iterrows()]
 
 
-def tested_accuracies(confirmation: Confirmation | None) -> dict[int, Interval]:
+def accuracies_on_test_split(confirmation: Confirmation | None) -> dict[int, Interval]:
     """Trial -> its accuracy on the test split, of a confirmation's candidates."""
     if confirmation is None:
         return {}

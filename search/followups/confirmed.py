@@ -1,6 +1,6 @@
 """What `confirm` has found of a run. Commands wait for Ray's import only if there is something."""
 
-from analysis.results.confirmation import tested_accuracies
+from analysis.results.confirmation import accuracies_on_test_split
 from analysis.runs import Run
 from spaces.intervals import Interval
 
@@ -16,4 +16,4 @@ def confirmed_accuracies(run: Run) -> dict[int, Interval]:
         return {}
     from search.followups.confirm import recall_confirmation
 
-    return tested_accuracies(recall_confirmation(run))
+    return accuracies_on_test_split(recall_confirmation(run))
