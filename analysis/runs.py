@@ -18,7 +18,7 @@ from spaces.columns import ACCURACY, COSTS, METRICS, FloatArray
 from spaces.errors import UserError
 from spaces.objectives import Objectives, read_objectives
 from spaces.recipe import RECIPE_FIELDS, Recipe, recipe_from
-from spaces.yaml_files import read_yaml_mapping
+from spaces.yaml_files import MOST_BYTES_OF_A_RUN, read_yaml_mapping
 
 STUDY, TRIALS, EPOCHS = "study.yaml", "trials.parquet", "epochs.parquet"
 # Ray Tune's folder, which holds the trials' checkpoints.
@@ -167,7 +167,7 @@ def read_run(path: Path) -> Run:
     # A folder that has only a user's study.yaml is not a run.
     if not (path / STUDY).is_file() or not ((path / TUNE).exists() or (path / TRIALS).exists()):
         raise UserError(_not_a_run(path))
-    study = read_yaml_mapping(path / STUDY)
+    study = read_yaml_mapping(path / STUDY, most_bytes=MOST_BYTES_OF_A_RUN)
     try:
         objectives = read_objectives(study.get("objectives"))
     except UserError as error:

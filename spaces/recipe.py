@@ -4,7 +4,8 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -12,7 +13,14 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from spaces.errors import UserError
-from spaces.yaml_files import did_you_mean, path_from, read_yaml_mapping, shorten
+from spaces.yaml_files import (
+    cut,
+    did_you_mean,
+    path_from,
+    read_yaml_mapping,
+    shorten,
+    unknown_keys,
+)
 
 BASELINE = "baseline_cnn"
 # Field -> the models that have this option. Whatever else a model does not take (a size, weights),
@@ -163,15 +171,24 @@ def resolve_weights(weights: str, folder: Path) -> str:
     return str(path_from(weights, folder))
 
 
-def describe_mistakes(error: ValidationError, known: tuple[str, ...] = ()) -> list[str]:
-    """A line for each mistake: the path of the value, what is wrong, and what to write instead."""
-    lines = []
+def describe_mistakes(
+    error: ValidationError, known: Collection[str] | Mapping[str, Collection[str]] = ()
+) -> list[str]:
+    """A line for each mistake: the path of the value, what is wrong, and what to write instead.
+
+    known: the keys that may be written; for nested mappings, by the path of each.
+    """
+    by_path = known if isinstance(known, Mapping) else {"": known}
+    lines: list[str] = []
+    unknown: dict[str, list[str]] = defaultdict(list)
     for mistake in error.errors(include_url=False):
         # pydantic adds the branch of a union to the path; users never wrote it.
-        where = ".".join(str(part) for part in mistake["loc"] if not _is_union_branch(part))
+        steps = [str(part) for part in mistake["loc"] if not _is_union_branch(part)]
+        where = cut(".".join(steps))
         if mistake["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-            line = f"{where}: unknown{did_you_mean(str(mistake['loc'][-1]), known)}"
-        elif mistake["type"] in ("missing", "missing_argument"):
+            unknown[".".join(steps[:-1])].append(steps[-1])
+            continue
+        if mistake["type"] in ("missing", "missing_argument"):
             line = f"{where}: required, but not given"
         elif mistake["type"] == "value_error":
             # Fields that do not fit each other have a line each, which starts with its own path.
@@ -180,11 +197,13 @@ def describe_mistakes(error: ValidationError, known: tuple[str, ...] = ()) -> li
         elif mistake["type"] == "literal_error":
             expected = mistake.get("ctx", {}).get("expected", "").replace("'", "")
             near = did_you_mean(str(mistake["input"]), _words(expected))
-            line = f"{where}: {mistake['input']} is not one of {expected}{near}"
+            line = f"{where}: {cut(str(mistake['input']))} is not one of {expected}{near}"
         else:
             text = re.sub("^(Input|String|Value|Dictionary) ", "", mistake["msg"])
             line = f"{where}: {shorten(mistake['input'])} {text}"
-        lines.append(line)
+        lines += line.splitlines()
+    for path, keys in unknown.items():
+        lines += unknown_keys(keys, by_path.get(path, ()), path)
     return lines
 
 

@@ -1,5 +1,7 @@
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +14,10 @@ from searches import ONE_WORKER, FinishedSearch, write_study
 from typer.testing import CliRunner
 
 from search import cli
+from search.commands.printing import short_lines
 from search.study.study import load_study
 from trainables.data.dataset import ImageData
+from trainables.data.writing import DataWriter, new_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -235,3 +239,73 @@ def test_a_folder_that_was_deleted_under_the_shell_is_told_in_a_line(tmp_path: P
         "flopwise: the current folder can't be used (No such file or directory): change to another"
         " one\n"
     )
+
+
+def test_the_version_is_told(flopwise):
+    assert flopwise("--version")[:2] == (0, "flopwise 0.1.0\n")
+
+
+def test_control_characters_of_names_do_not_reach_the_terminal(flopwise, tmp_path: Path):
+    code, out, err = flopwise("status", tmp_path / "\x1b[2Jrun")
+    assert code == 2
+    assert err == f"flopwise: {tmp_path}/\\x1b[2Jrun: there is no such run folder\n"
+    classes = ["\x1b]0;owned\x07cat", "dog\u202e"]
+    data = write_data(tmp_path / "data", classes)
+    code, out, err = flopwise("data", "show", data)
+    assert code == 0, err
+    assert "\\x1b]0;owned" in out
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f\u202e]", out)
+
+
+def test_output_that_is_not_utf_8_lacks_characters_and_nothing_else(tmp_path: Path):
+    run = tmp_path / "run"
+    shutil.copytree(ROOT / "analysis" / "example", run)
+    for encoding in ("ascii", "latin-1"):
+        words = ["-m", "search.cli", "front", run]
+        done = subprocess.run(
+            [sys.executable, *words],
+            capture_output=True,
+            check=False,
+            env={"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": encoding},
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert b"mobilenet_v2" in done.stdout
+    (tmp_path / os.fsdecode(b"caf\xe9")).mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "search.cli", "status", tmp_path / os.fsdecode(b"caf\xe9")],
+        capture_output=True,
+        check=False,
+        env={"PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"},
+    )
+    assert done.returncode == 2
+    assert b"caf\\xe9: not a run folder" in done.stderr
+
+
+def test_messages_are_bounded_and_keep_their_way_out():
+    lines = short_lines("\n".join(["bad"] * 3000 + ["leave them out with --skip-bad"]))
+    assert len(lines) == 21
+    assert lines[-2:] == ["... 2,981 more lines", "leave them out with --skip-bad"]
+    (line,) = short_lines(f"a: {'x' * 5000}; use 3")
+    assert len(line) <= 600
+    assert line.startswith("a: x")
+    assert line.endswith("x; use 3")
+    (line,) = short_lines("can't read s3://KEY:SECRET@bucket/x?token=SECRET&region=eu")
+    assert line == "can't read s3://***@bucket/x?token=***&region=eu"
+
+
+def write_data(path: Path, classes: list[str]) -> Path:
+    """Prepared data of 20 images a class, 16 px."""
+    with new_folder(path) as folder, DataWriter(folder, 16) as writer:
+        for index in range(20 * len(classes)):
+            image = np.full((16, 16, 3), index, dtype=np.uint8)
+            writer.append(image, index % len(classes), f"{index}.png")
+        writer.finish(
+            name="made",
+            classes=classes,
+            synthetic=True,
+            notes=(),
+            validation=0.2,
+            test=0.2,
+            seed=0,
+        )
+    return path

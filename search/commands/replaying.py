@@ -61,7 +61,9 @@ def replay(
     ways = [
         SimulationSettings(
             sampler=name,
-            early_stopping=EarlyStoppingSettings(name=stopping, reduction=reduction),
+            early_stopping=EarlyStoppingSettings(
+                name=stopping, **({} if stopping == "none" else {"reduction": reduction})
+            ),
             workers=workers,
             budget=budget,
         )

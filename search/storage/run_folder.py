@@ -6,10 +6,8 @@ sees half a table. The layout is public: other tools read it.
 
 import os
 import platform
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +18,13 @@ from filelock import Timeout
 from analysis.runs import EPOCHS, STUDY, TRIALS, TUNE, trial_columns
 from search.decisions.trial_record import TrialRecord
 from search.storage.checkpoints import LocalCheckpoints, RemoteCheckpoints
-from search.storage.code_version import ROOT, git_commit
+from search.storage.code_version import git_commit, package_version
 from search.storage.remote_sync import RemoteSync
 from search.storage.run_lock import is_searched, run_lock
 from search.study.study import AUTO, Resources, Study
 from spaces.columns import LATENCY
 from spaces.errors import UserError
-from spaces.yaml_files import read_yaml_mapping, write_yaml
+from spaces.yaml_files import MOST_BYTES_OF_A_RUN, read_yaml_mapping, write_yaml
 from trainables.data.dataset import ImageData
 from trainables.data.splits import SPLITS
 from trainables.learning.metrics import EpochMetrics
@@ -76,7 +74,7 @@ class RunFolder:
         folder = cls(study.folder, sync)
         folder._acquire()
         now = _provenance(study, data)
-        stored = read_yaml_mapping(folder.path / STUDY)
+        stored = read_yaml_mapping(folder.path / STUDY, most_bytes=MOST_BYTES_OF_A_RUN)
         provenance = dict(stored[_PROVENANCE])
         resumed = {name: now[name] for name in ("versions", "git_commit", "machine")}
         provenance["resumed"] = [*provenance.get("resumed", []), resumed]
@@ -138,14 +136,14 @@ def recorded_resources(study: Study) -> Study:
     path = study.folder / STUDY
     if study.resources != AUTO or not path.exists():
         return study
-    stored = read_yaml_mapping(path)
+    stored = read_yaml_mapping(path, most_bytes=MOST_BYTES_OF_A_RUN)
     choice = (stored.get(_PROVENANCE) or {}).get(_RESOURCE_CHOICE)
     return replace(study, resources=Resources(**stored["resources"]), resource_choice=choice)
 
 
 def _check_unchanged(study: Study, data: ImageData) -> None:
     path = study.folder / STUDY
-    stored, now = read_yaml_mapping(path), study.resolved()
+    stored, now = read_yaml_mapping(path, most_bytes=MOST_BYTES_OF_A_RUN), study.resolved()
     provenance = stored.get(_PROVENANCE)
     if not isinstance(provenance, dict):
         raise UserError(f"{path}: damaged, {_PROVENANCE} is missing; restore it")
@@ -224,7 +222,7 @@ def _provenance(study: Study, data: ImageData) -> dict[str, Any]:
     packages = ("flopwise", "torch", "torchvision", "ray", "optuna", "onnxruntime")
     return {
         "versions": {"python": platform.python_version()}
-        | {package: _version(package) for package in packages},
+        | {package: package_version(package) for package in packages},
         "git_commit": git_commit(),
         "machine": machine_name(),
         "space_name": study.space.name,
@@ -236,12 +234,3 @@ def _provenance(study: Study, data: ImageData) -> dict[str, Any]:
         "overrides": study.overrides,
         _RESOURCE_CHOICE: study.resource_choice,
     }
-
-
-def _version(package: str) -> str:
-    """A package's version. flopwise need not be installed: its pyproject.toml has it too."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-        return project["version"]

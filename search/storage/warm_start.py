@@ -20,7 +20,7 @@ from search.storage.run_folder import check_machine
 from search.study.study import Study
 from spaces.errors import UserError
 from spaces.recipe import recipe_from
-from spaces.yaml_files import read_yaml_mapping
+from spaces.yaml_files import MOST_BYTES_OF_A_RUN, read_yaml_mapping
 from trainables.costing.figures import Cost
 from trainables.learning.metrics import EpochMetrics
 
@@ -85,7 +85,7 @@ def _check_same(study: Study, run: Path, data_digest: str) -> None:
     file = run / STUDY
     if not file.exists():
         raise UserError(f"warm_start: {run}: not a run folder (it has no {STUDY})")
-    stored = read_yaml_mapping(file)
+    stored = read_yaml_mapping(file, most_bytes=MOST_BYTES_OF_A_RUN)
     provenance = stored.get("provenance")
     if not isinstance(provenance, dict) or provenance.get("data_digest") != data_digest:
         raise UserError(f"warm_start: {run}: searched other data, so its trials are no use here")
