@@ -26,7 +26,7 @@ def search(
             metavar="FIELD=VALUE", help="Fix or narrow a dimension, written as in a space file."
         ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Override the study's seed.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Override the study's seed.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an earlier run.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Start no search; estimate it from short probes.")
@@ -40,18 +40,20 @@ def search(
     from search.study.study import AUTO, load_study
     from spaces.errors import UserError
     from spaces.overrides import parse_fixes
-    from trainables.data.dataset import open_data
 
     if dry_run and cluster is not None:
         raise UserError("--dry-run probes this machine, not the --cluster: leave one out")
-    loaded = load_study(
-        study,
-        fixes=parse_fixes(fix or []),
-        trials=trials,
-        hours=hours,
-        seed=seed,
-        resume=resume and cluster is None,  # the head has the earlier run
-    )
+    try:
+        loaded = load_study(
+            study,
+            fixes=parse_fixes(fix or []),
+            trials=trials,
+            hours=hours,
+            seed=seed,
+            resume=resume and cluster is None,  # the head has the earlier run
+        )
+    except UserError as error:
+        raise UserError("\n".join([str(error), *_unknown_models(study)])) from None
     if dry_run:
         _tell_estimate(console(), loaded)
         return
@@ -59,8 +61,7 @@ def search(
         words = _options(trials=trials, hours=hours, fix=fix, seed=seed, resume=resume)
         _search_on(cluster, study, loaded, words)
         return
-    if isinstance(loaded.data, Path):
-        open_data(loaded.data)  # report a wrong path before the slow imports
+    _check_early(loaded, resume=resume)
     screen = console()
     of = f" ({loaded.space.name})" if loaded.space.name != loaded.name else ""
     screen.print(
@@ -87,6 +88,33 @@ def search(
         _tell_resume(screen, study, "ended at once")
     else:
         _tell_end(screen, study, loaded.location, result)
+
+
+def _unknown_models(study: Path) -> list[str]:
+    """Lines for the unknown models of a study file that has other mistakes too."""
+    from spaces.errors import UserError
+    from spaces.yaml_files import read_yaml_mapping
+
+    try:
+        read_yaml_mapping(study)
+    except UserError:  # it holds nothing to look at, so don't wait for torch
+        return []
+    from search.study.preflight import unknown_models
+
+    return unknown_models(study)
+
+
+def _check_early(study: "Study", *, resume: bool) -> None:
+    """Report what needs neither torch nor Ray before both start."""
+    from search.storage.run_folder import check_run_folder
+    from search.study.input_sizes import checked_recipes
+    from trainables.data.dataset import open_data
+
+    if isinstance(study.data, Path):
+        data = open_data(study.data)
+        checked_recipes(study, data)
+        if study.address is None:
+            check_run_folder(study, data, resume=resume)
 
 
 def _options(*, fix: list[str] | None, resume: bool, **values: float | None) -> list[str]:

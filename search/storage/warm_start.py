@@ -20,7 +20,7 @@ from search.storage.run_folder import check_machine
 from search.study.study import Study
 from spaces.errors import UserError
 from spaces.recipe import recipe_from
-from spaces.yaml_files import MOST_BYTES_OF_A_RUN, read_yaml_mapping
+from spaces.yaml_files import MOST_BYTES_OF_A_RUN, read_yaml_mapping, shorten
 from trainables.costing.figures import Cost
 from trainables.learning.metrics import EpochMetrics
 
@@ -36,14 +36,29 @@ def read_earlier_trials(study: Study, data_digest: str) -> list[TrialRecord]:
     found: dict[str, TrialRecord] = {}
     for run in map(fetch_run, study.warm_start):
         _check_same(study, run, data_digest)
-        for frozen in optuna_storage.read_trials(run):
-            record, _ = read_record(frozen)
-            if record.state == TrialState.COMPLETE and record.reused is None:
-                _check_costs(study, run, record)
-                found.setdefault(record.key, record)
+        for record in read_complete_trials(run):
+            _check_costs(study, run, record)
+            found.setdefault(record.key, record)
     for index, record in enumerate(found.values()):
         record.number, record.checkpoint = -1 - index, None
     return list(found.values())
+
+
+def read_complete_trials(run: Path) -> list[TrialRecord]:
+    """The complete trials of a run that trained themselves. Raises UserError on a damaged journal."""
+    records = []
+    for frozen in optuna_storage.read_trials(run):
+        try:
+            record, _ = read_record(frozen)
+            if record.state == TrialState.COMPLETE and record.reused is None:
+                assert record.epochs, "a complete trial without epochs"
+                records.append((record.key, record))
+        except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{run / optuna_storage.JOURNAL}: damaged: trial {frozen.number} can't be read"
+                f" ({shorten(error)})"
+            ) from None
+    return [record for _, record in records]
 
 
 def store_earlier_trials(optuna_study: optuna.Study, records: Sequence[TrialRecord]) -> None:
