@@ -78,6 +78,14 @@ def whole_file(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def absolute(path: Path) -> Path:
+    """An absolute path, with ~ expanded. Raises UserError if the system refuses it."""
+    try:
+        return path.expanduser().absolute()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(f"{path}: can't be a path: {reason(error)}") from None
+
+
 def make_folder(path: Path) -> None:
     """Make a folder and those above it. Raises UserError if that fails."""
     try:

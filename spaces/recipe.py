@@ -186,7 +186,8 @@ def describe_mistakes(
         steps = [str(part) for part in mistake["loc"] if not _is_union_branch(part)]
         where = cut(".".join(steps))
         if mistake["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-            unknown[".".join(steps[:-1])].append(steps[-1])
+            above = [str(part) for part in mistake["loc"][:-1] if not _is_union_branch(part)]
+            unknown[".".join(above)].append(str(mistake["loc"][-1]))
             continue
         if mistake["type"] in ("missing", "missing_argument"):
             line = f"{where}: required, but not given"

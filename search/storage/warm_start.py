@@ -45,7 +45,7 @@ def read_earlier_trials(study: Study, data_digest: str) -> list[TrialRecord]:
 
 
 def read_complete_trials(run: Path) -> list[TrialRecord]:
-    """The complete trials of a run that trained themselves. Raises UserError on a damaged journal."""
+    """The complete trials of a run, each recipe that it trained. Raises UserError on damage."""
     records = []
     for frozen in optuna_storage.read_trials(run):
         try:

@@ -14,7 +14,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from spaces.errors import UserError
+from spaces.files import check_file
 from trainables.data.image_table import UInt8Array
+
+# An image is narrow if one side is this many times the other.
+_NARROW = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,17 +57,33 @@ def bombs_are_errors() -> Generator[None]:
 def read_square(path: Path, size: int) -> Square:
     """Read an image file. Raises BadImageError with the reason."""
     try:
+        check_file(path)
+    except UserError as error:
+        raise BadImageError(str(error).removeprefix(f"{path}: ")) from None
+    try:
         with Image.open(path) as image:
             shortest = min(image.size)
             # libjpeg can shrink large JPEGs by 2, 4 or 8 while it decodes. Ask for twice the size,
             # so that we do the last, antialiased step.
             image.draft(None, (2 * size, 2 * size))
-            pixels = square_pixels(image, size)
+            narrow = max(image.size) > _NARROW * shortest
+            pixels = square_pixels(_cut_ends(image, size) if narrow else image, size)
     except BadImageError:
         raise
     except Exception as error:  # damaged files make Pillow's decoders raise almost anything
         raise BadImageError(_reason(error)) from None
     return Square(pixels=pixels, enlarged=shortest < size)
+
+
+def _cut_ends(image: Image.Image, size: int) -> Image.Image:
+    """The middle of a long, narrow image. To turn all of it upright would take much more memory."""
+    shortest = min(image.size)
+    # As far as the filter reaches beyond the centre square.
+    margin = shortest // size + 3
+    left, top = (max(0, (length - shortest) // 2 - margin) for length in image.size)
+    middle = image.crop((left, top, image.width - left, image.height - top))
+    middle.info = image.info
+    return middle
 
 
 def square_pixels(image: Image.Image, size: int) -> UInt8Array:
