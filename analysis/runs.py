@@ -241,9 +241,8 @@ def _read_table(path: Path, columns: Mapping[str, type]) -> pd.DataFrame:
     if "state" in columns and not set(table["state"].dropna()) <= set(STATES):
         other = next(state for state in table["state"].dropna() if state not in STATES)
         raise _damaged(path, f"{shorten(other)} is no state")
-    doubled = "state" in columns and bool(table["trial"].duplicated().any())
-    if doubled or bool(table["trial"].isna().any()):
-        raise _damaged(path, "a trial has no number, or two have the same")
+    if bool(table["trial"].isna().any()):
+        raise _damaged(path, "a trial has no number")
     for name in _OPTIONAL_FIELDS:
         if name in columns:
             table[name] = table[name].astype("Int64")
@@ -254,17 +253,16 @@ def _read_table(path: Path, columns: Mapping[str, type]) -> pd.DataFrame:
 
 def _checked(path: Path, column: pd.Series, kind: type) -> pd.Series:
     """A column whose cells are all of a type, or missing. Raises UserError."""
-    if kind is str:
-        fits = column.isna() | column.map(lambda cell: isinstance(cell, str))
-    elif kind is bool:
-        fits = column.isna() | column.map(lambda cell: isinstance(cell, bool | np.bool_))
+    missing = column.isna().to_numpy()
+    if kind in (str, bool):
+        types = str if kind is str else (bool, np.bool_)
+        fits = missing | np.array([isinstance(cell, types) for cell in column], dtype=bool)
+    elif pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
+        numbers = column.to_numpy(dtype=float, na_value=np.nan)
+        fits = missing | (numbers % 1 == 0 if kind is int else True)
     else:
-        numbers = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
-        # Where all cells are missing, the type says nothing.
-        fits = pd.Series(numbers, index=column.index) | column.isna()
-        if fits.all() and kind is int:
-            fits = column.isna() | (column.astype(float) % 1 == 0)
-        if fits.all() and not numbers:
+        fits = missing
+        if fits.all():
             column = column.astype(float)
     if not fits.all():
         cell = next(cell for cell, fit in zip(column, fits, strict=True) if not fit)

@@ -1,7 +1,11 @@
 """Opens a user's files, and writes files that appear whole or not at all."""
 
+import glob
+import logging
 import os
+import platform
 import re
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -9,10 +13,10 @@ from pathlib import Path
 
 from spaces.errors import UserError
 
-# A file's name while it is written: the final name, the process that writes it, the suffix.
-_TEMPORARY = re.compile(r"\.(?P<name>.+)\.partial-(?P<process>\d+)(\.\w+)?")
-# As flopwise wrote it before.
-_OLD_TEMPORARY = re.compile(r"\.(?P<name>.+\.(parquet|yaml))\.(?P<process>\d+)")
+PARTIAL = ".partial-"
+_log = logging.getLogger("flopwise")
+# The name of a file or folder while it is written: see `partial_name`.
+_PARTIAL_NAME = re.compile(r"\..+\.partial-(?P<host>\w*)-(?P<process>\d+)[-.]?.*")
 
 
 def check_file(path: Path, *, what: str = "file", most_bytes: int | None = None) -> None:
@@ -52,6 +56,24 @@ def replace_file(path: Path, content: bytes | memoryview) -> None:
         os.fsync(file.fileno())
 
 
+def check_writable(path: Path) -> Path:
+    """Raise UserError unless path is, or may become, a regular file. Returns it without links.
+
+    Before work that takes long, so that a mistake is told first.
+    """
+    try:
+        real = path.expanduser().resolve()  # a link goes on pointing to the file
+        kind = _kind(real.stat().st_mode) if real.exists() and not real.is_file() else ""
+        missing = not real.parent.is_dir()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(f"can't write {path}: {reason(error)}") from None
+    if kind:
+        raise UserError(f"can't write {path}: it is a {kind}; name a file")
+    if missing:
+        raise UserError(f"can't write {path}: there is no folder {path.parent}")
+    return real
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a path to write to; it becomes `path` when the block ends without an error.
@@ -59,15 +81,9 @@ def whole_file(path: Path) -> Iterator[Path]:
     After an error nothing of it is left, and an older file at `path` is as it was. After a kill, a
     hidden file beside it is left; see `remove_left_over`. Raises UserError for each OSError.
     """
-    try:
-        real = path.expanduser().resolve()  # a link goes on pointing to the file
-        kind = _kind(real.stat().st_mode) if real.exists() and not real.is_file() else ""
-    except (OSError, RuntimeError, ValueError) as error:
-        raise UserError(f"can't write {path}: {reason(error)}") from None
-    if kind:
-        raise UserError(f"can't write {path}: it is a {kind}; name a file")
+    real = check_writable(path)
     # The suffix stays, since some writers read the format off it.
-    temporary = real.with_name(f".{real.stem}.partial-{os.getpid()}{real.suffix}")
+    temporary = real.with_name(f"{partial_name(real.stem)}{real.suffix}")
     try:
         yield temporary
         temporary.replace(real)
@@ -90,23 +106,37 @@ def make_folder(path: Path) -> None:
     """Make a folder and those above it. Raises UserError if that fails."""
     try:
         path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UserError(f"can't write {path}: a part of it is a file, not a folder") from None
     except OSError as error:
         raise UserError(f"can't write {path}: {reason(error)}") from None
 
 
-def remove_left_over(folder: Path) -> list[Path]:
-    """Remove what killed processes left of files that they were writing to a folder.
+def partial_name(name: str) -> str:
+    """The name of a file or folder while this process writes it; it is hidden."""
+    return f".{name}{PARTIAL}{_host()}-{os.getpid()}"
 
-    Files of processes that are alive stay. Returns the paths that were removed.
+
+def remove_left_over(folder: Path, name: str = "") -> None:
+    """Remove what killed processes of this machine left of files and folders in a folder.
+
+    What living processes, and other machines, are writing stays. name: only left-overs of this
+    file or folder. Logs a warning that names each.
     """
-    removed = []
     with suppress(OSError):  # without rights to the folder, leave them
-        for path in sorted(folder.iterdir()):
-            found = _TEMPORARY.fullmatch(path.name) or _OLD_TEMPORARY.fullmatch(path.name)
-            if found and path.is_file() and not is_alive(int(found["process"])):
+        for path in sorted(folder.glob(f".{glob.escape(name) if name else '*'}{PARTIAL}*")):
+            found = _PARTIAL_NAME.fullmatch(path.name)
+            if not found or found["host"] != _host() or is_alive(int(found["process"])):
+                continue
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
                 path.unlink(missing_ok=True)
-                removed.append(path)
-    return removed
+            _log.warning("removed %s, which a killed process left", path)
+
+
+def _host() -> str:
+    return re.sub(r"\W", "_", platform.node())[:40]
 
 
 def is_alive(process: int) -> bool:

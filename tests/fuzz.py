@@ -10,6 +10,7 @@ most 21 short lines. Nothing is trained, and no Ray is started.
 
 import argparse
 import contextlib
+import copy
 import faulthandler
 import io
 import json
@@ -160,7 +161,7 @@ def mutate(rng: random.Random, content: Any) -> Any:
 def _mutate_once(rng: random.Random, content: Any) -> Any:
     deeper = isinstance(content, dict | list) and content and rng.random() < 0.8
     if not deeper:
-        return rng.choice((content, [content], {"x": content}, str(content))[1:] + tuple(ODD))
+        return copy.deepcopy(rng.choice(([content], {"x": content}, str(content), *ODD)))
     if isinstance(content, dict):
         key = rng.choice(list(content))
         way = rng.random()
@@ -171,7 +172,9 @@ def _mutate_once(rng: random.Random, content: Any) -> Any:
                 content.pop(key)
             )
         elif way < 0.25:
-            content[rng.choice(("extra", "name", "when", "trials"))] = rng.choice(ODD)
+            content[rng.choice(("extra", "name", "when", "trials"))] = copy.deepcopy(
+                rng.choice(ODD)
+            )
         else:
             content[key] = _mutate_once(rng, content[key])
         return content
@@ -180,7 +183,7 @@ def _mutate_once(rng: random.Random, content: Any) -> Any:
     if way < 0.15:
         del content[index]
     elif way < 0.3:
-        content.insert(index, content[index])
+        content.insert(index, copy.deepcopy(content[index]))
     else:
         content[index] = _mutate_once(rng, content[index])
     return content

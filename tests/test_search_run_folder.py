@@ -175,7 +175,7 @@ def test_a_folder_that_exists_is_never_written_into(
 def test_a_storage_that_can_not_be_written_has_a_line(tmp_path: Path, demo_data: ImageData):
     (tmp_path / "file").write_text("")
     for storage in ("file", "file/runs"):
-        with pytest.raises(UserError, match=r"^storage: can't write .*Not a directory$"):
+        with pytest.raises(UserError, match=r"^storage: can't write .*: a part of it is a file"):
             RunFolder.create(study_in(tmp_path, demo_data, storage=storage), demo_data)
 
 

@@ -31,7 +31,7 @@ from analysis.results.confirmation_table import (
 from analysis.results.front_table import front_columns, front_records
 from analysis.results.report_data import ReportData
 from analysis.results.stop_reasons import stop_reasons
-from spaces.errors import UserError
+from spaces.files import replace_file
 from spaces.recipe import RECIPE_FIELDS
 
 _PAGE = Path(__file__).parent / "page"
@@ -47,10 +47,7 @@ def write_report(
     chosen: the trial whose recipe the page shows. Raises UserError where the file can't be written.
     """
     page = _environment().get_template("report.html").render(_content(data, chosen, figures))
-    try:
-        path.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"can't write {path}: {error.strerror or error}") from None
+    replace_file(path, page.encode())
     return path
 
 

@@ -48,12 +48,15 @@ def front(
     from analysis.results.front_table import front_records
     from analysis.runs import read_run
     from search.storage.fetched_run import fetch_run
+    from spaces.files import check_writable
 
     read = read_run(fetch_run(run))
     if as_json:
         print_json(front_records(read))
-    else:
-        print_front(console(), read, picture)
+        return
+    if picture is not None:
+        check_writable(picture)
+    print_front(console(), read, picture)
 
 
 def export(
@@ -104,10 +107,12 @@ def print_front(screen: Console, run: "Run", picture: Path | None = None) -> Non
     from analysis.plots.front_picture import front_picture
     from analysis.plots.terminal import front_text
     from analysis.results.front_table import front_table
+    from spaces.files import make_folder
 
     screen.print(front_table(run, width=screen.width))
     plot = front_text(run, width=min(screen.width, 100), colour=screen.is_terminal)
     screen.print(Text.from_ansi(plot))
-    (run.path / "export").mkdir(exist_ok=True)
     path = picture or run.path / "export" / "front.png"
+    if picture is None:
+        make_folder(path.parent)
     screen.print(f"picture: {near(front_picture(run, path))}", markup=False, soft_wrap=True)

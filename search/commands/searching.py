@@ -186,12 +186,16 @@ def _tell_end(screen: Console, study: Path, location: Path | str, result) -> Non
     from analysis.runs import read_run
     from search.commands.live_table import clock
     from search.commands.results import print_front
+    from spaces.errors import UserError
 
     read = read_run(result.folder)
     errors = [record.error for record in result.ledger.records.values() if record.error]
     flopwise, run = program(), shlex.quote(near(location))
     if result.ledger.front():
-        print_front(screen, read)
+        try:
+            print_front(screen, read)
+        except UserError as error:  # the search is whole without its picture
+            screen.print(f"no picture: {error}", markup=False, soft_wrap=True)
     _tell_spending(screen, read)
     if result.ending == "interrupted":
         _tell_resume(screen, study, f"interrupted after {clock(result.seconds)}")

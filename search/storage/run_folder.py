@@ -4,7 +4,6 @@ Tables show Optuna's storage and the running trials. Each is replaced as a whole
 sees half a table. The layout is public: other tools read it.
 """
 
-import os
 import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields, replace
@@ -24,9 +23,11 @@ from search.storage.run_lock import is_searched, run_lock
 from search.study.study import AUTO, Resources, Study
 from spaces.columns import LATENCY
 from spaces.errors import UserError
+from spaces.files import remove_left_over, replace_file
 from spaces.yaml_files import MOST_BYTES_OF_A_RUN, read_yaml_mapping, write_yaml
 from trainables.data.dataset import ImageData
 from trainables.data.splits import SPLITS
+from trainables.data.writing import new_folder
 from trainables.learning.metrics import EpochMetrics
 from trainables.system.machine import machine_name
 
@@ -52,15 +53,15 @@ class RunFolder:
         """
         path = study.folder
         check_run_folder(study, data, resume=False)
+        content = {**study.resolved(), _PROVENANCE: _provenance(study, data)}
         try:
-            path.mkdir(parents=True)
-            (path / TUNE).mkdir()
-        except OSError as error:
-            raise UserError(f"storage: can't write {path}: {error.strerror}") from None
+            with new_folder(path) as partial:  # a killed driver leaves no half of it
+                (partial / TUNE).mkdir()
+                replace_file(partial / STUDY, write_yaml(content).encode())
+        except UserError as error:
+            raise UserError(f"storage: {error}") from None
         folder = cls(path, sync)
         folder._acquire()
-        content = {**study.resolved(), _PROVENANCE: _provenance(study, data)}
-        replace_file(path / STUDY, write_yaml(content).encode())
         return folder
 
     @classmethod
@@ -73,6 +74,7 @@ class RunFolder:
         check_run_folder(study, data, resume=True)
         folder = cls(study.folder, sync)
         folder._acquire()
+        remove_left_over(folder.path)
         now = _provenance(study, data)
         stored = read_yaml_mapping(folder.path / STUDY, most_bytes=MOST_BYTES_OF_A_RUN)
         provenance = dict(stored[_PROVENANCE])
@@ -98,7 +100,7 @@ class RunFolder:
         for name, table in ((TRIALS, trials), (EPOCHS, epochs)):
             sink = pa.BufferOutputStream()
             pq.write_table(table, sink)
-            replace_file(self.path / name, sink.getvalue())
+            replace_file(self.path / name, memoryview(sink.getvalue()))
 
     def close(self) -> None:
         self._lock.release()
@@ -192,20 +194,6 @@ def _epochs_schema() -> pa.Schema:
         for column in fields(EpochMetrics)
     }
     return pa.schema({"trial": pa.int64(), **metrics}.items())
-
-
-def replace_file(path: Path, content: bytes | pa.Buffer) -> None:
-    """Replace a file in one step, so that nobody sees half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(f"can't write {path}: {error.strerror}") from None
 
 
 def check_machine(study: Study, provenance: Mapping[str, Any], *, source: str) -> None:

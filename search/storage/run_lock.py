@@ -15,6 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from analysis.runs import TUNE
+from spaces.files import is_alive
 
 OWNER_FILE = f"{TUNE}/driver.json"
 
@@ -62,7 +63,7 @@ class Owner:
         """Whether the driver is at work, as far as this machine can tell."""
         if time.time() >= self.until:
             return False
-        return self.host != platform.node() or _is_alive(self.process)
+        return self.host != platform.node() or is_alive(self.process)
 
     def to_json(self) -> bytes:
         return json.dumps(asdict(self)).encode()
@@ -74,13 +75,3 @@ def read_owner(content: bytes | None) -> Owner | None:
         return Owner(**json.loads(content or b"null"))
     except (TypeError, ValueError):
         return None
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # another user's process
-        return True
-    return True

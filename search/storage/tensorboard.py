@@ -1,11 +1,13 @@
 """Learning curves of a run's trials for TensorBoard."""
 
 import shutil
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
 from search.decisions.trial_record import TrialRecord
 from search.storage.checkpoints import trial_folder_name
+from spaces.errors import UserError
 from spaces.recipe import Recipe
 from trainables.learning.metrics import EpochMetrics
 
@@ -36,15 +38,30 @@ class CurveLogs:
                 self._written.add(name)
 
     def _write(self, name: str, recipe: Recipe, epochs: list[EpochMetrics]) -> None:
-        from tensorboardX import SummaryWriter  # its protocol buffers take a while to import
+        # Its protocol buffers take a while to import. SummaryWriter would write in a thread, whose
+        # errors are printed and lost.
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import (
+            Event,  # pyright: ignore[reportAttributeAccessIssue]
+        )
+        from tensorboardX.summary import scalar, text
 
         # Written aside first, since a driver may be killed at any moment.
         partial = self._folder / f".{name}"
-        shutil.rmtree(partial, ignore_errors=True)
-        with SummaryWriter(str(partial)) as writer:
-            settings = [f"    {field}: {value}" for field, value in recipe.to_dict().items()]
-            writer.add_text("recipe", "\n".join(settings))  # a block of code in Markdown
+        settings = [f"    {field}: {value}" for field, value in recipe.to_dict().items()]
+        try:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            writer = EventsWriter(str(partial / "events"))
+            written = text("recipe", "\n".join(settings))  # a block of code in Markdown
+            writer.write_event(Event(wall_time=time.time(), summary=written))
             for metrics in epochs:
                 for tag, column in _TAGS.items():
-                    writer.add_scalar(tag, getattr(metrics, column), metrics.epoch)
-        partial.rename(self._folder / name)
+                    value = scalar(tag, getattr(metrics, column))
+                    writer.write_event(
+                        Event(wall_time=time.time(), step=metrics.epoch, summary=value)
+                    )
+            writer.close()
+            partial.rename(self._folder / name)
+        except OSError as error:
+            raise UserError(f"can't write {self._folder / name}: {error.strerror}") from None

@@ -23,7 +23,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as validated
 
 from spaces.errors import UserError
-from spaces.files import absolute, read_file
+from spaces.files import PARTIAL, absolute, read_file
 from spaces.recipe import describe_mistakes
 from spaces.yaml_files import cut
 from trainables.data.image_files import resize_square
@@ -44,7 +44,6 @@ from trainables.system.shared_cache import bounded_folder, cache_folder
 
 FORMAT_VERSION = 1
 ABOUT, ROWS, PIXELS = "data.json", "rows.arrow", "pixels.arrow"
-PARTIAL = ".partial-"
 _MOST_BYTES_ABOUT = 50 * 10**6
 _log = logging.getLogger("flopwise")
 # Holds resized images, in the cache of a machine.

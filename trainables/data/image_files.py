@@ -57,9 +57,12 @@ def bombs_are_errors() -> Generator[None]:
 def read_square(path: Path, size: int) -> Square:
     """Read an image file. Raises BadImageError with the reason."""
     try:
-        check_file(path)
+        if path.exists():  # Pillow says what is missing
+            check_file(path)
     except UserError as error:
         raise BadImageError(str(error).removeprefix(f"{path}: ")) from None
+    except OSError:  # such as a name that is too long
+        pass
     try:
         with Image.open(path) as image:
             shortest = min(image.size)

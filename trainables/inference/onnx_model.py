@@ -49,7 +49,7 @@ class About:
     mean: tuple[float, float, float]
     """Subtracted from RGB values from 0 to 1, before the division by std."""
     std: tuple[_Positive, _Positive, _Positive]
-    accuracy: Annotated[float, Field(ge=0, le=1)]
+    accuracy: float
     """The trial's accuracy on the validation split, a fraction of 1."""
     recipe: dict[str, Any]
     versions: dict[str, str]
