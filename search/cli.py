@@ -87,7 +87,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="flopwise")
-    wrong = _no_folder() or _foreign_spaces()
+    wrong = _no_folder() or _foreign_spaces() or _empty_word()
     if wrong is not None:
         _complain([wrong])
         sys.exit(EXIT_USER_ERROR)
@@ -128,6 +128,13 @@ def _no_folder() -> str | None:
         Path.cwd()
     except OSError as error:
         return f"the current folder can't be used ({error.strerror}): change to another one"
+    return None
+
+
+def _empty_word() -> str | None:
+    """An empty path would mean the current folder."""
+    if "" in sys.argv[1:]:
+        return "an argument is empty (''); is it a shell variable that is not set?"
     return None
 
 

@@ -37,6 +37,7 @@ def search(
 
     Ctrl-C ends the search cleanly. --resume continues it, also after a crash.
     """
+    from search.study.model_names import unknown_models
     from search.study.study import AUTO, load_study
     from spaces.errors import UserError
     from spaces.overrides import parse_fixes
@@ -53,7 +54,7 @@ def search(
             resume=resume and cluster is None,  # the head has the earlier run
         )
     except UserError as error:
-        raise UserError("\n".join([str(error), *_unknown_models(study)])) from None
+        raise UserError("\n".join([str(error), *unknown_models(study)])) from None
     if dry_run:
         _tell_estimate(console(), loaded)
         return
@@ -90,31 +91,16 @@ def search(
         _tell_end(screen, study, loaded.location, result)
 
 
-def _unknown_models(study: Path) -> list[str]:
-    """Lines for the unknown models of a study file that has other mistakes too."""
-    from spaces.errors import UserError
-    from spaces.yaml_files import read_yaml_mapping
-
-    try:
-        read_yaml_mapping(study)
-    except UserError:  # it holds nothing to look at, so don't wait for torch
-        return []
-    from search.study.preflight import unknown_models
-
-    return unknown_models(study)
-
-
 def _check_early(study: "Study", *, resume: bool) -> None:
     """Report what needs neither torch nor Ray before both start."""
     from search.storage.run_folder import check_run_folder
     from search.study.input_sizes import checked_recipes
-    from trainables.data.dataset import open_data
+    from trainables.data.copying import open_near_data
 
-    if isinstance(study.data, Path):
-        data = open_data(study.data)
-        checked_recipes(study, data)
-        if study.address is None:
-            check_run_folder(study, data, resume=resume)
+    data = open_near_data(study.data, copy=study.copy_data)
+    checked_recipes(study, data)
+    if study.address is None:
+        check_run_folder(study, data, resume=resume)
 
 
 def _options(*, fix: list[str] | None, resume: bool, **values: float | None) -> list[str]:

@@ -15,7 +15,7 @@ from analysis.choose import choose
 from analysis.results.ablation import Ablation, AblationRun, Role, ablation_from, ablation_records
 from analysis.runs import Run, read_run
 from search.followups.recipe_runs import RecipeRun, Show, alone_in, train_recipes
-from search.followups.source_run import open_searched
+from search.followups.source_run import check_ended, open_searched
 from spaces.errors import UserError
 from spaces.files import read_file, replace_file
 from spaces.recipe import Recipe
@@ -51,6 +51,7 @@ def ablate(
     """
     check_num_seeds(seeds)
     run = read_run(path)
+    check_ended(run)
     choice = choose(run, trial)
     searched = open_searched(run)
     data, full = searched.data, choice.recipe

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from analysis.runs import STUDY, Run, run_recipe
+from search.storage.run_lock import is_searched
 from search.study.study import AUTO, Resources, Study, load_study
 from spaces.errors import UserError
 from spaces.recipe import Recipe, describe_mistakes
@@ -33,6 +34,12 @@ def open_searched(run: Run) -> Searched:
     """Open a run. Raises UserError if its data is gone, or is not what it was searched on."""
     study = load_study(run.path.resolve() / STUDY)
     return Searched(run=run, study=study, data=data_of(run))
+
+
+def check_ended(run: Run) -> None:
+    """Raise UserError while the run's search is at work: its front may still change."""
+    if is_searched(run.path):
+        raise UserError(f"{run.path}: its search is still at work; wait until it has ended")
 
 
 def data_of(run: Run) -> ImageData:

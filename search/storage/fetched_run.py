@@ -16,7 +16,7 @@ from search.storage.run_lock import OWNER_FILE
 from search.study.remote_folder import RemoteFolder, cached_run
 from spaces.addresses import check_address, is_address
 from spaces.errors import UserError
-from spaces.files import absolute, remove_left_over
+from spaces.files import absolute, make_folder, remove_left_over
 
 _SOURCE = ".address"
 # Always fetched: they are small and change all the time.
@@ -56,7 +56,7 @@ def fetch_run(run: str | Path) -> Path:
             if path.exists() and _is_like(path, info):
                 continue
         wanted.append(name)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with FileLock(folder / ".fetch.lock"):
         remote.fetch(wanted, folder)
         (folder / _SOURCE).write_text(address, encoding="utf-8")

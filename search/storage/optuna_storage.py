@@ -23,6 +23,7 @@ from spaces.yaml_files import cut
 
 JOURNAL = "study.journal"
 _SYNC_PERIOD_SECONDS = 1.0
+_MOST_BYTES = 500 * 10**6  # a trial takes some kB
 # Optuna checks no line of a journal, so a damaged one can end in any of these.
 _DAMAGE = (
     *(ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError),
@@ -43,6 +44,8 @@ def open_study(folder: Path, name: str) -> optuna.Study:
     """
     _quieten()
     journal = folder / JOURNAL
+    if journal.exists():
+        check_file(journal, what="journal", most_bytes=_MOST_BYTES)
     try:
         _mend(journal)
         return optuna.load_study(study_name=name, storage=_open(folder))
@@ -74,7 +77,7 @@ def open_to_read(folder: Path) -> JournalStorage:
     journal = folder / JOURNAL
     if not journal.exists():
         raise UserError(f"{journal}: there is no such file, so {folder} has no trials to read")
-    check_file(journal)
+    check_file(journal, what="journal", most_bytes=_MOST_BYTES)
     try:
         storage = JournalStorage(_ReadOnlyJournal(str(journal)))
         for study in storage.get_all_studies():  # so that damage is found here

@@ -1,15 +1,8 @@
 """Checks before the first trial: a study that can't work ends here, with one line."""
 
-from collections.abc import Mapping
-from contextlib import suppress
-from pathlib import Path
-from typing import Any
-
 from search.study.input_sizes import checked_recipes
 from search.study.study import Study
-from spaces.errors import UserError
 from spaces.recipe import Recipe
-from spaces.yaml_files import path_from, read_yaml_mapping
 from trainables.data.dataset import ImageData
 from trainables.models.blocks import freeze
 from trainables.models.building import build_model, build_on_meta, check_input_size
@@ -30,35 +23,6 @@ def check_study(study: Study, data: ImageData) -> None:
         freeze(build_on_meta(recipe, num_classes=len(data.classes)), recipe.unfrozen)
     for recipe in _one_for_each_file(drawn):
         build_model(recipe, num_classes=len(data.classes))
-
-
-def unknown_models(file: Path) -> list[str]:
-    """A line for each unknown model that a study file with other mistakes names.
-
-    Reading a study does not know the models, since that would wait for torch.
-    """
-    lines = []
-    with suppress(UserError):
-        content = read_yaml_mapping(file)
-        space = content.get("space")
-        if isinstance(space, str):
-            path = path_from(space, file.parent)
-            space = read_yaml_mapping(path) if path.is_file() else None
-        for name in _words(space.get("model") if isinstance(space, Mapping) else None):
-            try:
-                family_of(name)
-            except UserError as error:
-                lines.append(f"{file}: space: {error}")
-    return list(dict.fromkeys(lines))
-
-
-def _words(written: Any) -> list[str]:
-    """The words of a dimension, however it is written."""
-    if isinstance(written, Mapping):
-        return [word for key in ("fixed", "choices") for word in _words(written.get(key))]
-    if isinstance(written, list):
-        return [word for word in written if isinstance(word, str)]
-    return [written] if isinstance(written, str) else []
 
 
 def _smallest_of_each_model(drawn: list[Recipe]) -> list[Recipe]:

@@ -92,6 +92,8 @@ class _Source:
         self._where = where.rstrip("/")
         try:
             self._files, self._folder = where_it_lies(self._where)
+        except UserError:
+            raise
         except NOT_REACHED as error:
             raise self._unreadable(error) from None
 

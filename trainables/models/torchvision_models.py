@@ -83,7 +83,8 @@ def _load_imagenet(model: nn.Module, name: str) -> None:
         ) from None
     head = last_layer(model)
     state = {key: value for key, value in state.items() if not is_in(key, head)}
-    load_state(model, _translate(model, state), head=head, source=f"weights: imagenet for {name}")
+    state = _translate(model, state)
+    load_state(model, state, head=head, source=f"weights: imagenet for {name}", name=name)
 
 
 def _translate(model: nn.Module, state: State) -> State:
