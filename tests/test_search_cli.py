@@ -9,13 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
+from analysis_runs import trial_row, write_run
 from PIL import Image
 from searches import ONE_WORKER, FinishedSearch, write_study
 from typer.testing import CliRunner
 
 from search import cli
 from search.commands.printing import short_lines
+from search.storage.warm_start import read_complete_trials
 from search.study.study import load_study
+from spaces.errors import UserError
 from trainables.data.dataset import ImageData
 from trainables.data.writing import DataWriter, new_folder
 
@@ -309,3 +312,114 @@ def write_data(path: Path, classes: list[str]) -> Path:
             seed=0,
         )
     return path
+
+
+def one_line(code: int, out: str, err: str) -> str:
+    assert code == 2, out + err
+    assert "Traceback" not in out + err
+    assert len(err.splitlines()) == 1
+    assert len(err) < 700
+    return err
+
+
+def test_a_front_is_shown_where_the_run_can_not_be_written(flopwise, tmp_path: Path):
+    run = write_run(tmp_path / "run", [trial_row(0, 0.5, 0.1), trial_row(1, 0.7, 0.2)])
+    (run / "export").touch()
+    code, out, err = flopwise("front", run)
+    assert "baseline_cnn" in out
+    assert "can't write" in one_line(code, "", err)
+    assert flopwise("front", run, "--picture", tmp_path / "front.png")[0] == 0
+    for picture in (tmp_path, tmp_path / "no" / "a.png"):
+        one_line(*flopwise("front", run, "--picture", picture))
+
+
+def test_a_recipe_is_exported_of_a_run_whose_study_lacks_lines(flopwise, tmp_path: Path):
+    run = write_run(tmp_path / "run", [trial_row(0, 0.5, 0.1)])
+    (run / "study.yaml").write_text("name: run")
+    code, _, err = flopwise("export", run)
+    assert code == 0, err
+    assert (run / "export" / "trial-0.yaml").stat().st_size > 100
+    (run / "study.yaml").write_text("{name: run, resources: {cpus: many}}")
+    assert "resources: cpus: 'many' should be" in one_line(*flopwise("export", run))
+    (run / "study.yaml").write_text("{name: run, resources: {cores: 1}}")
+    assert "resources: cores: unknown" in one_line(*flopwise("export", run))
+    (run / "study.yaml").write_text("name: run")
+    assert "it is a folder; name a file" in one_line(*flopwise("export", run, "--out", tmp_path))
+    line = one_line(*flopwise("export", run, "--out", "~nouser/x"))
+    assert "home directory" in line
+
+
+@pytest.mark.parametrize(
+    "content", [b"{}\n", b"[1]\n", b"x\n{}\n", b'{"op_code": 99}\n', b"\xff\n"]
+)
+def test_damaged_journals_have_a_line(flopwise, tmp_path: Path, content: bytes):
+    run = write_run(tmp_path / "run", [trial_row(0, 0.5, 0.1)])
+    (run / "study.journal").write_bytes(content)
+    with pytest.raises(UserError, match=r"study.journal: damaged \(") as caught:
+        read_complete_trials(run)
+    assert "\n" not in str(caught.value)
+    assert "damaged" in one_line(*flopwise("dashboard", run))
+
+
+def test_what_a_killed_command_left_in_a_run_is_removed_and_told(flopwise, tmp_path, caplog):
+    run = write_run(tmp_path / "run", [trial_row(0, 0.5, 0.1)])
+    code = (
+        "import os; from pathlib import Path; from spaces.files import whole_file\n"
+        "with whole_file(Path('trials.parquet')) as partial:\n"
+        "    partial.touch()\n    os.kill(os.getpid(), 9)"
+    )
+    words = [sys.executable, "-c", code]
+    subprocess.run(words, cwd=run, env={"PYTHONPATH": str(ROOT)}, check=False)
+    (left,) = run.glob(".*partial*")
+    assert flopwise("status", run)[0] == 0
+    assert not left.exists()
+    assert caplog.messages == [f"removed {left}, which a killed process left"]
+
+
+def test_wrong_words_have_a_line(flopwise, tmp_path: Path):
+    run = write_run(tmp_path / "run", [trial_row(0, 0.5, 0.1)])
+    recipe = tmp_path / "trial-1.yaml"
+    recipe.write_text("{epochs: 1}")
+    (tmp_path / "image.png").touch()
+    for words, told in (
+        (("models", "show", ""), "an argument is empty"),
+        (("data", "prepare", "", tmp_path / "out"), "an argument is empty"),
+        (("data", "prepare", "~nouser/x", tmp_path / "out"), "home directory"),
+        (("data", "prepare", tmp_path, "~nouser/x"), "home directory"),
+        (("data", "show", "~nouser/x"), "home directory"),
+        (("status", "~nouser/x"), "home directory"),
+        (("status", "s3://KEY:HIDDEN@bucket/x"), "s3://***@bucket/x: the address holds a key"),
+        (("confirm", run, "--seeds", 10**9), "use 1,000 or fewer"),
+        (("predict", recipe, tmp_path / "image.png"), "is a recipe, not a model"),
+        (("cost", "/dev/zero"), "is a device, not a file"),
+    ):
+        assert told in one_line(*flopwise(*words))
+    for words in (("data", "demo", tmp_path / "out"), ("search", tmp_path / "study.yaml")):
+        code, _, err = flopwise(*words, "--seed", -1)
+        assert code == 2
+        assert "--seed" in err
+
+
+def test_mistakes_are_told_before_ray_starts(flopwise, demo_data: ImageData, tmp_path: Path):
+    typing = {"model": ["resnet19", "baseline_cnn"], "epochs": 0}
+    path = write_study(tmp_path, demo_data, space=typing)
+    code, _, err = flopwise("search", path)
+    assert code == 2
+    assert "epochs: 0 should be greater" in err
+    assert "did you mean resnet18?" in err
+    for space, told in (
+        ({"input_size": 96}, "goes up to 96 px"),
+        ({"input_size": 32}, "too small for the baseline CNN"),
+        ({"model": "vit_b_16", "input_size": 50}, "takes multiples of 16 px"),
+    ):
+        path = write_study(tmp_path, demo_data, space=space)
+        code = f"import sys; sys.argv = ['x', 'search', {str(path)!r}]; from search import cli\n"
+        code += "try: cli.main()\nfinally: assert not {'ray', 'torch'} & set(sys.modules)"
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={"PYTHONPATH": str(ROOT)},
+        )
+        assert told in one_line(done.returncode, done.stdout, done.stderr)
