@@ -16,11 +16,13 @@ from typer.testing import CliRunner
 
 from search import cli
 from search.commands.printing import short_lines
+from search.storage.run_lock import run_lock
 from search.storage.warm_start import read_complete_trials
 from search.study.study import load_study
 from spaces.errors import UserError
 from trainables.data.dataset import ImageData
 from trainables.data.writing import DataWriter, new_folder
+from trainables.system import addresses
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -423,3 +425,22 @@ def test_mistakes_are_told_before_ray_starts(flopwise, demo_data: ImageData, tmp
             env={"PYTHONPATH": str(ROOT)},
         )
         assert told in one_line(done.returncode, done.stdout, done.stderr)
+
+
+def test_a_run_is_not_confirmed_while_its_search_is_at_work(flopwise, tmp_path: Path):
+    run = write_run(tmp_path / "run", [trial_row(0, 0.5, 0.1)])
+    (run / "tune").mkdir()
+    with run_lock(run).acquire():
+        for words in (("confirm", run), ("ablate", run, "--trial", 0, "--against", "default")):
+            assert "its search is still at work; wait until" in one_line(*flopwise(*words))
+
+
+def test_an_address_without_a_network_is_told_in_a_line(
+    flopwise, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(addresses, "_RETRY_SECONDS", 1)
+    path = tmp_path / "study.yaml"
+    address = "gs://anonymous@bucket/x?scheme=http&endpoint_override=127.0.0.1:1"
+    path.write_text(f"{{name: tiny, data: {{path: '{address}'}}, space: quick}}")
+    assert "can't read prepared data" in one_line(*flopwise("search", path))
+    assert "can't read" in one_line(*flopwise("status", address))

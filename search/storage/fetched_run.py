@@ -103,7 +103,7 @@ def near_checkpoint(run: Path, name: str) -> Path:
 def place_of(run: Path) -> str:
     """The address that a run folder was fetched from, or else its path."""
     source = run / _SOURCE
-    return source.read_text(encoding="utf-8") if source.exists() else str(run.resolve())
+    return source.read_text(encoding="utf-8") if source.is_file() else str(run.resolve())
 
 
 def _is_like(path: Path, info: FileInfo) -> bool:

@@ -37,7 +37,8 @@ def is_searched(run: Path) -> bool:
         return True
     except OSError:  # the folder is read-only
         pass
-    owner = read_owner((run / OWNER_FILE).read_bytes()) if (run / OWNER_FILE).exists() else None
+    path = run / OWNER_FILE
+    owner = read_owner(path.read_bytes()) if path.is_file() else None
     return owner is not None and owner.is_at_work
 
 
@@ -72,6 +73,8 @@ class Owner:
 def read_owner(content: bytes | None) -> Owner | None:
     """Read what `Owner.to_json` wrote; None for any other content."""
     try:
-        return Owner(**json.loads(content or b"null"))
-    except (TypeError, ValueError):
+        owner = Owner(**json.loads(content or b"null"))
+    except (TypeError, ValueError, RecursionError):
         return None
+    fits = isinstance(owner.until, int | float) and isinstance(owner.process, int)
+    return owner if fits else None

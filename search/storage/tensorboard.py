@@ -1,6 +1,8 @@
 """Learning curves of a run's trials for TensorBoard."""
 
+import platform
 import shutil
+import struct
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -38,30 +40,41 @@ class CurveLogs:
                 self._written.add(name)
 
     def _write(self, name: str, recipe: Recipe, epochs: list[EpochMetrics]) -> None:
-        # Its protocol buffers take a while to import. SummaryWriter would write in a thread, whose
-        # errors are printed and lost.
-        from tensorboardX.event_file_writer import EventsWriter
+        # Its protocol buffers take a while to import.
         from tensorboardX.proto.event_pb2 import (
             Event,  # pyright: ignore[reportAttributeAccessIssue]
         )
         from tensorboardX.summary import scalar, text
 
-        # Written aside first, since a driver may be killed at any moment.
-        partial = self._folder / f".{name}"
+        now = time.time()
         settings = [f"    {field}: {value}" for field, value in recipe.to_dict().items()]
+        events = [
+            Event(wall_time=now, file_version="brain.Event:2"),
+            # A block of code in Markdown.
+            Event(wall_time=now, summary=text("recipe", "\n".join(settings))),
+        ]
+        events += [
+            Event(wall_time=now, step=one.epoch, summary=scalar(tag, getattr(one, column)))
+            for one in epochs
+            for tag, column in _TAGS.items()
+        ]
+        content = b"".join(_as_record(event.SerializeToString()) for event in events)
+        # Written aside first, since a driver may be killed at any moment. SummaryWriter would write
+        # in a thread, whose errors are printed and lost.
+        partial = self._folder / f".{name}"
         try:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
-            writer = EventsWriter(str(partial / "events"))
-            written = text("recipe", "\n".join(settings))  # a block of code in Markdown
-            writer.write_event(Event(wall_time=time.time(), summary=written))
-            for metrics in epochs:
-                for tag, column in _TAGS.items():
-                    value = scalar(tag, getattr(metrics, column))
-                    writer.write_event(
-                        Event(wall_time=time.time(), step=metrics.epoch, summary=value)
-                    )
-            writer.close()
+            (partial / f"events.out.tfevents.{int(now)}.{platform.node()}").write_bytes(content)
             partial.rename(self._folder / name)
         except OSError as error:
             raise UserError(f"can't write {self._folder / name}: {error.strerror}") from None
+
+
+def _as_record(content: bytes) -> bytes:
+    """As https://www.tensorflow.org/tutorials/load_data/tfrecord lays records out."""
+    from tensorboardX.record_writer import masked_crc32c
+
+    length = struct.pack("<Q", len(content))
+    sums = [struct.pack("<I", masked_crc32c(part)) for part in (length, content)]
+    return length + sums[0] + content + sums[1]
