@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from search import cli
 from search.commands.printing import short_lines
+from search.storage.optuna_storage import open_study
 from search.storage.run_lock import run_lock
 from search.storage.warm_start import read_complete_trials
 from search.study.study import load_study
@@ -360,6 +361,8 @@ def test_damaged_journals_have_a_line(flopwise, tmp_path: Path, content: bytes):
     with pytest.raises(UserError, match=r"study.journal: damaged \(") as caught:
         read_complete_trials(run)
     assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match=r"study.journal: damaged \("):
+        open_study(run, "run")
     assert "damaged" in one_line(*flopwise("dashboard", run))
 
 

@@ -48,11 +48,15 @@ def open_study(folder: Path, name: str) -> optuna.Study:
         check_file(journal, what="journal", most_bytes=_MOST_BYTES)
     try:
         _mend(journal)
-        return optuna.load_study(study_name=name, storage=_open(folder))
-    except (FileNotFoundError, KeyError):
-        raise UserError(
-            f"{journal}: no study was begun here; delete {folder} and search again"
-        ) from None
+        storage = _open(folder)
+    except FileNotFoundError:
+        raise _not_begun(folder) from None
+    except _DAMAGE as error:
+        raise _damaged(journal, error) from None
+    try:
+        return optuna.load_study(study_name=name, storage=storage)
+    except KeyError:
+        raise _not_begun(folder) from None
     except _DAMAGE as error:
         raise _damaged(journal, error) from None
 
@@ -131,6 +135,12 @@ def _mend(journal: Path) -> None:
     if content and not content.endswith(b"\n"):
         with journal.open("r+b") as file:
             file.truncate(content.rfind(b"\n") + 1)
+
+
+def _not_begun(folder: Path) -> UserError:
+    return UserError(
+        f"{folder / JOURNAL}: no study was begun here; delete {folder} and search again"
+    )
 
 
 def _damaged(journal: Path, error: Exception) -> UserError:

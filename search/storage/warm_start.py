@@ -20,7 +20,7 @@ from search.storage.run_folder import check_machine
 from search.study.study import Study
 from spaces.errors import UserError
 from spaces.recipe import recipe_from
-from spaces.yaml_files import MOST_BYTES_OF_A_RUN, read_yaml_mapping, shorten
+from spaces.yaml_files import MOST_BYTES_OF_A_RUN, read_yaml_mapping
 from trainables.costing.figures import Cost
 from trainables.learning.metrics import EpochMetrics
 
@@ -46,19 +46,15 @@ def read_earlier_trials(study: Study, data_digest: str) -> list[TrialRecord]:
 
 def read_complete_trials(run: Path) -> list[TrialRecord]:
     """The complete trials of a run, each recipe that it trained. Raises UserError on damage."""
-    records = []
-    for frozen in optuna_storage.read_trials(run):
-        try:
-            record, _ = read_record(frozen)
-            if record.state == TrialState.COMPLETE and record.reused is None:
-                assert record.epochs, "a complete trial without epochs"
-                records.append((record.key, record))
-        except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
-            raise UserError(
-                f"{run / optuna_storage.JOURNAL}: damaged: trial {frozen.number} can't be read"
-                f" ({shorten(error)})"
-            ) from None
-    return [record for _, record in records]
+    try:
+        records = [read_record(frozen)[0] for frozen in optuna_storage.read_trials(run)]
+    except UserError as error:
+        raise UserError(f"{run}: {error}") from None
+    complete = [one for one in records if one.state == TrialState.COMPLETE and one.reused is None]
+    for record in complete:
+        if record.recipe is None or not record.epochs:
+            raise UserError(f"{run}: trial {record.number}: damaged in Optuna's storage")
+    return complete
 
 
 def store_earlier_trials(optuna_study: optuna.Study, records: Sequence[TrialRecord]) -> None:
