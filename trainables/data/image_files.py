@@ -18,8 +18,8 @@ from spaces.errors import UserError
 from spaces.files import check_file
 from trainables.data.image_table import UInt8Array
 
-# An image is narrow if one side is this many times the other.
-_NARROW = 50
+# Pillow takes much memory and time for each row, however short. No camera comes near.
+_LONGEST_SIDE = 250_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,24 +69,17 @@ def read_square(path: Path, size: int) -> Square:
             # libjpeg can shrink large JPEGs by 2, 4 or 8 while it decodes. Ask for twice the size,
             # so that we do the last, antialiased step.
             image.draft(None, (2 * size, 2 * size))
-            narrow = max(image.size) > _NARROW * shortest
-            pixels = square_pixels(_cut_ends(image, size) if narrow else image, size)
+            if max(image.size) > _LONGEST_SIDE:
+                raise BadImageError(
+                    f"{image.width:,} x {image.height:,} px; sides above {_LONGEST_SIDE:,} px are"
+                    " not read"
+                )
+            pixels = square_pixels(image, size)
     except BadImageError:
         raise
     except Exception as error:  # damaged files make Pillow's decoders raise almost anything
         raise BadImageError(_reason(error)) from None
     return Square(pixels=pixels, enlarged=shortest < size)
-
-
-def _cut_ends(image: Image.Image, size: int) -> Image.Image:
-    """The middle of a long, narrow image. To turn all of it upright would take much more memory."""
-    shortest = min(image.size)
-    # As far as the filter reaches beyond the centre square.
-    margin = shortest // size + 3
-    left, top = (max(0, (length - shortest) // 2 - margin) for length in image.size)
-    middle = image.crop((left, top, image.width - left, image.height - top))
-    middle.info = image.info
-    return middle
 
 
 def square_pixels(image: Image.Image, size: int) -> UInt8Array:
