@@ -69,11 +69,6 @@ def read_square(path: Path, size: int) -> Square:
             # libjpeg can shrink large JPEGs by 2, 4 or 8 while it decodes. Ask for twice the size,
             # so that we do the last, antialiased step.
             image.draft(None, (2 * size, 2 * size))
-            if max(image.size) > _LONGEST_SIDE:
-                raise BadImageError(
-                    f"{image.width:,} x {image.height:,} px; sides above {_LONGEST_SIDE:,} px are"
-                    " not read"
-                )
             pixels = square_pixels(image, size)
     except BadImageError:
         raise
@@ -85,8 +80,12 @@ def read_square(path: Path, size: int) -> Square:
 def square_pixels(image: Image.Image, size: int) -> UInt8Array:
     """Turn an image into (size, size, 3) upright RGB pixels; see the top of this module.
 
-    Raises BadImageError if it is unknown which pixel value is white.
+    Raises BadImageError if it is unknown which pixel value is white, or if a side is too long.
     """
+    if max(image.size) > _LONGEST_SIDE:
+        raise BadImageError(
+            f"{image.width:,} x {image.height:,} px; sides above {_LONGEST_SIDE:,} px are not read"
+        )
     rgb = _to_rgb(ImageOps.exif_transpose(image))
     shortest = min(rgb.size)
     left, top = (rgb.width - shortest) / 2, (rgb.height - shortest) / 2
