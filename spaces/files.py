@@ -24,6 +24,7 @@ def check_file(path: Path, *, what: str = "file", most_bytes: int | None = None)
 
     Reading a pipe, a socket or a device might never end. what: the kind of file that is wanted.
     """
+    article = "an" if what[0] in "aeiou" else "a"
     try:
         found = path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -31,10 +32,10 @@ def check_file(path: Path, *, what: str = "file", most_bytes: int | None = None)
     except (OSError, ValueError) as error:  # such as a name that is too long, or a null byte
         raise UserError(f"{path}: can't be read: {reason(error)}") from None
     if not stat.S_ISREG(found.st_mode):
-        raise UserError(f"{path}: is a {_kind(found.st_mode)}, not a {what}")
+        raise UserError(f"{path}: is a {_kind(found.st_mode)}, not {article} {what}")
     if most_bytes is not None and found.st_size > most_bytes:
         raise UserError(
-            f"{path}: has {found.st_size:,} bytes, too many for a {what}"
+            f"{path}: has {found.st_size:,} bytes, too many for {article} {what}"
             f" (at most {most_bytes:,} are read)"
         )
 

@@ -543,5 +543,9 @@ def test_an_image_of_80_million_rows_is_refused_before_it_is_decoded(tmp_path: P
     with pytest.raises(BadImageError, match=r"^1 x 300,000 px; sides above 250,000 px are not"):
         read_square(path, 16)
     os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(BadImageError, match=r"^is a named pipe, not a file$"):
+    with pytest.raises(BadImageError, match=r"^is a named pipe, not an image$"):
         read_square(tmp_path / "pipe.png", 16)
+    Image.new("RGB", (20, 20)).save(tmp_path / "large.webp")
+    os.truncate(tmp_path / "large.webp", 3 * 10**9)
+    with pytest.raises(BadImageError, match=r"^has 3,000,000,000 bytes, too many for an image"):
+        read_square(tmp_path / "large.webp", 16)

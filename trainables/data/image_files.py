@@ -20,6 +20,8 @@ from trainables.data.image_table import UInt8Array
 
 # Pillow takes much memory and time for each row, however short. No camera comes near.
 _LONGEST_SIDE = 250_000
+# Some of its decoders read the whole file. As many pixels as Pillow takes, with 16 bits, fit.
+_MOST_BYTES = 600 * 10**6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +60,7 @@ def read_square(path: Path, size: int) -> Square:
     """Read an image file. Raises BadImageError with the reason."""
     try:
         if path.exists():  # Pillow says what is missing
-            check_file(path)
+            check_file(path, what="image", most_bytes=_MOST_BYTES)
     except UserError as error:
         raise BadImageError(str(error).removeprefix(f"{path}: ")) from None
     except OSError:  # such as a name that is too long
