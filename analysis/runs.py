@@ -263,7 +263,7 @@ def _checked(path: Path, column: pd.Series, kind: type) -> pd.Series:
     else:
         fits = missing
         if fits.all():
-            column = column.astype(float)
+            column = pd.Series(np.nan, index=column.index, name=column.name)
     if not fits.all():
         cell = next(cell for cell, fit in zip(column, fits, strict=True) if not fit)
         kinds = {str: "text", bool: "true or false", int: "whole numbers", float: "numbers"}

@@ -316,3 +316,11 @@ def test_a_study_that_was_edited_by_hand_is_told_in_a_line(tmp_path, name: str):
         read_run(path)
     (path / "study.yaml").write_text(write_yaml({**study, name: None}))
     assert name not in read_run(path).study
+
+
+def test_a_column_without_cells_may_have_any_type(tmp_path):
+    path = write_run(tmp_path / "run", four_trials())
+    table = pd.read_parquet(path / "trials.parquet").iloc[:0]
+    table["seconds"] = pd.Series([], dtype="datetime64[ns]")
+    table.to_parquet(path / "trials.parquet")
+    assert read_run(path).trials["seconds"].dtype == float
