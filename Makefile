@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test test-slow test-gpu test-cluster check format clean
+.PHONY: install demo test test-slow test-gpu test-cluster fuzz check format clean
 
 install: $(INSTALLED)
 
@@ -43,6 +43,10 @@ test-gpu: install
 test-cluster: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cluster,dev]'
 	$(BIN)/python -m pytest -m cluster tests
+
+# Damages 2,000 valid inputs at random, and checks that each is refused in a line; some minutes.
+fuzz: install
+	$(BIN)/python tests/fuzz.py --inputs 2000
 
 check: install
 	$(BIN)/ruff check .

@@ -23,7 +23,7 @@ from spaces.columns import ACCURACY
 from spaces.constraints import Constraint, read_constraint
 from spaces.errors import UserError
 from spaces.recipe import Recipe
-from spaces.yaml_files import did_you_mean
+from spaces.yaml_files import cut, did_you_mean, shorten
 
 _DROP = re.compile(r"drop\s*<=\s*(?P<points>[^\s%]+)\s*(?P<percent>%?)")
 RULES = ("knee", "most-accurate", "cheapest")
@@ -81,6 +81,8 @@ def choose(run: Run, rule: str) -> Selection:
     drop = _DROP.fullmatch(rule)
     if drop:
         return _allowed_drop(run, finished, drop)
+    if rule.startswith("drop"):
+        raise UserError(f"{cut(rule)}: write a drop as drop<=1% or drop<=0.01")
     return _constrained(run, finished, _read_constraints(rule))
 
 
@@ -143,8 +145,8 @@ def _read_constraints(rule: str) -> list[Constraint]:
         constraint = read_constraint(part)
         if constraint is None:
             raise UserError(
-                f"{part!r} is not a rule: use {', '.join(RULES)}, drop<=0.01, a constraint such as"
-                f" accuracy>=0.9, or a trial's number{did_you_mean(part, RULES)}"
+                f"{shorten(part)} is not a rule: use {', '.join(RULES)}, drop<=0.01, a constraint"
+                f" such as accuracy>=0.9, or a trial's number{did_you_mean(part, RULES)}"
             )
         constraints.append(constraint)
     return constraints
@@ -167,7 +169,7 @@ def _numbered(run: Run, number: int) -> Selection:
     why = {
         FAIL: f"it failed{error}",
         PRUNED: "it was stopped early",
-        RUNNING: "it is still running",
+        RUNNING: "it is unfinished; its search still runs, or goes on with --resume",
     }.get(str(row["state"]), "an objective was not measured")
     raise UserError(f"trial {number} has no result: {why}")
 

@@ -15,6 +15,7 @@ from analysis.pareto.front import FloatArray
 from analysis.runs import Run
 from spaces.columns import COSTS
 from spaces.errors import UserError
+from spaces.files import whole_file
 
 # Okabe and Ito, https://jfly.uni-koeln.de/color/: every kind of colour vision tells them apart.
 # Their yellow is too pale for a thin mark on white.
@@ -53,13 +54,10 @@ def save_picture(figure: Figure, path: Path) -> Path:
     """
     if path.suffix.lower() != ".png":
         raise UserError(f"{path}: pictures are PNG files; end its name in .png")
-    try:
-        with warnings.catch_warnings():
-            # The font lacks some scripts; their letters become boxes, without a warning each.
-            warnings.filterwarnings("ignore", message="Glyph")
-            figure.savefig(path, format="png")
-    except OSError as error:
-        raise UserError(f"{path}: can't be written: {error.strerror or error}") from None
+    with whole_file(path) as partial, warnings.catch_warnings():
+        # The font lacks some scripts; their letters become boxes, without a warning each.
+        warnings.filterwarnings("ignore", message="Glyph")
+        figure.savefig(partial, format="png")
     return path
 
 

@@ -16,10 +16,11 @@ from analysis.columns import COMPLETE, FAIL, PRUNED, RUNNING, STATES, amount, is
 from analysis.pareto.front import front_order
 from spaces.columns import ACCURACY, COSTS, METRICS, FloatArray
 from spaces.errors import UserError
+from spaces.files import read_file
 from spaces.intervals import Interval, wilson_interval
 from spaces.objectives import Objectives, read_objectives
 from spaces.recipe import RECIPE_FIELDS, Recipe, recipe_from
-from spaces.yaml_files import read_yaml_mapping
+from spaces.yaml_files import MOST_BYTES_OF_A_RUN, cut, read_yaml_mapping, shorten
 
 STUDY, TRIALS, EPOCHS = "study.yaml", "trials.parquet", "epochs.parquet"
 # Ray Tune's folder, which holds the trials' checkpoints.
@@ -28,6 +29,9 @@ EPOCH_COLUMNS: tuple[str, ...] = (
     *("trial", "epoch", "train_loss", "train_accuracy", "val_loss"),
     *("accuracy", "learning_rate", "seconds"),
 )
+EPOCH_TYPES: dict[str, type] = {
+    name: int if name in ("trial", "epoch") else float for name in EPOCH_COLUMNS
+}
 # A table without these columns is refused.
 _ALWAYS = ("trial", "state", "model", "accuracy", "epoch")
 # Whole numbers, or None.
@@ -244,7 +248,7 @@ def read_run(path: Path) -> Run:
     # A folder that has only a user's study.yaml is not a run.
     if not (path / STUDY).is_file() or not ((path / TUNE).exists() or (path / TRIALS).exists()):
         raise UserError(_not_a_run(path))
-    study = read_yaml_mapping(path / STUDY)
+    study = _read_study(path / STUDY)
     try:
         objectives = read_objectives(study.get("objectives"), study.get("constraints"))
     except UserError as error:
@@ -252,12 +256,12 @@ def read_run(path: Path) -> Run:
     trials = _read_table(path / TRIALS, trial_columns())
     trials = trials.sort_values("trial", kind="stable", ignore_index=True)
     return Run(
-        name=str(study.get("name", path.name)),
+        name=str(study.get("name") or path.name),
         path=path,
         study=study,
         objectives=objectives,
         trials=trials,
-        epochs=_read_table(path / EPOCHS, dict.fromkeys(EPOCH_COLUMNS, float)),
+        epochs=_read_table(path / EPOCHS, EPOCH_TYPES),
     )
 
 
@@ -276,18 +280,32 @@ def run_recipe(row: pd.Series | Mapping[str, Any]) -> Recipe:
     return recipe_from(values)
 
 
+def _read_study(path: Path) -> dict[str, Any]:
+    """Read study.yaml. What other modules look into is a mapping, or missing."""
+    study = read_yaml_mapping(path, most_bytes=MOST_BYTES_OF_A_RUN)
+    for name in ("data", "provenance", "resources", "budget", "prices"):
+        value = study.get(name)
+        if value is None:
+            study.pop(name, None)
+        elif not isinstance(value, Mapping) and (name, value) != ("resources", "auto"):
+            raise UserError(f"{path}: {name}: {shorten(value)} should be a mapping; restore it")
+    images = study.get("provenance", {}).get("num_images", {})
+    if not isinstance(images, Mapping) or not all(isinstance(n, int) for n in images.values()):
+        raise UserError(f"{path}: provenance.num_images: should hold whole numbers; restore it")
+    return study
+
+
 def _read_table(path: Path, columns: Mapping[str, type]) -> pd.DataFrame:
     """Read a table with these columns. One that an older run lacks is missing in every row."""
-    if not path.is_file():
+    if not path.exists() and not path.is_symlink():
         # Floats, so that objectives are numbers in an empty table too.
         return pd.DataFrame({name: pd.Series(dtype=float) for name in columns})
+    # In one go: a search replaces the file, and pyarrow opens a path more than once.
+    content = read_file(path, what="table")
     try:
-        # In one go: a search replaces the file, and pyarrow opens a path more than once.
-        table = pd.read_parquet(io.BytesIO(path.read_bytes()))
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(
-            f"{path}: damaged ({_first_line(error)}); `flopwise search --resume` writes it anew"
-        ) from None
+        table = pd.read_parquet(io.BytesIO(content))
+    except (OSError, ValueError, TypeError, LookupError, pa.ArrowException) as error:
+        raise _damaged(path, _first_line(error)) from None
     lost = [name for name in _ALWAYS if name in columns and name not in table]
     if lost:
         raise UserError(f"{path}: lacks the columns {', '.join(lost)}")
@@ -296,12 +314,42 @@ def _read_table(path: Path, columns: Mapping[str, type]) -> pd.DataFrame:
         if name not in table:
             # Trials from before a field existed were trained as its default says.
             table[name] = defaults.get(name, None if kind is str else np.nan)
+        table[name] = _checked(path, table[name], kind)  # pyright: ignore[reportArgumentType]
+    if "state" in columns and not set(table["state"].dropna()) <= set(STATES):
+        other = next(state for state in table["state"].dropna() if state not in STATES)
+        raise _damaged(path, f"{shorten(other)} is no state")
+    if bool(table["trial"].isna().any()):
+        raise _damaged(path, "a trial has no number")
     for name in _OPTIONAL_FIELDS:
         if name in columns:
             table[name] = table[name].astype("Int64")
     for name in {*METRICS, *COSTS}.intersection(columns):
         table[name] = table[name].astype(float)
     return table
+
+
+def _checked(path: Path, column: pd.Series, kind: type) -> pd.Series:
+    """A column whose cells are all of a type, or missing. Raises UserError."""
+    missing = column.isna().to_numpy()
+    if kind in (str, bool):
+        types = str if kind is str else (bool, np.bool_)
+        fits = missing | np.array([isinstance(cell, types) for cell in column], dtype=bool)
+    elif pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
+        numbers = column.to_numpy(dtype=float, na_value=np.nan)
+        fits = missing | (numbers % 1 == 0 if kind is int else True)
+    else:
+        fits = missing
+        if fits.all():
+            column = pd.Series(np.nan, index=column.index, name=column.name)
+    if not fits.all():
+        cell = next(cell for cell, fit in zip(column, fits, strict=True) if not fit)
+        kinds = {str: "text", bool: "true or false", int: "whole numbers", float: "numbers"}
+        raise _damaged(path, f"{column.name} should hold {kinds[kind]}, not {shorten(cell)}")
+    return column
+
+
+def _damaged(path: Path, reason: str) -> UserError:
+    return UserError(f"{path}: damaged ({reason}); `flopwise search --resume` writes it anew")
 
 
 def _not_a_run(path: Path) -> str:
@@ -317,4 +365,4 @@ def _not_a_run(path: Path) -> str:
 
 def _first_line(error: object) -> str:
     text = "unknown" if is_missing(error) else str(error).strip()
-    return text.splitlines()[0] if text else "unknown"
+    return cut(text.splitlines()[0], 300) if text else "unknown"

@@ -3,13 +3,14 @@
 torch and Ray take seconds to import, so the commands import what they need when they are called.
 """
 
+import codecs
 import sys
 from importlib.util import find_spec
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from search.commands import (
     ablating,
@@ -24,6 +25,7 @@ from search.commands import (
     results,
     searching,
 )
+from search.commands.printing import error_console, short_lines
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -40,17 +42,24 @@ app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from search.storage.code_version import package_version
+
+        typer.echo(f"flopwise {package_version('flopwise')}")
+        raise typer.Exit
+
+
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", is_eager=True)
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", is_eager=True, callback=_print_version
+        ),
     ] = False,
 ) -> None:
-    if version:
-        from importlib.metadata import version as version_of
-
-        typer.echo(f"flopwise {version_of('flopwise')}")
-        raise typer.Exit
+    """Find image classifiers worth their FLOPs."""
 
 
 app.command("search")(searching.search)
@@ -74,29 +83,43 @@ app.command("replay")(replaying.replay)
 
 def main() -> None:
     """Run the command line. A user's mistake prints its lines, without a traceback, and exits 2."""
-    wrong = _no_folder() or _foreign_spaces()
+    codecs.register_error("flopwise", _write_other_characters)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="flopwise")
+    wrong = _no_folder() or _foreign_spaces() or _empty_word()
     if wrong is not None:
-        _complain(wrong)
+        _complain([wrong])
         sys.exit(EXIT_USER_ERROR)
     from spaces.errors import UserError
 
     try:
         app()
     except UserError as error:
-        _complain(str(error))
+        _complain(short_lines(str(error)))
         sys.exit(EXIT_USER_ERROR)
     except KeyboardInterrupt:
-        _complain("interrupted")
+        _complain(["interrupted"])
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:  # `flopwise front RUN | head`
         sys.stderr.close()
         sys.exit(EXIT_INTERRUPTED)
 
 
-def _complain(message: str) -> None:
-    console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
-    for line in message.splitlines():
-        console.print(f"flopwise: {line}")
+def _complain(lines: list[str]) -> None:
+    screen = error_console()
+    for line in lines:
+        screen.print(f"flopwise: {line}", markup=False, soft_wrap=True)
+
+
+def _write_other_characters(error: UnicodeError) -> tuple[str, int]:
+    """Write what the output's encoding lacks: ? for a character, an escape for a byte of a name."""
+    assert isinstance(error, UnicodeEncodeError)
+    lacking = error.object[error.start : error.end]
+    escaped = (
+        f"\\x{ord(one) - 0xDC00:02x}" if "\udc80" <= one <= "\udcff" else "?" for one in lacking
+    )
+    return "".join(escaped), error.end
 
 
 def _no_folder() -> str | None:
@@ -105,6 +128,13 @@ def _no_folder() -> str | None:
         Path.cwd()
     except OSError as error:
         return f"the current folder can't be used ({error.strerror}): change to another one"
+    return None
+
+
+def _empty_word() -> str | None:
+    """An empty path would mean the current folder."""
+    if "" in sys.argv[1:]:
+        return "an argument is empty (''); is it a shell variable that is not set?"
     return None
 
 

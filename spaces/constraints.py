@@ -7,7 +7,7 @@ import numpy as np
 
 from spaces.columns import METRICS, FloatArray, number_columns
 from spaces.errors import UserError
-from spaces.yaml_files import did_you_mean
+from spaces.yaml_files import cut, did_you_mean, shorten
 
 _CONSTRAINT = re.compile(r"(?P<column>\w+)\s*(?P<sign>>=|<=|>|<|==|=)\s*(?P<bound>[^\s<>=]+)")
 
@@ -55,9 +55,9 @@ def read_constraint(text: str) -> Constraint | None:
     known = number_columns()
     if column not in known:
         near = did_you_mean(column, known)
-        raise UserError(f"{column} is not a number of a trial; use {', '.join(known)}{near}")
+        raise UserError(f"{cut(column)} is not a number of a trial; use {', '.join(known)}{near}")
     if "<" not in sign and ">" not in sign:
-        raise UserError(f"{text}: use >= or <=; trained numbers are hardly ever equal")
+        raise UserError(f"{cut(text)}: use >= or <=; trained numbers are hardly ever equal")
     return Constraint(column=column, sign=sign, bound=_bound(text, column, bound))
 
 
@@ -66,10 +66,10 @@ def read_study_constraint(column: str, text: str) -> Constraint:
     known = number_columns()
     if column not in known:
         near = did_you_mean(column, known)
-        raise UserError(f"{column} is not a number of a trial; use {', '.join(known)}{near}")
+        raise UserError(f"{cut(column)} is not a number of a trial; use {', '.join(known)}{near}")
     constraint = read_constraint(f"{column} {text}")
     if constraint is None:
-        raise UserError(f"{column}: {text!r} is not a bound; write one such as '<= 0.5'")
+        raise UserError(f"{column}: {shorten(text)} is not a bound; write one such as '<= 0.5'")
     return constraint
 
 
@@ -78,9 +78,9 @@ def _bound(part: str, column: str, written: str) -> float:
         percent = written.endswith("%") and column in METRICS
         bound = float(written[:-1]) / 100 if percent else float(written)
     except ValueError:
-        raise UserError(f"{part}: {written} is not a number") from None
+        raise UserError(f"{cut(part)}: {cut(written)} is not a number") from None
     if not np.isfinite(bound):
-        raise UserError(f"{part}: {written} is not a finite number")
+        raise UserError(f"{cut(part)}: {cut(written)} is not a finite number")
     if column in METRICS and bound > 1:
-        raise UserError(f"{part}: {column} is a fraction from 0 to 1; write {bound / 100:g}")
+        raise UserError(f"{cut(part)}: {column} is a fraction from 0 to 1; write {bound / 100:g}")
     return bound

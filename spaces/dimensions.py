@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
+from spaces.yaml_files import cut, shorten
+
 Value: TypeAlias = bool | int | float | str | None
 
 
@@ -103,6 +105,8 @@ class FloatRange:
 
 Dimension: TypeAlias = Fixed | Choice | IntRange | FloatRange
 
+MOST_VALUES = 1_000
+"""Of a choice, or of one field of a `when`."""
 _KINDS = ("fixed", "choices", "int", "float", "log")
 
 
@@ -122,13 +126,13 @@ def parse_dimension(written: Any, *, whole: bool) -> Dimension:
     kind = kinds[0]
     unknown = [str(key) for key in written if key not in (kind, "step")]
     if unknown or ("step" in written and kind not in ("int", "float")):
-        raise ValueError(f"{', '.join(unknown) or 'step'}: does not go with {kind}")
+        raise ValueError(f"{cut(', '.join(unknown)) or 'step'}: does not go with {kind}")
     content = written[kind]
     if kind == "fixed":
         return Fixed(value=_value(content))
     if kind == "choices":
         if not isinstance(content, list):
-            raise ValueError(f"choices takes a list; found {content!r}")
+            raise ValueError(f"choices takes a list; found {shorten(content)}")
         return _choice(content)
     return _range(kind, content, written.get("step"), whole=whole)
 
@@ -139,19 +143,19 @@ def _range(kind: str, bounds: Any, step: Any, *, whole: bool) -> IntRange | Floa
         or len(bounds) != 2
         or not all(_is_number(bound) for bound in bounds)
     ):
-        raise ValueError(f"{kind} takes [low, high]; found {bounds!r}")
+        raise ValueError(f"{kind} takes [low, high]; found {shorten(bounds)}")
     low, high = bounds
     if low > high:
         raise ValueError(f"{kind}: low {low:g} is above high {high:g}")
     if kind == "log" and low <= 0:
         raise ValueError(f"log: low must be above 0; found {low:g}")
     if step is not None and (not _is_number(step) or step <= 0):
-        raise ValueError(f"step must be a number above 0; found {step!r}")
+        raise ValueError(f"step must be a number above 0; found {shorten(step)}")
     if kind == "int" or whole:
         if kind == "float":
             raise ValueError("this field takes whole numbers; write int in place of float")
         if not all(isinstance(number, int) for number in (low, high, step or 1)):
-            raise ValueError(f"{kind} takes whole numbers here; found {bounds!r}")
+            raise ValueError(f"{kind} takes whole numbers here; found {shorten(bounds)}")
         step = step or (1 if kind == "int" else None)
     # Optuna would cut the range down to whole steps, with a warning only.
     if not _is_step(high - low, step):
@@ -176,16 +180,18 @@ def _is_step(distance: float, step: float | None) -> bool:
 def _choice(values: list[Any]) -> Choice:
     if not values:
         raise ValueError("a choice needs at least one value")
+    if len(values) > MOST_VALUES:
+        raise ValueError(f"a choice takes {MOST_VALUES:,} values at most; found {len(values):,}")
     checked = tuple(_value(value) for value in values)
     if any(same_value(one, other) for one, other in itertools.combinations(checked, 2)):
-        raise ValueError(f"a value is listed twice in {values!r}")
+        raise ValueError(f"a value is listed twice in {shorten(values)}")
     return Choice(values=checked)
 
 
 def _value(written: Any) -> Value:
     if written is None or isinstance(written, bool | int | float | str):
         return written
-    raise ValueError(f"expected a word, a number, true, false or null; found {written!r}")
+    raise ValueError(f"expected a word, a number, true, false or null; found {shorten(written)}")
 
 
 def _is_number(value: Any) -> bool:
@@ -197,4 +203,4 @@ def _is_number(value: Any) -> bool:
 
 
 def _keys(written: Mapping[Any, Any]) -> str:
-    return ", ".join(str(key) for key in written) or "nothing"
+    return cut(", ".join(str(key) for key in written)) or "nothing"

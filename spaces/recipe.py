@@ -4,7 +4,8 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
@@ -13,7 +14,14 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from spaces.errors import UserError
-from spaces.yaml_files import did_you_mean, path_from, read_yaml_mapping, shorten
+from spaces.yaml_files import (
+    cut,
+    did_you_mean,
+    path_from,
+    read_yaml_mapping,
+    shorten,
+    unknown_keys,
+)
 
 BASELINE = "baseline_cnn"
 # Field -> the models that have this option. Whatever else a model does not take (a size, weights),
@@ -167,21 +175,26 @@ def resolve_weights(weights: str, folder: Path) -> str:
 
 def describe_mistakes(
     error: ValidationError,
-    known: tuple[str, ...] = (),
+    known: Collection[str] | Mapping[str, Collection[str]] = (),
     mappings: Mapping[str, str] = MappingProxyType({}),
 ) -> list[str]:
     """A line for each mistake: the path of the value, what is wrong, and what to write instead.
 
-    known: words that a key may be. mappings: path -> how a mapping there may look; `{}` stands for
-    the plain value that was written in its place.
+    known: the keys that may be written; for nested mappings, by the path of each. mappings: path ->
+    how a mapping there may look; `{}` stands for the plain value that was written in its place.
     """
-    lines = []
+    by_path = known if isinstance(known, Mapping) else {"": known}
+    lines: list[str] = []
+    unknown: dict[str, list[str]] = defaultdict(list)
     for mistake in error.errors(include_url=False):
         # pydantic adds the branch of a union to the path; users never wrote it.
-        where = ".".join(str(part) for part in mistake["loc"] if not _is_union_branch(part))
+        steps = [str(part) for part in mistake["loc"] if not _is_union_branch(part)]
+        where = cut(".".join(steps))
         if mistake["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-            line = f"{where}: unknown{did_you_mean(str(mistake['loc'][-1]), known)}"
-        elif mistake["type"] in ("missing", "missing_argument"):
+            above = [str(part) for part in mistake["loc"][:-1] if not _is_union_branch(part)]
+            unknown[".".join(above)].append(str(mistake["loc"][-1]))
+            continue
+        if mistake["type"] in ("missing", "missing_argument"):
             line = f"{where}: required, but not given"
         elif mistake["type"] == "value_error":
             # Fields that do not fit each other have a line each, which starts with its own path.
@@ -190,7 +203,7 @@ def describe_mistakes(
         elif mistake["type"] == "literal_error":
             expected = mistake.get("ctx", {}).get("expected", "").replace("'", "")
             near = did_you_mean(str(mistake["input"]), _words(expected))
-            line = f"{where}: {mistake['input']} is not one of {expected}{near}"
+            line = f"{where}: {cut(str(mistake['input']))} is not one of {expected}{near}"
         else:
             text = re.sub("^(Input|String|Value|Dictionary) ", "", mistake["msg"])
             if text == "should be an object":
@@ -199,7 +212,9 @@ def describe_mistakes(
                 name = where.rpartition(".")[2]
                 text = f"is not a list; write {name}: [{_plain_or_dots(mistake['input'])}]"
             line = f"{where}: {shorten(mistake['input'])} {text}"
-        lines.append(line)
+        lines += line.splitlines()
+    for path, keys in unknown.items():
+        lines += unknown_keys(keys, by_path.get(path, ()), path)
     return lines
 
 

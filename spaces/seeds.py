@@ -10,8 +10,14 @@ FEWEST_SEEDS = 2
 """One seed has no spread."""
 
 
+MOST_SEEDS = 1000
+"""More would not be trained in any time."""
+
+
 def check_num_seeds(count: int) -> None:
-    """Raise UserError where so few seeds can't show a spread."""
+    """Raise UserError where so few seeds can't show a spread, or so many can't be trained."""
+    if count > MOST_SEEDS:
+        raise UserError(f"--seeds: {count} are too many to train; use {MOST_SEEDS:,} or fewer")
     if count < FEWEST_SEEDS:
         raise UserError(f"--seeds: {count} can't show the spread; use {FEWEST_SEEDS} or more")
 

@@ -2,13 +2,22 @@
 
 import typing
 from collections.abc import Mapping
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from spaces.dimensions import Choice, Dimension, Fixed, Value, parse_dimension, same_value
+from spaces.dimensions import (
+    MOST_VALUES,
+    Choice,
+    Dimension,
+    Fixed,
+    Value,
+    parse_dimension,
+    same_value,
+)
 from spaces.errors import UserError
 from spaces.recipe import (
     FLOAT_FIELDS,
@@ -21,7 +30,14 @@ from spaces.recipe import (
 )
 from spaces.space import Rule, SearchSpace
 from spaces.suggesters import RandomTrial
-from spaces.yaml_files import did_you_mean, path_from, read_yaml_mapping
+from spaces.yaml_files import (
+    cut,
+    did_you_mean,
+    path_from,
+    read_yaml_mapping,
+    shorten,
+    unknown_keys,
+)
 
 SHIPPED = Path(__file__).parent
 # Besides the recipe's fields, a space file may list recipes to be tried first.
@@ -52,7 +68,7 @@ def load_space(
         if not path.suffix and not path.exists():
             near = did_you_mean(name_or_path, shipped_spaces())
             raise UserError(
-                f"space: {name_or_path} is neither shipped ({', '.join(shipped_spaces())})"
+                f"space: {cut(name_or_path)} is neither shipped ({', '.join(shipped_spaces())})"
                 f" nor a file{near}"
             )
     content = read_yaml_mapping(path)
@@ -84,9 +100,10 @@ def parse_space(
 def _read_rules(written: Mapping[str, Any]) -> tuple[dict[str, Rule], list[str]]:
     rules: dict[str, Rule] = {}
     mistakes: list[str] = []
+    unknown = [field for field in written if field not in RECIPE_FIELDS]
+    mistakes += unknown_keys(unknown, RECIPE_FIELDS)
     for field, line in written.items():
         if field not in RECIPE_FIELDS:
-            mistakes.append(f"{field}: unknown{did_you_mean(field, RECIPE_FIELDS)}")
             continue
         try:
             rules[field] = read_rule(field, line)
@@ -103,7 +120,7 @@ def read_rule(field: str, line: Any) -> Rule:
         when = line.get("when", {})
         line = {key: value for key, value in line.items() if key != "when"}
     if not isinstance(when, Mapping):
-        raise ValueError(f"when takes {{field: value}}; found {when!r}")  # noqa: TRY004
+        raise ValueError(f"when takes {{field: value}}; found {shorten(when)}")  # noqa: TRY004
     dimension = parse_dimension(line, whole=field in _WHOLE_FIELDS)
     problems = [problem for value in dimension.extremes for problem in _problems(field, value)]
     if problems:
@@ -112,7 +129,9 @@ def read_rule(field: str, line: Any) -> Rule:
         dimension = _in_floats(dimension)
     for other, values in when.items():
         if values == []:
-            raise ValueError(f"when.{other}: name at least one value")
+            raise ValueError(f"when.{cut(str(other))}: name at least one value")
+        if isinstance(values, list) and len(values) > MOST_VALUES:
+            raise ValueError(f"when.{cut(str(other))}: takes {MOST_VALUES:,} values at most")
     allowed = {
         str(other): tuple(values) if isinstance(values, list) else (values,)
         for other, values in when.items()
@@ -120,10 +139,15 @@ def read_rule(field: str, line: Any) -> Rule:
     return Rule(dimension=dimension, when=allowed)
 
 
+@cache
+def _adapter(field: str) -> TypeAdapter[Any]:
+    return TypeAdapter(_HINTS[field])
+
+
 def _problems(field: str, value: Value) -> list[str]:
     """Why a recipe refuses this value of this field; empty where it accepts it."""
     try:
-        TypeAdapter(_HINTS[field]).validate_python(value, strict=True)
+        _adapter(field).validate_python(value, strict=True)
     except ValidationError as error:
         return [line.removeprefix(": ") for line in describe_mistakes(error)]
     return []
@@ -135,10 +159,10 @@ def _when_mistakes(rules: Mapping[str, Rule], broken: typing.Collection[str]) ->
         for other, allowed in rule.when.items():
             if other not in RECIPE_FIELDS:
                 near = did_you_mean(other, RECIPE_FIELDS)
-                mistakes.append(f"{field}.when.{other}: unknown{near}")
+                mistakes.append(f"{field}.when.{cut(other)}: unknown{near}")
             elif other not in broken:
                 mistakes += [
-                    f"{field}.when.{other}: {other} is never {value!r}"
+                    f"{field}.when.{other}: {other} is never {shorten(value)}"
                     for value in allowed
                     if not reachable(rules.get(other), getattr(Recipe(), other), value)
                 ]

@@ -92,8 +92,12 @@ def test_a_front_of_one_trial_has_itself_as_its_knee(tmp_path):
         ("latency_ms<=3", "has no latency_ms measured"),
         ("77", "trial 77: not in .*; its trials are 0 to 6"),
         ("4", "trial 4 has no result: it was stopped early"),
+        ("drop<1", "drop<1: write a drop as drop<=1% or drop<=0.01$"),
         ("5", "trial 5 has no result: it failed: loss is NaN$"),
-        ("6", "trial 6 has no result: it is still running"),
+        (
+            "6",
+            "trial 6 has no result: it is unfinished; its search still runs, or goes on",
+        ),
     ],
 )
 def test_a_rule_without_an_answer_says_why_in_one_line(run, rule, message):

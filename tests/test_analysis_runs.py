@@ -1,4 +1,5 @@
 import itertools
+import os
 import threading
 
 import numpy as np
@@ -10,7 +11,7 @@ from analysis.columns import write_number, write_setting
 from analysis.runs import read_run, run_recipe, trial_columns
 from spaces.errors import UserError
 from spaces.recipe import Recipe
-from spaces.yaml_files import write_yaml
+from spaces.yaml_files import read_yaml_mapping, write_yaml
 
 
 @pytest.fixture
@@ -262,3 +263,64 @@ def test_trials_that_never_began_are_counted_apart(tmp_path):
     run = read_run(write_run(tmp_path / "run", rows))
     assert run.num_not_begun == 1
     assert run.counts_in_words() == "1 complete, 1 stopped early, 1 not begun"
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [
+        ("stop_reason", 3, "stop_reason should hold text, not 3"),
+        ("stop_reason", [1], r"stop_reason should hold text, not array"),
+        ("error", True, "error should hold text, not True"),
+        ("accuracy", "0.5", "accuracy should hold numbers, not '0.5'"),
+        ("gflops", [0.5], "gflops should hold numbers, not"),
+        ("params", 0.5, "params should hold whole numbers, not 0.5"),
+        ("batch_norm", 1, "batch_norm should hold true or false, not 1"),
+        ("state", "DONE", "'DONE' is no state"),
+        ("trial", None, "a trial has no number"),
+        ("trial", "0", "trial should hold whole numbers, not '0'"),
+        ("seconds", pd.Timestamp("2024-01-01"), "seconds should hold numbers, not Timestamp"),
+    ],
+)
+def test_columns_of_other_types_are_told_in_a_line(tmp_path, column: str, value, reason: str):
+    path = write_run(tmp_path / "run", four_trials())
+    table = pd.read_parquet(path / "trials.parquet")
+    table[column] = pd.Series([value] * len(table))
+    table.to_parquet(path / "trials.parquet")
+    with pytest.raises(UserError, match=rf"trials.parquet: damaged \({reason}") as caught:
+        read_run(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_tables_that_are_no_files_are_told_in_a_line(tmp_path):
+    path = write_run(tmp_path / "run", four_trials())
+    (path / "tune").mkdir()
+    for name in ("trials.parquet", "epochs.parquet"):
+        (path / name).unlink()
+        (path / name).mkdir()
+        with pytest.raises(UserError, match=rf"{name}: is a folder, not a table"):
+            read_run(path)
+        (path / name).rmdir()
+        os.mkfifo(path / name)
+        with pytest.raises(UserError, match=rf"{name}: is a named pipe, not a table"):
+            read_run(path)
+        (path / name).unlink()
+    assert read_run(path).trials.empty
+
+
+@pytest.mark.parametrize("name", ["data", "provenance", "resources", "budget", "prices"])
+def test_a_study_that_was_edited_by_hand_is_told_in_a_line(tmp_path, name: str):
+    path = write_run(tmp_path / "run", four_trials())
+    study = read_yaml_mapping(path / "study.yaml")
+    (path / "study.yaml").write_text(write_yaml({**study, name: 5}))
+    with pytest.raises(UserError, match=rf"study.yaml: {name}: 5 should be a mapping; restore it"):
+        read_run(path)
+    (path / "study.yaml").write_text(write_yaml({**study, name: None}))
+    assert name not in read_run(path).study
+
+
+def test_a_column_without_cells_may_have_any_type(tmp_path):
+    path = write_run(tmp_path / "run", four_trials())
+    table = pd.read_parquet(path / "trials.parquet").iloc[:0]
+    table["seconds"] = pd.Series([], dtype="datetime64[ns]")
+    table.to_parquet(path / "trials.parquet")
+    assert read_run(path).trials["seconds"].dtype == float

@@ -1,5 +1,7 @@
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
+from analysis_runs import trial_row, write_run
 from PIL import Image
 from rich.console import Console
 from searches import ONE_WORKER, FinishedSearch, write_study
@@ -14,8 +17,15 @@ from typer.testing import CliRunner
 
 from search import cli
 from search.commands import recipes
+from search.commands.printing import short_lines
+from search.storage.optuna_storage import open_study
+from search.storage.run_lock import run_lock
+from search.storage.warm_start import read_complete_trials
 from search.study.study import load_study
+from spaces.errors import UserError
 from trainables.data.dataset import ImageData
+from trainables.data.writing import DataWriter, new_folder
+from trainables.system import addresses
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -261,3 +271,205 @@ def test_a_folder_that_was_deleted_under_the_shell_is_told_in_a_line(tmp_path: P
         "flopwise: the current folder can't be used (No such file or directory): change to another"
         " one\n"
     )
+
+
+def test_the_version_is_told(flopwise):
+    assert flopwise("--version")[:2] == (0, "flopwise 0.1.0\n")
+
+
+def test_control_characters_of_names_do_not_reach_the_terminal(flopwise, tmp_path: Path):
+    code, out, err = flopwise("status", tmp_path / "\x1b[2Jrun")
+    assert code == 2
+    assert err == f"flopwise: {tmp_path}/\\x1b[2Jrun: there is no such run folder\n"
+    classes = ["\x1b]0;owned\x07cat", "dog\u202e"]
+    data = write_data(tmp_path / "data", classes)
+    code, out, err = flopwise("data", "show", data)
+    assert code == 0, err
+    assert "\\x1b]0;owned" in out
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f\u202e]", out)
+
+
+def test_output_that_is_not_utf_8_lacks_characters_and_nothing_else(tmp_path: Path):
+    run = tmp_path / "run"
+    shutil.copytree(ROOT / "analysis" / "example", run)
+    for encoding in ("ascii", "latin-1"):
+        words = ["-m", "search.cli", "front", run]
+        done = subprocess.run(
+            [sys.executable, *words],
+            capture_output=True,
+            check=False,
+            env={"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": encoding},
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert b"mobilenet_v2" in done.stdout
+    (tmp_path / os.fsdecode(b"caf\xe9")).mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "search.cli", "status", tmp_path / os.fsdecode(b"caf\xe9")],
+        capture_output=True,
+        check=False,
+        env={"PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"},
+    )
+    assert done.returncode == 2
+    assert b"caf\\xe9: not a run folder" in done.stderr
+
+
+def test_messages_are_bounded_and_keep_their_way_out():
+    lines = short_lines("\n".join(["bad"] * 3000 + ["leave them out with --skip-bad"]))
+    assert len(lines) == 21
+    assert lines[-2:] == ["... 2,981 more lines", "leave them out with --skip-bad"]
+    (line,) = short_lines(f"a: {'x' * 5000}; use 3")
+    assert len(line) <= 600
+    assert line.startswith("a: x")
+    assert line.endswith("x; use 3")
+    (line,) = short_lines("can't read s3://KEY:SECRET@bucket/x?token=SECRET&region=eu")
+    assert line == "can't read s3://***@bucket/x?token=***&region=eu"
+
+
+def write_data(path: Path, classes: list[str]) -> Path:
+    """Prepared data of 20 images a class, 16 px."""
+    with new_folder(path) as folder, DataWriter(folder, 16) as writer:
+        for index in range(20 * len(classes)):
+            image = np.full((16, 16, 3), index, dtype=np.uint8)
+            writer.append(image, index % len(classes), f"{index}.png")
+        writer.finish(
+            name="made",
+            classes=classes,
+            synthetic=True,
+            notes=(),
+            validation=0.2,
+            test=0.2,
+            seed=0,
+        )
+    return path
+
+
+def one_line(code: int, out: str, err: str) -> str:
+    assert code == 2, out + err
+    assert "Traceback" not in out + err
+    assert len(err.splitlines()) == 1
+    assert len(err) < 700
+    return err
+
+
+def test_a_front_is_shown_where_the_run_can_not_be_written(flopwise, tmp_path: Path):
+    run = write_run(tmp_path / "run", [trial_row(0, 0.5, 0.1), trial_row(1, 0.7, 0.2)])
+    (run / "export").touch()
+    code, out, err = flopwise("front", run)
+    assert "baseline_cnn" in out
+    assert "can't write" in one_line(code, "", err)
+    assert flopwise("front", run, "--picture", tmp_path / "front.png")[0] == 0
+    for picture in (tmp_path, tmp_path / "no" / "a.png"):
+        one_line(*flopwise("front", run, "--picture", picture))
+
+
+def test_a_recipe_is_exported_of_a_run_whose_study_lacks_lines(flopwise, tmp_path: Path):
+    run = write_run(tmp_path / "run", [trial_row(0, 0.5, 0.1)])
+    (run / "study.yaml").write_text("name: run")
+    code, _, err = flopwise("export", run)
+    assert code == 0, err
+    assert (run / "export" / "trial-0.yaml").stat().st_size > 100
+    (run / "study.yaml").write_text("{name: run, resources: {cpus: many}}")
+    assert "resources: cpus: 'many' should be" in one_line(*flopwise("export", run))
+    (run / "study.yaml").write_text("{name: run, resources: {cores: 1}}")
+    assert "resources: cores: unknown" in one_line(*flopwise("export", run))
+    (run / "study.yaml").write_text("name: run")
+    assert "it is a folder; name a file" in one_line(*flopwise("export", run, "--out", tmp_path))
+    line = one_line(*flopwise("export", run, "--out", "~nouser/x"))
+    assert "home directory" in line
+
+
+@pytest.mark.parametrize(
+    "content", [b"{}\n", b"[1]\n", b"x\n{}\n", b'{"op_code": 99}\n', b"\xff\n"]
+)
+def test_damaged_journals_have_a_line(flopwise, tmp_path: Path, content: bytes):
+    run = write_run(tmp_path / "run", [trial_row(0, 0.5, 0.1)])
+    (run / "study.journal").write_bytes(content)
+    with pytest.raises(UserError, match=r"study.journal: damaged \(") as caught:
+        read_complete_trials(run)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match=r"study.journal: damaged \("):
+        open_study(run, "run")
+    assert "damaged" in one_line(*flopwise("dashboard", run))
+
+
+def test_what_a_killed_command_left_in_a_run_is_removed_and_told(flopwise, tmp_path, caplog):
+    run = write_run(tmp_path / "run", [trial_row(0, 0.5, 0.1)])
+    code = (
+        "import os; from pathlib import Path; from spaces.files import whole_file\n"
+        "with whole_file(Path('trials.parquet')) as partial:\n"
+        "    partial.touch()\n    os.kill(os.getpid(), 9)"
+    )
+    words = [sys.executable, "-c", code]
+    subprocess.run(words, cwd=run, env={"PYTHONPATH": str(ROOT)}, check=False)
+    (left,) = run.glob(".*partial*")
+    assert flopwise("status", run)[0] == 0
+    assert not left.exists()
+    assert caplog.messages == [f"removed {left}, which a killed process left"]
+
+
+def test_wrong_words_have_a_line(flopwise, tmp_path: Path):
+    run = write_run(tmp_path / "run", [trial_row(0, 0.5, 0.1)])
+    recipe = tmp_path / "trial-1.yaml"
+    recipe.write_text("{epochs: 1}")
+    (tmp_path / "image.png").touch()
+    for words, told in (
+        (("models", "show", ""), "an argument is empty"),
+        (("data", "prepare", "", tmp_path / "out"), "an argument is empty"),
+        (("data", "prepare", "~nouser/x", tmp_path / "out"), "home directory"),
+        (("data", "prepare", tmp_path, "~nouser/x"), "home directory"),
+        (("data", "show", "~nouser/x"), "home directory"),
+        (("status", "~nouser/x"), "home directory"),
+        (("status", "s3://KEY:HIDDEN@bucket/x"), "s3://***@bucket/x: the address holds a key"),
+        (("confirm", run, "--seeds", 10**9), "use 1,000 or fewer"),
+        (("predict", recipe, tmp_path / "image.png"), "is a recipe, not a model"),
+        (("cost", "/dev/zero"), "is a device, not a file"),
+    ):
+        assert told in one_line(*flopwise(*words))
+    for words in (("data", "demo", tmp_path / "out"), ("search", tmp_path / "study.yaml")):
+        code, _, err = flopwise(*words, "--seed", -1)
+        assert code == 2
+        assert "--seed" in err
+
+
+def test_mistakes_are_told_before_ray_starts(flopwise, demo_data: ImageData, tmp_path: Path):
+    typing = {"model": ["resnet19", "baseline_cnn"], "epochs": 0}
+    path = write_study(tmp_path, demo_data, space=typing)
+    code, _, err = flopwise("search", path)
+    assert code == 2
+    assert "epochs: 0 should be greater" in err
+    assert "did you mean resnet18?" in err
+    for space, told in (
+        ({"input_size": 96}, "goes up to 96 px"),
+        ({"input_size": 32}, "too small for the baseline CNN"),
+        ({"model": "vit_b_16", "input_size": 50}, "takes multiples of 16 px"),
+    ):
+        path = write_study(tmp_path, demo_data, space=space)
+        code = f"import sys; sys.argv = ['x', 'search', {str(path)!r}]; from search import cli\n"
+        code += "try: cli.main()\nfinally: assert not {'ray', 'torch'} & set(sys.modules)"
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={"PYTHONPATH": str(ROOT)},
+        )
+        assert told in one_line(done.returncode, done.stdout, done.stderr)
+
+
+def test_a_run_is_not_confirmed_while_its_search_is_at_work(flopwise, tmp_path: Path):
+    run = write_run(tmp_path / "run", [trial_row(0, 0.5, 0.1)])
+    (run / "tune").mkdir()
+    with run_lock(run).acquire():
+        for words in (("confirm", run), ("ablate", run, "--trial", 0, "--against", "default")):
+            assert "its search is still at work; wait until" in one_line(*flopwise(*words))
+
+
+def test_an_address_without_a_network_is_told_in_a_line(
+    flopwise, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(addresses, "_RETRY_SECONDS", 1)
+    path = tmp_path / "study.yaml"
+    address = "gs://anonymous@bucket/x?scheme=http&endpoint_override=127.0.0.1:1"
+    path.write_text(f"{{name: tiny, data: {{path: '{address}'}}, space: quick}}")
+    assert "can't read prepared data" in one_line(*flopwise("search", path))
+    assert "can't read" in one_line(*flopwise("status", address))

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -176,7 +178,7 @@ def test_a_folder_that_exists_is_never_written_into(
 def test_a_storage_that_can_not_be_written_has_a_line(tmp_path: Path, demo_data: ImageData):
     (tmp_path / "file").write_text("")
     for storage in ("file", "file/runs"):
-        with pytest.raises(UserError, match=r"^storage: can't write .*Not a directory$"):
+        with pytest.raises(UserError, match=r"^storage: can't write .*: a part of it is a file"):
             RunFolder.create(study_in(tmp_path, demo_data, storage=storage), demo_data)
 
 
@@ -312,4 +314,27 @@ def test_sessions_are_counted_and_checkpoints_of_a_trial_are_found_the_newest_fi
     empty.mkdir()
     assert folder.checkpoints.of(3) == [str(path) for path in found[::-1]]
     assert folder.checkpoints.of(4) == []
+    folder.close()
+
+
+def test_a_driver_that_is_killed_while_it_makes_its_folder_is_no_obstacle(
+    tmp_path: Path, demo_data: ImageData
+):
+    study = study_in(tmp_path, demo_data)
+    code = (
+        "import os, sys; from pathlib import Path; from search.storage import run_folder\n"
+        "from search.study.study import load_study\n"
+        "from trainables.data.dataset import open_data\n"
+        "def write(path, content): os.kill(os.getpid(), 9)\n"
+        "run_folder.replace_file = write\n"
+        "run_folder.RunFolder.create(load_study(Path(sys.argv[1])), open_data(Path(sys.argv[2])))"
+    )
+    words = [sys.executable, "-c", code, tmp_path / "study.yaml", demo_data.path]
+    root = Path(__file__).resolve().parents[1]
+    done = subprocess.run(words, env={"PYTHONPATH": str(root)}, check=False)
+    assert done.returncode == -9
+    (left,) = study.folder.parent.iterdir()
+    assert left.name.startswith(f".{study.name}.partial-")
+    folder = RunFolder.create(study, demo_data)
+    assert [path.name for path in study.folder.parent.iterdir()] == [study.name]
     folder.close()

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from optuna.study import StudyDirection
 
+from search.commands.printing import short_lines
 from search.decisions.samplers import SAMPLERS
 from search.decisions.stopping_rules import STOPPING_RULES
 from search.storage.run_folder import RunFolder
@@ -307,7 +308,7 @@ def test_a_fix_holds_for_the_recipes_that_the_study_tries_first(tmp_path: Path):
         ("quick", "enqueue: quick lists no recipes under `enqueue`"),
         ("no.yaml", "no.yaml: there is no such file"),
         ("lader", "did you mean ladder?"),
-        ("", ": Is a directory"),
+        ("", "'' can't be a path: it is empty"),
     ],
 )
 def test_what_can_not_be_enqueued_has_a_line(tmp_path: Path, entry: str, line: str):
@@ -367,7 +368,7 @@ def test_whatever_stands_in_a_place_no_traceback_comes_of_it(tmp_path: Path, ind
 def test_the_rest_of_yaml_gives_no_traceback_either(tmp_path: Path, text: str):
     path = tmp_path / "study.yaml"
     path.write_text(f"name: x\nspace: quick\n{text}")
-    with pytest.raises(UserError, match=r"study\.yaml: "):
+    with pytest.raises(UserError, match=r"study\.yaml:"):
         load_study(path)
 
 
@@ -385,3 +386,66 @@ def test_a_resume_says_again_what_the_command_line_said_at_the_beginning(
     RunFolder.reopen(larger, demo_data).close()
     assert load_study(path, resume=True).budget.trials == 5
     assert load_study(path).overrides == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        (
+            {"early_stopping": {"name": "none", "reduction": 3}},
+            "early_stopping: reduction: none has no such setting; leave it out",
+        ),
+        (
+            {"early_stopping": {"name": "asha", "outlook": False}},
+            "early_stopping: outlook: asha has no such setting; leave it out",
+        ),
+        ({"patience": 3}, "patience: unknown"),
+        ({"budget": {"trials": 3, "hour": 1}}, "budget.hour: unknown; did you mean hours?"),
+        ({"resources": {"gpu": 1}}, "resources.gpu: unknown; did you mean gpus?"),
+        ({"data": {"path": ""}}, "data.path: is empty; write a path or an address"),
+        ({"storage": ""}, "storage: is empty; write a path or an address"),
+        ({"name": "a" * 5000}, f"name: '{'a' * 76}... is too long; use 100 characters at most"),
+        (
+            {f"key{number}": 1 for number in range(3000)},
+            "key0, key1, key2 and 2,997 more keys: unknown; use name, data, space, objectives,"
+            " sampler, early_stopping, budget, resources, prices, storage, seed, enqueue,"
+            " constraints, warm_start, dominated",
+        ),
+    ],
+)
+def test_a_mistake_has_one_short_line(tmp_path: Path, changes: dict[str, Any], line: str):
+    assert mistakes_in(tmp_path, {**MINIMAL, **changes}) == [line]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "s3://KEY:HIDDEN@bucket/x",
+        "s3://KEY:HID@DEN@bucket/x",
+        "s3://bucket/x?secret_key=HIDDEN",
+        "abfs://box@account/x?account_key=HIDDEN",
+        "gs://bucket/x?credential=HIDDEN&region=y",
+    ],
+)
+def test_addresses_that_hold_a_key_are_refused_wherever_they_stand(tmp_path: Path, address: str):
+    line = "the address holds a key, which every run would record; put keys where this kind of"
+    for changes in (
+        {"data": {"path": address}},
+        {"storage": address},
+        {"warm_start": [address]},
+        {"data": address, "storage": address},
+    ):
+        told = "\n".join(mistakes_in(tmp_path, {**MINIMAL, **changes}))
+        assert line in told
+        assert "HID" not in short_lines(told)[-1]
+
+
+def test_the_study_of_a_run_may_be_larger_than_a_users(tmp_path: Path):
+    recipes = [{**Recipe(seed=seed).to_dict()} for seed in range(900)]
+    content = {**MINIMAL, "space": {"epochs": 10, "enqueue": recipes}}
+    path = tmp_path / "study.yaml"
+    path.write_text(write_yaml(content))
+    with pytest.raises(UserError, match="bytes, too many for a file"):
+        load_study(path)
+    (tmp_path / "tune").mkdir()
+    assert len(load_study(path).space.enqueue) == 900

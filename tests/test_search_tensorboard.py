@@ -1,3 +1,5 @@
+import resource
+import signal
 import struct
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +12,7 @@ from tensorboardX.proto import event_pb2
 
 from search.decisions.trial_record import TrialRecord
 from search.storage.tensorboard import CurveLogs
+from spaces.errors import UserError
 from spaces.recipe import Recipe
 
 
@@ -65,3 +68,21 @@ def test_another_session_writes_what_is_missing_and_nothing_twice(tmp_path: Path
     for name in ("trial-00000", "trial-00001"):
         assert len(list((tmp_path / "tensorboard" / name).iterdir())) == 1
     assert not (tmp_path / "tensorboard" / ".trial-00001").exists()
+
+
+def test_a_full_disk_is_told_in_a_line_and_leaves_no_half_of_a_trial(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300, before[1]))
+        with pytest.raises(UserError, match=r"^can't write .*trial-00000: File too large$"):
+            CurveLogs(tmp_path).write([record_of(0, TrialState.COMPLETE, num_epochs=30)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert not (tmp_path / "tensorboard" / "trial-00000").exists()
+    assert capfd.readouterr() == ("", "")
+    CurveLogs(tmp_path).write([record_of(0, TrialState.COMPLETE)])
+    assert read_events(tmp_path / "tensorboard" / "trial-00000")

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from spaces.errors import UserError
-from trainables.models.baseline import BaselineCNN, ConvBlock, output_size, smallest_input
+from trainables.models.baseline import BaselineCNN, ConvBlock
+from trainables.models.input_sizes import output_size, smallest_input
 
 
 def closed_form_params(*, size: int, width: float, classes: int, batch_norm: bool) -> int:

@@ -1,10 +1,14 @@
 import json
 import multiprocessing
+import os
 import pickle
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
@@ -270,3 +274,88 @@ def test_an_open_table_survives_the_removal_of_its_data(tmp_path):
     np.testing.assert_array_equal(table.take([3]), expected)
     with pytest.raises(UserError, match="no such file"):
         open_pixels(file)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"label": pa.array(["x"] * 20)}, "Failed to parse string: 'x'"),
+        ({"label": pa.array([[1]] * 20)}, "Unsupported cast"),
+        ({"label": pa.array([0] * 19 + [2])}, "a label names no class"),
+        ({"label": pa.array([0] * 19 + [-1])}, "a label names no class"),
+        ({"label": pa.array([0] * 19 + [None], pa.int32())}, "1 labels or splits are missing"),
+        ({"label": pa.array([0.5] * 20)}, "was truncated"),
+        ({"split": pa.array([3] * 20)}, "a row is in no split"),
+        ({"split": pa.array([300] * 20)}, "300 not in range"),
+        ({"split": None}, "split"),
+    ],
+)
+def test_rows_of_other_kinds_are_told_in_a_line(tmp_path, changes, reason: str):
+    data = make_data(tmp_path / "data")
+    table = pa.ipc.open_file(data.path / "rows.arrow").read_all()
+    for name, column in changes.items():
+        table = table.drop_columns(name)
+        if column is not None:
+            table = table.append_column(name, column)
+    with pa.ipc.new_file(data.path / "rows.arrow", table.schema) as sink:
+        sink.write_table(table)
+    with pytest.raises(UserError) as caught:
+        open_data(data.path)
+    assert reason in str(caught.value)
+    assert "damaged; prepare it again" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"size": "24"}, "size: '24' should be a valid integer"),
+        ({"size": 10**9}, "size: 1000000000 should be less than or equal to 2048"),
+        ({"classes": "even"}, "classes: 'even' should be a valid"),
+        ({"classes": ["even", 1]}, "classes.1: 1 should be a valid string"),
+        ({"classes": ["even"]}, "a label names no class"),
+        ({"digest": "../../x"}, "digest: '../../x' should match pattern"),
+        ({"notes": None}, "notes: None should be a valid"),
+        ({"synthetic": "no"}, "synthetic: 'no' should be a valid boolean"),
+        ({"format_version": {}}, "damaged; prepare the data again"),
+        ({"format_version": 1e400}, "damaged; prepare the data again"),
+    ],
+)
+def test_what_data_json_says_is_checked(tmp_path, changes, reason: str):
+    data = make_data(tmp_path / "data")
+    about = json.loads((data.path / "data.json").read_text())
+    (data.path / "data.json").write_text(json.dumps({**about, **changes}))
+    with pytest.raises(UserError) as caught:
+        open_data(data.path)
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["data.json", "rows.arrow", "pixels.arrow"])
+def test_pipes_and_folders_in_place_of_files_are_refused(tmp_path, name: str):
+    data = make_data(tmp_path / "data")
+    (data.path / name).unlink()
+    os.mkfifo(data.path / name)
+    with pytest.raises(UserError, match=rf"{name}: is a named pipe, not a file"):
+        open_data(data.path)
+    (data.path / name).unlink()
+    (data.path / name).mkdir()
+    with pytest.raises(UserError, match=rf"{name}: is a folder, not a file"):
+        open_data(data.path)
+
+
+def test_what_a_killed_prepare_left_is_removed_by_the_next(tmp_path, caplog):
+    code = (
+        "import os, sys; from pathlib import Path; from trainables.data.writing import new_folder\n"
+        "with new_folder(Path(sys.argv[1])): os.kill(os.getpid(), 9)"
+    )
+    root = Path(__file__).resolve().parents[1]
+    words = [sys.executable, "-c", code, tmp_path / "data"]
+    subprocess.run(words, env={"PYTHONPATH": str(root)}, check=False)
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(".data.partial-")
+    with pytest.raises(UserError, match="left by a prepare that was killed"):
+        open_data(left)
+    make_data(tmp_path / "data")
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+    assert caplog.messages == [f"removed {left}, which a killed process left"]

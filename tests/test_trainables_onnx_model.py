@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -237,6 +238,48 @@ def test_files_that_are_no_exports_have_their_line(file: Path, tmp_path: Path):
     assert "newer flopwise" in line_of(with_metadata(file, out, newer))
     fewer = json.dumps({**about, "classes": ["red", "green"]})
     assert "names 2 classes but has 3 outputs" in line_of(with_metadata(file, out, fewer))
+    recipe = tmp_path / "trial-1.yaml"
+    recipe.write_text("{epochs: 1}")
+    assert "is a recipe, not a model; export the trial with --format onnx" in line_of(recipe)
+    os.mkfifo(tmp_path / "pipe.onnx")
+    assert "is a named pipe, not a file" in line_of(tmp_path / "pipe.onnx")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"input_size": 0}, "input_size: 0 should be greater than or equal to 8"),
+        ({"input_size": 64}, "it names an input of 64 px but takes ("),
+        ({"prepared_size": 10**6}, "prepared_size: 1000000 should be less than or equal to 2048"),
+        ({"prepared_size": 64.5}, "prepared_size: 64.5 should be a valid integer"),
+        ({"mean": [0.5, 0.5]}, "mean.2: required, but not given"),
+        ({"mean": [0.5, {}, 0.5]}, "mean.1: {} should be a valid number"),
+        ({"std": [0.2, 0, 0.2]}, "std.1: 0 should be greater than 0"),
+        ({"classes": [1, 2, 3]}, "classes.0: 1 should be a valid string"),
+        ({"classes": []}, "classes: [] Tuple should have at least 1 item"),
+        ({"accuracy": None}, "accuracy: None should be a valid number"),
+        ({"format": "x"}, "its metadata can't be read"),
+        ({"more": 1}, "more: unknown"),
+    ],
+)
+def test_metadata_is_checked_as_any_input_is(
+    file: Path, tmp_path: Path, changes: dict[str, Any], reason: str
+):
+    about = json.loads(open_exported(file).about.to_json())
+    out = with_metadata(file, tmp_path / "other.onnx", json.dumps({**about, **changes}))
+    with pytest.raises(UserError) as caught:
+        open_exported(out)
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_metadata_that_is_not_utf_8_has_a_line(file: Path, tmp_path: Path):
+    content = file.read_bytes()
+    assert content.count(b'"format": 1') == 1
+    out = tmp_path / "other.onnx"
+    out.write_bytes(content.replace(b'"format": 1', b'"forma\xe6": 1'))
+    with pytest.raises(UserError, match=r"other.onnx: damaged: its metadata is not UTF-8 text"):
+        open_exported(out)
 
 
 def test_a_damaged_checkpoint_has_its_line(data: ImageData, tmp_path: Path):

@@ -1,3 +1,4 @@
+import os
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from torchvision import datasets
 
 from spaces.errors import UserError
 from trainables.data.dataset import open_data, read_sources
+from trainables.data.image_files import BadImageError, read_square
 from trainables.data.splits import SPLITS
 from trainables.prepare import prepare
 
@@ -533,3 +535,17 @@ def test_photographs_become_data(tmp_path):
     row = read_sources(data.path).index("cat/cat_000.jpg")
     difference = abs(data.pixels.take([row])[0].astype(int) - expected)
     assert difference.mean() < 2
+
+
+def test_an_image_of_80_million_rows_is_refused_before_it_is_decoded(tmp_path: Path):
+    path = tmp_path / "long.png"
+    Image.new("1", (1, 300_000)).save(path)
+    with pytest.raises(BadImageError, match=r"^1 x 300,000 px; sides above 250,000 px are not"):
+        read_square(path, 16)
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(BadImageError, match=r"^is a named pipe, not an image$"):
+        read_square(tmp_path / "pipe.png", 16)
+    Image.new("RGB", (20, 20)).save(tmp_path / "large.webp")
+    os.truncate(tmp_path / "large.webp", 3 * 10**9)
+    with pytest.raises(BadImageError, match=r"^has 3,000,000,000 bytes, too many for an image"):
+        read_square(tmp_path / "large.webp", 16)

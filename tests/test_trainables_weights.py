@@ -78,7 +78,7 @@ def test_keys_that_do_not_fit_are_named_and_counted(tmp_path: Path):
         state_of(SMALL.replace(weights=save(state, tmp_path)))
     message = str(error.value)
     assert message.count("\n") == 0
-    assert "does not fit SqueezeNet" in message
+    assert "does not fit squeezenet1_1" in message
     assert "the model has no extra.0, extra.1, extra.2 and 2 more" in message
     assert "the file lacks features.0.bias;" in message
     assert "features.3.squeeze.weight (2, 2), not (16, 64, 1, 1)" in message

@@ -4,7 +4,7 @@ import dataclasses
 
 from torch import nn
 
-from spaces.recipe import Recipe
+from spaces.recipe import Recipe, recipe_from
 from trainables.cost import Cost, recipe_cost
 from trainables.costing.macs import count_macs
 from trainables.models.blocks import list_blocks
@@ -57,7 +57,7 @@ def describe_model(name: str, input_size: int, num_classes: int) -> ModelDescrip
 
     Raises UserError for an unknown model and for a size that it can't take.
     """
-    recipe = Recipe(model=name, input_size=input_size)
+    recipe = recipe_from({"model": name, "input_size": input_size})
     model = build_on_meta(recipe, num_classes)
     by_layer = count_macs(model, input_size).by_layer
     own_macs = {

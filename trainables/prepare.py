@@ -91,7 +91,14 @@ def _open_source(source: str) -> Source:
         from trainables.data.torchvision_sets import torchvision_source
 
         return torchvision_source(source.removeprefix(TORCHVISION))
-    return folder_source(Path(source).expanduser())
+    return folder_source(_expanded(source))
+
+
+def _expanded(source: str) -> Path:
+    try:
+        return Path(source).expanduser()
+    except RuntimeError as error:  # ~ of an unknown user
+        raise UserError(f"{source}: can't be a path: {error}") from None
 
 
 def _check_counts(images: Source) -> None:

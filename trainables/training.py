@@ -22,6 +22,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from spaces.errors import UserError
+from spaces.files import whole_file
 from spaces.recipe import Recipe
 from trainables.data.dataset import ImageData
 from trainables.inputs.augmentation import build_augmentation
@@ -307,6 +308,7 @@ def save_model(training: Training, path: Path) -> None:
     Raises UserError if the file can't be written.
     """
     try:
-        torch.save(training.model.state_dict(), path)
-    except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError too
-        raise UserError(f"can't write {path}: {error}") from None
+        with whole_file(path) as partial:
+            torch.save(training.model.state_dict(), partial)
+    except RuntimeError as error:  # torch's writer raises it too
+        raise UserError(f"can't write {path}: {' '.join(str(error).split())}") from None

@@ -35,7 +35,7 @@ from analysis.results.next_steps import next_steps
 from analysis.results.report_data import ReportData
 from analysis.results.stop_reasons import stop_reasons
 from analysis.results.time_spent import time_cells, time_spent
-from spaces.errors import UserError
+from spaces.files import replace_file
 
 _PAGE = Path(__file__).parent / "page"
 _MOST_CONFUSIONS = 12
@@ -52,10 +52,7 @@ def write_report(
     chosen: the trial whose recipe the page shows. Raises UserError where the file can't be written.
     """
     page = _environment().get_template("report.html").render(_content(data, chosen, figures))
-    try:
-        path.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"can't write {path}: {error.strerror or error}") from None
+    replace_file(path, page.encode())
     return path
 
 

@@ -3,9 +3,8 @@
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
-from search.commands.printing import AsJson, console, near, print_json
+from search.commands.printing import AsJson, console, error_console, near, print_json
 from search.commands.results import RunArgument
 from search.commands.training import Retry, training_screen
 
@@ -36,7 +35,7 @@ def ablate(
     from search.followups.ablate import ablate as ablate_trial
     from search.storage.fetched_run import adding_to
 
-    screen = Console(stderr=True) if as_json else console()
+    screen = error_console() if as_json else console()
     with adding_to(run, ABLATE_FOLDER) as folder, training_screen(screen) as shown:
         ablation = ablate_trial(folder, trial, against, seeds=seeds, retry=retry, show=shown.show)
         name = ablation_name(ablation.trial, against)

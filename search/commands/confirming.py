@@ -3,9 +3,8 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from search.commands.printing import AsJson, console, near, print_json
+from search.commands.printing import AsJson, console, error_console, near, print_json
 from search.commands.results import RunArgument
 from search.commands.training import Retry, training_screen
 
@@ -32,7 +31,7 @@ def confirm(
     from search.followups.confirm import confirm as confirm_front
     from search.storage.fetched_run import adding_to
 
-    screen = Console(stderr=True) if as_json else console()
+    screen = error_console() if as_json else console()
     with adding_to(run, CONFIRM_FOLDER) as folder, training_screen(screen) as shown:
         confirmation = confirm_front(
             folder, top=top, seeds=seeds, retry=retry, show=shown.show, progress=shown.count

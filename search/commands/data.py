@@ -13,7 +13,7 @@ Out = Annotated[Path, typer.Argument(help="The folder to make; it must not exist
 Size = Annotated[
     int, typer.Option(min=8, max=2048, help="Height and width of the stored images, in pixels.")
 ]
-Seed = Annotated[int, typer.Option(help="Seed of the split and of generated images.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of the split and of generated images.")]
 
 
 @app.command()

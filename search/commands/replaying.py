@@ -61,7 +61,9 @@ def replay(
     ways = [
         SimulationSettings(
             sampler=name,
-            early_stopping=EarlyStoppingSettings(name=stopping, reduction=reduction),
+            early_stopping=EarlyStoppingSettings(name=stopping, reduction=reduction)
+            if stopping != "none"
+            else EarlyStoppingSettings(name="none"),
             workers=workers,
             budget=budget,
         )

@@ -49,12 +49,15 @@ def front(
     from analysis.runs import read_run
     from search.followups.confirmed import confirmed_accuracies
     from search.storage.fetched_run import fetch_run
+    from spaces.files import check_writable
 
     read = read_run(fetch_run(run))
     if as_json:
         print_json(front_records(read, confirmed_accuracies(read)))
-    else:
-        print_front(console(), read, picture)
+        return
+    if picture is not None:
+        check_writable(picture)
+    print_front(console(), read, picture)
 
 
 def export(
@@ -106,10 +109,12 @@ def print_front(screen: Console, run: "Run", picture: Path | None = None) -> Non
     from analysis.plots.terminal import front_text
     from analysis.results.front_table import front_table
     from search.followups.confirmed import confirmed_accuracies
+    from spaces.files import make_folder
 
     screen.print(front_table(run, width=screen.width, tested=confirmed_accuracies(run)))
     plot = front_text(run, width=min(screen.width, 100), colour=screen.is_terminal)
     screen.print(Text.from_ansi(plot))
-    (run.path / "export").mkdir(exist_ok=True)
     path = picture or run.path / "export" / "front.png"
+    if picture is None:
+        make_folder(path.parent)
     screen.print(f"picture: {near(front_picture(run, path))}", markup=False, soft_wrap=True)

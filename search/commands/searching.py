@@ -26,7 +26,7 @@ def search(
             metavar="FIELD=VALUE", help="Fix or narrow a dimension, written as in a space file."
         ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Override the study's seed.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Override the study's seed.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an earlier run.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Start no search; estimate it from short probes.")
@@ -37,21 +37,24 @@ def search(
 
     Ctrl-C ends the search cleanly. --resume continues it, also after a crash.
     """
+    from search.study.model_names import unknown_models
     from search.study.study import AUTO, load_study
     from spaces.errors import UserError
     from spaces.overrides import parse_fixes
-    from trainables.data.dataset import open_data
 
     if dry_run and cluster is not None:
         raise UserError("--dry-run probes this machine, not the --cluster: leave one out")
-    loaded = load_study(
-        study,
-        fixes=parse_fixes(fix or []),
-        trials=trials,
-        hours=hours,
-        seed=seed,
-        resume=resume and cluster is None,  # the head has the earlier run
-    )
+    try:
+        loaded = load_study(
+            study,
+            fixes=parse_fixes(fix or []),
+            trials=trials,
+            hours=hours,
+            seed=seed,
+            resume=resume and cluster is None,  # the head has the earlier run
+        )
+    except UserError as error:
+        raise UserError("\n".join([str(error), *unknown_models(study)])) from None
     if dry_run:
         _tell_estimate(console(), loaded)
         return
@@ -59,8 +62,7 @@ def search(
         words = _options(trials=trials, hours=hours, fix=fix, seed=seed, resume=resume)
         _search_on(cluster, study, loaded, words)
         return
-    if isinstance(loaded.data, Path):
-        open_data(loaded.data)  # report a wrong path before the slow imports
+    _check_early(loaded, resume=resume)
     screen = console()
     of = f" ({loaded.space.name})" if loaded.space.name != loaded.name else ""
     screen.print(
@@ -94,6 +96,18 @@ def _is_over(study: "Study") -> bool:
     from search.storage.run_folder import is_over
 
     return is_over(study)
+
+
+def _check_early(study: "Study", *, resume: bool) -> None:
+    """Report what needs neither torch nor Ray before both start."""
+    from search.storage.run_folder import check_run_folder
+    from search.study.input_sizes import checked_recipes
+    from trainables.data.copying import open_near_data
+
+    data = open_near_data(study.data, copy=study.copy_data)
+    checked_recipes(study, data)
+    if study.address is None:
+        check_run_folder(study, data, resume=resume)
 
 
 def _options(*, fix: list[str] | None, resume: bool, **values: float | None) -> list[str]:
@@ -165,12 +179,16 @@ def _tell_end(screen: Console, study: Path, location: Path | str, result) -> Non
     from analysis.runs import read_run
     from search.commands.live_table import clock
     from search.commands.results import print_front
+    from spaces.errors import UserError
 
     read = read_run(result.folder)
     errors = [record.error for record in result.ledger.records.values() if record.error]
     flopwise, run = program(), shlex.quote(near(location))
     if result.ledger.front():
-        print_front(screen, read)
+        try:
+            print_front(screen, read)
+        except UserError as error:  # the search is whole without its picture
+            screen.print(f"no picture: {error}", markup=False, soft_wrap=True)
     _tell_spending(screen, read)
     if result.ending == "interrupted":
         _tell_resume(screen, study, f"interrupted after {clock(result.seconds)}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from search.commands.printing import progress_bar
+from search.commands.printing import error_console, progress_bar
 
 if TYPE_CHECKING:
     from search.commands.live_table import LiveTable
@@ -63,7 +63,7 @@ def training_screen(screen: Console) -> Iterator[TrainingScreen]:
         raise BrokenOffError(f"{error}; run the same command to continue") from None
     except KeyboardInterrupt:
         shown.close()
-        Console(stderr=True).print("interrupted; run the same command to continue")
+        error_console().print("interrupted; run the same command to continue")
         raise typer.Exit(130) from None
     finally:
         shown.close()

@@ -3,6 +3,7 @@
 To add a rule, write a class that follows `stopping.StoppingRule`, and add it to `STOPPING_RULES`.
 """
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Self
@@ -43,6 +44,12 @@ class EarlyStoppingSettings:
                 f"max_epochs {self.max_epochs} is below min_epochs {self.min_epochs}, so"
                 " nothing would be stopped; use {name: none} for that"
             )
+        for field in dataclasses.fields(self):
+            if (
+                field.name in _IGNORED.get(self.name, ())
+                and getattr(self, field.name) != field.default
+            ):
+                raise ValueError(f"{field.name}: {self.name} has no such setting; leave it out")
         return self
 
 
@@ -76,6 +83,11 @@ def _asha(settings: EarlyStoppingSettings, objectives: Objectives) -> StoppingRu
     )
 
 
+# Settings that are of no use to a rule. A study that sets one means another rule.
+_IGNORED: dict[str, tuple[str, ...]] = {
+    "asha": ("outlook",),
+    "none": ("min_epochs", "max_epochs", "reduction", "outlook"),
+}
 STOPPING_RULES: dict[str, Callable[[EarlyStoppingSettings, Objectives], StoppingRule]] = {
     "pareto": _pareto,
     "asha": _asha,

@@ -9,7 +9,9 @@ from optuna.trial import TrialState
 
 from analysis.columns import MOVED
 from spaces.columns import ACCURACY
+from spaces.errors import UserError
 from spaces.recipe import Recipe, recipe_from
+from spaces.yaml_files import shorten
 from trainables.costing.figures import Cost
 from trainables.learning.metrics import EpochMetrics
 
@@ -118,8 +120,17 @@ class TrialRecord:
 def read_record(frozen: optuna.trial.FrozenTrial) -> tuple[TrialRecord, TrialState | None]:
     """Read a trial back, and the state of its stored outcome; None without an outcome.
 
-    If a trial has an outcome but is still RUNNING, it was about to be told.
+    If a trial has an outcome but is still RUNNING, it was about to be told. Raises UserError if
+    what is stored is damaged.
     """
+    try:
+        return _read(frozen)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        reason = shorten(error)
+        raise UserError(f"trial {frozen.number}: damaged in Optuna's storage ({reason})") from None
+
+
+def _read(frozen: optuna.trial.FrozenTrial) -> tuple[TrialRecord, TrialState | None]:
     attributes = frozen.user_attrs
     record = TrialRecord(number=frozen.number, state=frozen.state)
     written = attributes.get(RECIPE, attributes.get(ENQUEUED))

@@ -15,9 +15,9 @@ from analysis.choose import choose
 from analysis.results.ablation import Ablation, AblationRun, Role, ablation_from, ablation_records
 from analysis.runs import Run, read_run
 from search.followups.recipe_runs import RecipeRun, Show, alone_in, train_recipes
-from search.followups.source_run import open_searched
-from search.storage.run_folder import replace_file
+from search.followups.source_run import check_ended, open_searched
 from spaces.errors import UserError
+from spaces.files import read_file, replace_file
 from spaces.recipe import Recipe
 from spaces.recipe_diff import (
     StartingPoint,
@@ -51,6 +51,7 @@ def ablate(
     """
     check_num_seeds(seeds)
     run = read_run(path)
+    check_ended(run)
     choice = choose(run, trial)
     searched = open_searched(run)
     data, full = searched.data, choice.recipe
@@ -101,8 +102,8 @@ def recall_ablations(run: Run) -> tuple[Ablation, ...]:
     found = []
     for path in sorted((run.path / ABLATE_FOLDER).glob("trial-*.json")):
         try:
-            found.append(ablation_from(json.loads(path.read_bytes())))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            found.append(ablation_from(json.loads(read_file(path))))
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise UserError(f"{path}: damaged ({error!r}); delete it, or ablate again") from None
     return tuple(sorted(found, key=lambda ablation: ablation.trial))
 

@@ -15,7 +15,7 @@ from analysis.results.confirmation import Confirmation, ConfirmedTrial, choose_c
 from analysis.runs import Run, read_run, run_recipe
 from search.followups.confirmed import CONFIRM_FOLDER
 from search.followups.recipe_runs import RecipeRun, Show, alone_in, finished_below, train_recipes
-from search.followups.source_run import open_searched
+from search.followups.source_run import check_ended, open_searched
 from search.followups.test_predictions import AnswerTable
 from spaces.errors import UserError
 from spaces.recipe import Recipe
@@ -46,6 +46,7 @@ def confirm(
         raise UserError(f"--top: {top} leaves no candidate; use 1 or more")
     check_num_seeds(seeds)
     run = read_run(path)
+    check_ended(run)
     chosen = choose_candidates(run, top)
     searched = open_searched(run)
     recipes: dict[int, list[Recipe]] = {}

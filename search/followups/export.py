@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 from analysis.choose import Selection, choose
 from analysis.runs import Run, read_run
 from search.followups.front_latency import remember_latency
-from search.followups.source_run import data_of
+from search.followups.source_run import data_of, resources_of
 from search.storage.fetched_run import near_checkpoint, place_of
-from search.study.study import Resources
 from spaces.columns import COSTS, number_columns
 from spaces.errors import UserError
+from spaces.files import check_writable, make_folder, replace_file
 from spaces.intervals import wilson_interval
 from spaces.recipe import NUMBERS
-from spaces.yaml_files import read_yaml_mapping, write_yaml
+from spaces.yaml_files import read_yaml_mapping, shorten, write_yaml
 
 if TYPE_CHECKING:
     from trainables.export.verified_export import ModelForm
@@ -31,11 +31,8 @@ def export_recipe(run: Path, rule: str, out: Path | None = None) -> tuple[Path, 
     choice = choose(read, rule)
     numbers = _numbers(read, choice, rule)
     path = out or read.path / "export" / f"trial-{choice.trial}.yaml"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(write_yaml({**choice.recipe.to_dict(), NUMBERS: numbers}), encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"can't write {path}: {error.strerror}") from None
+    make_folder(path.parent)
+    replace_file(path, write_yaml({**choice.recipe.to_dict(), NUMBERS: numbers}).encode())
     return path, choice.reason
 
 
@@ -72,10 +69,10 @@ def export_model(run: Path, rule: str, form: "ModelForm", out: Path | None = Non
     except UserError as error:
         raise UserError(f"{error}; export --format recipe needs no data") from None
     path = out or read.path / "export" / f"trial-{choice.trial}.{form}"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"can't write {path}: {error.strerror}") from None
+    card = path.with_name(f"{path.name}.md")
+    make_folder(path.parent)
+    check_writable(path)
+    check_writable(card)
     # Imported late, so that other errors come without waiting for torch.
     from search.followups.confirmed import confirmed_accuracies
     from trainables.export.model_card import model_card
@@ -90,20 +87,17 @@ def export_model(run: Path, rule: str, form: "ModelForm", out: Path | None = Non
     if latency is not None:
         key = architecture_of(choice.recipe).key
         remember_latency(read.path, latency.machine, key, latency.median_ms)
-    card = path.with_suffix(f"{path.suffix}.md")
-    card.write_text(
-        model_card(
-            path,
-            about,
-            numbers=numbers,
-            validation=wilson_interval(about.accuracy, len(data.rows("validation"))),
-            tested=confirmed_accuracies(read).get(choice.trial),
-            latency=latency,
-            checked=checked,
-            form=form,
-        ),
-        encoding="utf-8",
+    page = model_card(
+        path,
+        about,
+        numbers=numbers,
+        validation=wilson_interval(about.accuracy, len(data.rows("validation"))),
+        tested=confirmed_accuracies(read).get(choice.trial),
+        latency=latency,
+        checked=checked,
+        form=form,
     )
+    replace_file(card, page.encode())
     return ModelExport(
         path=path,
         card=card,
@@ -127,7 +121,7 @@ def checkpoint_of(read: Run, choice: Selection) -> Path:
 def _numbers(read: Run, choice: Selection, rule: str) -> dict[str, Any]:
     """What a recipe file says of its trial, besides the recipe."""
     provenance = read.study.get("provenance", {})
-    resources = Resources(**read.study["resources"])
+    resources = resources_of(read)
     return {
         "run": place_of(read.path),
         "trial": choice.trial,
@@ -141,7 +135,7 @@ def _numbers(read: Run, choice: Selection, rule: str) -> dict[str, Any]:
         },
         "device": resources.device,
         "threads": resources.cpus,
-        "data": read.study["data"]["path"],
+        "data": read.study.get("data", {}).get("path"),
         "data_digest": provenance.get("data_digest"),
         "num_classes": provenance.get("num_classes"),
         "versions": provenance.get("versions"),
@@ -150,4 +144,7 @@ def _numbers(read: Run, choice: Selection, rule: str) -> dict[str, Any]:
 
 def recorded_numbers(path: Path) -> dict[str, Any]:
     """The numbers of the trial in an exported recipe file; empty for a file written by hand."""
-    return read_yaml_mapping(path).get(NUMBERS) or {}
+    numbers = read_yaml_mapping(path).get(NUMBERS) or {}
+    if not isinstance(numbers, dict):
+        raise UserError(f"{path}: {NUMBERS}: {shorten(numbers)} should be a mapping; leave it out")
+    return numbers

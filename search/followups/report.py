@@ -13,7 +13,7 @@ from search.followups.ablate import recall_ablations
 from search.followups.confirm import recall_confirmation
 from search.followups.export import checkpoint_of
 from search.followups.front_latency import with_front_latency
-from search.followups.source_run import data_of
+from search.followups.source_run import data_of, resources_of
 from search.storage.fetched_run import place_of
 from spaces.errors import UserError
 from trainables.data.dataset import ImageData
@@ -121,7 +121,7 @@ def _predictions(read: Run, chosen: Selection, data: ImageData) -> SplitPredicti
     # Imported late, so that other errors come without waiting for torch.
     from trainables.export.predictions_on_split import predictions_on_split
 
-    threads = read.study["resources"]["cpus"]
+    threads = resources_of(read).cpus
     return SplitPredictions(
         trial=chosen.trial,
         classes=data.classes,

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from search.followups.recipe_runs import RecipeRun
-from search.storage.run_folder import replace_file
 from spaces.errors import UserError
+from spaces.files import read_file, replace_file
 
 TESTED_FILE = "tested.parquet"
 _SCHEMA = pa.schema(
@@ -35,8 +35,9 @@ class AnswerTable:
         self._table = _SCHEMA.empty_table()
         if self._path.exists():
             try:
-                self._table = pq.read_table(self._path).select(_SCHEMA.names).cast(_SCHEMA)
-            except (OSError, KeyError, pa.ArrowException) as error:
+                table = pq.read_table(pa.BufferReader(read_file(self._path, what="table")))
+                self._table = table.select(_SCHEMA.names).cast(_SCHEMA)
+            except (OSError, KeyError, TypeError, pa.ArrowException) as error:
                 reason = str(error).splitlines()[0]
                 raise UserError(f"{self._path}: damaged ({reason}); restore it") from None
         self._recipes = set(self._table["recipe"].to_pylist())
@@ -71,7 +72,7 @@ class AnswerTable:
         self._recipes.add(key)
         sink = pa.BufferOutputStream()
         pq.write_table(self._table.combine_chunks(), sink, compression="zstd")
-        replace_file(self._path, sink.getvalue())
+        replace_file(self._path, memoryview(sink.getvalue()))
 
     def correct(self, recipe_key: str) -> NDArray[np.bool_]:
         """(images,): whether a model's prediction was right, in the order of the data's rows."""

@@ -2,7 +2,9 @@
 
 import shutil
 import subprocess
+import tomllib
 from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,3 +37,12 @@ def git_commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return result.stdout.strip() or None
+
+
+def package_version(package: str) -> str:
+    """A package's version. flopwise need not be installed: its pyproject.toml has it too."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        return project["version"]

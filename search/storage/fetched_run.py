@@ -14,8 +14,9 @@ from pyarrow.fs import FileInfo
 from analysis.runs import EPOCHS, STUDY, TRIALS, TUNE
 from search.storage.run_lock import OWNER_FILE
 from search.study.remote_folder import RemoteFolder, cached_run
-from spaces.addresses import is_address
+from spaces.addresses import check_address, is_address
 from spaces.errors import UserError
+from spaces.files import absolute, make_folder, remove_left_over
 
 _SOURCE = ".address"
 # Always fetched: they are small and change all the time.
@@ -30,8 +31,14 @@ def fetch_run(run: str | Path) -> Path:
     Raises UserError if there is no run at the address, or it can't be read.
     """
     if not is_address(str(run)):
-        return Path(run)
+        if not str(run):
+            raise UserError("'' can't be a run folder: it is empty")
+        path = absolute(Path(run)) if str(run).startswith("~") else Path(run)
+        for folder in (path, path / "export"):
+            remove_left_over(folder)
+        return path
     address = str(run)
+    check_address(address)
     folder = cached_run("read", address)
     remote = RemoteFolder(address)
     listed = remote.list()
@@ -49,7 +56,7 @@ def fetch_run(run: str | Path) -> Path:
             if path.exists() and _is_like(path, info):
                 continue
         wanted.append(name)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with FileLock(folder / ".fetch.lock"):
         remote.fetch(wanted, folder)
         (folder / _SOURCE).write_text(address, encoding="utf-8")
@@ -96,7 +103,7 @@ def near_checkpoint(run: Path, name: str) -> Path:
 def place_of(run: Path) -> str:
     """The address that a run folder was fetched from, or else its path."""
     source = run / _SOURCE
-    return source.read_text(encoding="utf-8") if source.exists() else str(run.resolve())
+    return source.read_text(encoding="utf-8") if source.is_file() else str(run.resolve())
 
 
 def _is_like(path: Path, info: FileInfo) -> bool:

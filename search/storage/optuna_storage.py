@@ -18,9 +18,17 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
 from spaces.errors import UserError
+from spaces.files import check_file, reason
+from spaces.yaml_files import cut
 
 JOURNAL = "study.journal"
 _SYNC_PERIOD_SECONDS = 1.0
+_MOST_BYTES = 500 * 10**6  # a trial takes some kB
+# Optuna checks no line of a journal, so a damaged one can end in any of these.
+_DAMAGE = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError),
+    *(OSError, ValueError, optuna.exceptions.OptunaError),
+)
 
 
 def create_study(folder: Path, name: str, directions: list[StudyDirection]) -> optuna.Study:
@@ -36,15 +44,21 @@ def open_study(folder: Path, name: str) -> optuna.Study:
     """
     _quieten()
     journal = folder / JOURNAL
+    if journal.exists():
+        check_file(journal, what="journal", most_bytes=_MOST_BYTES)
     try:
         _mend(journal)
-        return optuna.load_study(study_name=name, storage=_open(folder))
-    except (FileNotFoundError, KeyError):
-        raise UserError(
-            f"{journal}: no study was begun here; delete {folder} and search again"
-        ) from None
-    except ValueError as error:
-        raise UserError(f"{journal}: damaged ({error})") from None
+        storage = _open(folder)
+    except FileNotFoundError:
+        raise _not_begun(folder) from None
+    except _DAMAGE as error:
+        raise _damaged(journal, error) from None
+    try:
+        return optuna.load_study(study_name=name, storage=storage)
+    except KeyError:
+        raise _not_begun(folder) from None
+    except _DAMAGE as error:
+        raise _damaged(journal, error) from None
 
 
 def read_trials(folder: Path) -> list[FrozenTrial]:
@@ -53,23 +67,28 @@ def read_trials(folder: Path) -> list[FrozenTrial]:
     Raises UserError if there is no study, or if the journal is damaged.
     """
     storage = open_to_read(folder)
-    try:
-        studies = storage.get_all_studies()
-        return storage.get_all_trials(studies[0]._study_id) if studies else []
-    except ValueError as error:
-        raise UserError(f"{folder / JOURNAL}: damaged ({error})") from None
+    studies = storage.get_all_studies()
+    return storage.get_all_trials(studies[0]._study_id) if studies else []
 
 
 def open_to_read(folder: Path) -> JournalStorage:
     """The storage of a run folder, read-only. The search may still run.
 
-    Every attempt to change it raises RuntimeError. Raises UserError if there is no study.
+    Every attempt to change it raises RuntimeError. Raises UserError if there is no study, or if the
+    journal is damaged.
     """
     _quieten()
     journal = folder / JOURNAL
     if not journal.exists():
         raise UserError(f"{journal}: there is no such file, so {folder} has no trials to read")
-    return JournalStorage(_ReadOnlyJournal(str(journal)))
+    check_file(journal, what="journal", most_bytes=_MOST_BYTES)
+    try:
+        storage = JournalStorage(_ReadOnlyJournal(str(journal)))
+        for study in storage.get_all_studies():  # so that damage is found here
+            storage.get_all_trials(study._study_id)
+    except _DAMAGE as error:
+        raise _damaged(journal, error) from None
+    return storage
 
 
 class _ReadOnlyJournal(JournalFileBackend):
@@ -116,6 +135,16 @@ def _mend(journal: Path) -> None:
     if content and not content.endswith(b"\n"):
         with journal.open("r+b") as file:
             file.truncate(content.rfind(b"\n") + 1)
+
+
+def _not_begun(folder: Path) -> UserError:
+    return UserError(
+        f"{folder / JOURNAL}: no study was begun here; delete {folder} and search again"
+    )
+
+
+def _damaged(journal: Path, error: Exception) -> UserError:
+    return UserError(f"{journal}: damaged ({type(error).__name__}: {cut(reason(error), 200)})")
 
 
 def _quieten() -> None:

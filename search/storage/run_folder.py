@@ -4,13 +4,10 @@ Tables show Optuna's storage and the running trials. Each is replaced as a whole
 sees half a table. The layout is public: other tools read it.
 """
 
-import os
 import platform
-import tomllib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, fields, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +19,18 @@ from optuna.trial import TrialState
 from analysis.runs import EPOCHS, STUDY, TRIALS, TUNE, read_run, trial_columns
 from search.decisions.trial_record import TrialRecord, read_record
 from search.storage.checkpoints import LocalCheckpoints, RemoteCheckpoints
-from search.storage.code_version import ROOT, git_commit
+from search.storage.code_version import git_commit, package_version
 from search.storage.optuna_storage import read_trials
 from search.storage.remote_sync import RemoteSync
 from search.storage.run_lock import is_searched, run_lock
 from search.study.study import AUTO, Resources, Study
 from spaces.columns import LATENCY, METRICS
 from spaces.errors import UserError
-from spaces.yaml_files import read_yaml_mapping, write_yaml
+from spaces.files import remove_left_over, replace_file
+from spaces.yaml_files import MOST_BYTES_OF_A_RUN, read_yaml_mapping, write_yaml
 from trainables.data.dataset import ImageData
 from trainables.data.splits import SPLITS
+from trainables.data.writing import new_folder
 from trainables.learning.metrics import EpochMetrics
 from trainables.system.machine import machine_name
 
@@ -57,15 +56,15 @@ class RunFolder:
         """
         path = study.folder
         check_run_folder(study, data, resume=False)
+        content = {**study.resolved(), _PROVENANCE: _provenance(study, data)}
         try:
-            path.mkdir(parents=True)
-            (path / TUNE).mkdir()
-        except OSError as error:
-            raise UserError(f"storage: can't write {path}: {error.strerror}") from None
+            with new_folder(path) as partial:  # a killed driver leaves no half of it
+                (partial / TUNE).mkdir()
+                replace_file(partial / STUDY, write_yaml(content).encode())
+        except UserError as error:
+            raise UserError(f"storage: {error}") from None
         folder = cls(path, sync)
         folder._acquire()
-        content = {**study.resolved(), _PROVENANCE: _provenance(study, data)}
-        replace_file(path / STUDY, write_yaml(content).encode())
         return folder
 
     @classmethod
@@ -78,8 +77,9 @@ class RunFolder:
         check_run_folder(study, data, resume=True)
         folder = cls(study.folder, sync)
         folder._acquire()
+        remove_left_over(folder.path)
         now = _provenance(study, data)
-        stored = read_yaml_mapping(folder.path / STUDY)
+        stored = read_yaml_mapping(folder.path / STUDY, most_bytes=MOST_BYTES_OF_A_RUN)
         provenance = dict(stored[_PROVENANCE])
         resumed = {name: now[name] for name in ("versions", "git_commit", "machine")}
         provenance["resumed"] = [*provenance.get("resumed", []), resumed]
@@ -103,7 +103,7 @@ class RunFolder:
         for name, table in ((TRIALS, trials), (EPOCHS, epochs)):
             sink = pa.BufferOutputStream()
             pq.write_table(table, sink)
-            replace_file(self.path / name, sink.getvalue())
+            replace_file(self.path / name, memoryview(sink.getvalue()))
 
     def restore_epochs(self, records: Iterable[TrialRecord]) -> None:
         """Give trials that go on the epochs that the tables have of them.
@@ -173,14 +173,14 @@ def recorded_resources(study: Study) -> Study:
     path = study.folder / STUDY
     if study.resources != AUTO or not path.exists():
         return study
-    stored = read_yaml_mapping(path)
+    stored = read_yaml_mapping(path, most_bytes=MOST_BYTES_OF_A_RUN)
     choice = (stored.get(_PROVENANCE) or {}).get(_RESOURCE_CHOICE)
     return replace(study, resources=Resources(**stored["resources"]), resource_choice=choice)
 
 
 def _check_unchanged(study: Study, data: ImageData) -> None:
     path = study.folder / STUDY
-    stored, now = read_yaml_mapping(path), study.resolved()
+    stored, now = read_yaml_mapping(path, most_bytes=MOST_BYTES_OF_A_RUN), study.resolved()
     provenance = stored.get(_PROVENANCE)
     if not isinstance(provenance, dict):
         raise UserError(f"{path}: damaged, {_PROVENANCE} is missing; restore it")
@@ -239,20 +239,6 @@ def _epochs_schema() -> pa.Schema:
     return pa.schema({"trial": pa.int64(), **metrics}.items())
 
 
-def replace_file(path: Path, content: bytes | pa.Buffer) -> None:
-    """Replace a file in one step, so that nobody sees half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(f"can't write {path}: {error.strerror}") from None
-
-
 def check_machine(study: Study, provenance: Mapping[str, Any], *, source: str) -> None:
     """Raise UserError if a study needs latency and the run measured it on another machine."""
     there, here = provenance.get("machine"), machine_name()
@@ -267,7 +253,7 @@ def _provenance(study: Study, data: ImageData) -> dict[str, Any]:
     packages = ("flopwise", "torch", "torchvision", "ray", "optuna", "onnxruntime")
     return {
         "versions": {"python": platform.python_version()}
-        | {package: _version(package) for package in packages},
+        | {package: package_version(package) for package in packages},
         "git_commit": git_commit(),
         "machine": machine_name(),
         "space_name": study.space.name,
@@ -280,12 +266,3 @@ def _provenance(study: Study, data: ImageData) -> dict[str, Any]:
         "overrides": study.overrides,
         _RESOURCE_CHOICE: study.resource_choice,
     }
-
-
-def _version(package: str) -> str:
-    """A package's version. flopwise need not be installed: its pyproject.toml has it too."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-        return project["version"]

@@ -15,6 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from analysis.runs import TUNE
+from spaces.files import is_alive
 
 OWNER_FILE = f"{TUNE}/driver.json"
 
@@ -36,7 +37,8 @@ def is_searched(run: Path) -> bool:
         return True
     except OSError:  # the folder is read-only
         pass
-    owner = read_owner((run / OWNER_FILE).read_bytes()) if (run / OWNER_FILE).exists() else None
+    path = run / OWNER_FILE
+    owner = read_owner(path.read_bytes()) if path.is_file() else None
     return owner is not None and owner.is_at_work
 
 
@@ -62,7 +64,7 @@ class Owner:
         """Whether the driver is at work, as far as this machine can tell."""
         if time.time() >= self.until:
             return False
-        return self.host != platform.node() or _is_alive(self.process)
+        return self.host != platform.node() or is_alive(self.process)
 
     def to_json(self) -> bytes:
         return json.dumps(asdict(self)).encode()
@@ -71,16 +73,8 @@ class Owner:
 def read_owner(content: bytes | None) -> Owner | None:
     """Read what `Owner.to_json` wrote; None for any other content."""
     try:
-        return Owner(**json.loads(content or b"null"))
-    except (TypeError, ValueError):
+        owner = Owner(**json.loads(content or b"null"))
+    except (TypeError, ValueError, RecursionError):
         return None
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # another user's process
-        return True
-    return True
+    fits = isinstance(owner.until, int | float) and isinstance(owner.process, int)
+    return owner if fits else None

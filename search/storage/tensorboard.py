@@ -1,11 +1,15 @@
 """Learning curves of a run's trials for TensorBoard."""
 
+import platform
 import shutil
+import struct
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
 from search.decisions.trial_record import TrialRecord
 from search.storage.checkpoints import trial_folder_name
+from spaces.errors import UserError
 from spaces.recipe import Recipe
 from trainables.learning.metrics import EpochMetrics
 
@@ -36,15 +40,41 @@ class CurveLogs:
                 self._written.add(name)
 
     def _write(self, name: str, recipe: Recipe, epochs: list[EpochMetrics]) -> None:
-        from tensorboardX import SummaryWriter  # its protocol buffers take a while to import
+        # Its protocol buffers take a while to import.
+        from tensorboardX.proto.event_pb2 import (
+            Event,  # pyright: ignore[reportAttributeAccessIssue]
+        )
+        from tensorboardX.summary import scalar, text
 
-        # Written aside first, since a driver may be killed at any moment.
+        now = time.time()
+        settings = [f"    {field}: {value}" for field, value in recipe.to_dict().items()]
+        events = [
+            Event(wall_time=now, file_version="brain.Event:2"),
+            # A block of code in Markdown.
+            Event(wall_time=now, summary=text("recipe", "\n".join(settings))),
+        ]
+        events += [
+            Event(wall_time=now, step=one.epoch, summary=scalar(tag, getattr(one, column)))
+            for one in epochs
+            for tag, column in _TAGS.items()
+        ]
+        content = b"".join(_as_record(event.SerializeToString()) for event in events)
+        # Written aside first, since a driver may be killed at any moment. SummaryWriter would write
+        # in a thread, whose errors are printed and lost.
         partial = self._folder / f".{name}"
-        shutil.rmtree(partial, ignore_errors=True)
-        with SummaryWriter(str(partial)) as writer:
-            settings = [f"    {field}: {value}" for field, value in recipe.to_dict().items()]
-            writer.add_text("recipe", "\n".join(settings))  # a block of code in Markdown
-            for metrics in epochs:
-                for tag, column in _TAGS.items():
-                    writer.add_scalar(tag, getattr(metrics, column), metrics.epoch)
-        partial.rename(self._folder / name)
+        try:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            (partial / f"events.out.tfevents.{int(now)}.{platform.node()}").write_bytes(content)
+            partial.rename(self._folder / name)
+        except OSError as error:
+            raise UserError(f"can't write {self._folder / name}: {error.strerror}") from None
+
+
+def _as_record(content: bytes) -> bytes:
+    """As https://www.tensorflow.org/tutorials/load_data/tfrecord lays records out."""
+    from tensorboardX.record_writer import masked_crc32c
+
+    length = struct.pack("<Q", len(content))
+    sums = [struct.pack("<I", masked_crc32c(part)) for part in (length, content)]
+    return length + sums[0] + content + sums[1]

@@ -20,7 +20,7 @@ from search.storage.run_folder import check_machine
 from search.study.study import Study
 from spaces.errors import UserError
 from spaces.recipe import recipe_from
-from spaces.yaml_files import read_yaml_mapping
+from spaces.yaml_files import MOST_BYTES_OF_A_RUN, read_yaml_mapping
 from trainables.costing.figures import Cost
 from trainables.learning.metrics import EpochMetrics
 
@@ -36,14 +36,25 @@ def read_earlier_trials(study: Study, data_digest: str) -> list[TrialRecord]:
     found: dict[str, TrialRecord] = {}
     for run in map(fetch_run, study.warm_start):
         _check_same(study, run, data_digest)
-        for frozen in optuna_storage.read_trials(run):
-            record, _ = read_record(frozen)
-            if record.state == TrialState.COMPLETE and record.reused is None:
-                _check_costs(study, run, record)
-                found.setdefault(record.key, record)
+        for record in read_complete_trials(run):
+            _check_costs(study, run, record)
+            found.setdefault(record.key, record)
     for index, record in enumerate(found.values()):
         record.number, record.checkpoint = -1 - index, None
     return list(found.values())
+
+
+def read_complete_trials(run: Path) -> list[TrialRecord]:
+    """The complete trials of a run, each recipe that it trained. Raises UserError on damage."""
+    try:
+        records = [read_record(frozen)[0] for frozen in optuna_storage.read_trials(run)]
+    except UserError as error:
+        raise UserError(f"{run}: {error}") from None
+    complete = [one for one in records if one.state == TrialState.COMPLETE and one.reused is None]
+    for record in complete:
+        if record.recipe is None or not record.epochs:
+            raise UserError(f"{run}: trial {record.number}: damaged in Optuna's storage")
+    return complete
 
 
 def store_earlier_trials(optuna_study: optuna.Study, records: Sequence[TrialRecord]) -> None:
@@ -85,7 +96,7 @@ def _check_same(study: Study, run: Path, data_digest: str) -> None:
     file = run / STUDY
     if not file.exists():
         raise UserError(f"warm_start: {run}: not a run folder (it has no {STUDY})")
-    stored = read_yaml_mapping(file)
+    stored = read_yaml_mapping(file, most_bytes=MOST_BYTES_OF_A_RUN)
     provenance = stored.get("provenance")
     if not isinstance(provenance, dict) or provenance.get("data_digest") != data_digest:
         raise UserError(f"warm_start: {run}: searched other data, so its trials are no use here")

@@ -1,15 +1,12 @@
 """Checks before the first trial: a study that can't work ends here, with one line."""
 
+from search.study.input_sizes import checked_recipes
 from search.study.study import Study
-from spaces.errors import UserError
 from spaces.recipe import Recipe
-from spaces.suggesters import RandomTrial
 from trainables.data.dataset import ImageData
 from trainables.models.blocks import freeze
 from trainables.models.building import build_model, build_on_meta, check_input_size
 from trainables.models.families import family_of
-
-_NUM_DRAWS = 256
 
 
 def check_study(study: Study, data: ImageData) -> None:
@@ -19,27 +16,13 @@ def check_study(study: Study, data: ImageData) -> None:
     """
     for name in study.space.values_of("model"):
         family_of(name)
-    trial = RandomTrial(seed=0)
-    drawn = [*study.space.enqueue, *(study.space.suggest(trial) for _ in range(_NUM_DRAWS))]
-    _check_sizes(study, drawn, data)
+    drawn = checked_recipes(study, data)
     for model, input_size in {(recipe.model, recipe.input_size) for recipe in drawn}:
         check_input_size(model, input_size)
     for recipe in (*_smallest_of_each_model(drawn), *_most_unfrozen_of_each_model(drawn)):
         freeze(build_on_meta(recipe, num_classes=len(data.classes)), recipe.unfrozen)
     for recipe in _one_for_each_file(drawn):
         build_model(recipe, num_classes=len(data.classes))
-
-
-def _check_sizes(study: Study, drawn: list[Recipe], data: ImageData) -> None:
-    rule = study.space.rules.get("input_size")
-    extremes = rule.dimension.extremes if rule else ()
-    sizes = [size for size in extremes if isinstance(size, int)]
-    largest = max(*sizes, *(recipe.input_size for recipe in drawn))
-    if largest > data.size:
-        raise UserError(
-            f"input_size: the space goes up to {largest} px, but {data.path} holds images of"
-            f" {data.size} px; prepare them with --size {largest}, or use smaller input sizes"
-        )
 
 
 def _smallest_of_each_model(drawn: list[Recipe]) -> list[Recipe]:

@@ -26,6 +26,8 @@ class RemoteFolder:
         self.address = address
         try:
             self.files, self.path = where_it_lies(address)
+        except UserError:
+            raise
         except NOT_REACHED as error:
             raise self._failed("open", "", error) from None
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     ConfigDict,
     Discriminator,
@@ -20,11 +21,12 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 
 from analysis.results.spending import Prices
+from analysis.runs import TUNE
 from search.decisions.budget import Budget, PlateauSettings
 from search.decisions.samplers import SamplerSettings
 from search.decisions.stopping_rules import EarlyStoppingSettings
 from search.study.remote_folder import RemoteFolder, cached_run
-from spaces.addresses import address_below, holds_a_password, is_address
+from spaces.addresses import address_below, check_address, holds_a_secret, is_address
 from spaces.columns import Direction, number_columns
 from spaces.constraints import read_study_constraint
 from spaces.errors import UserError
@@ -33,10 +35,20 @@ from spaces.overrides import narrow
 from spaces.recipe import Recipe, describe_mistakes, read_recipe
 from spaces.space import SearchSpace
 from spaces.space_file import load_space, parse_space
-from spaces.yaml_files import did_you_mean, parse_yaml, path_from, read_yaml_mapping, shorten
+from spaces.yaml_files import (
+    MOST_BYTES,
+    MOST_BYTES_OF_A_RUN,
+    cut,
+    did_you_mean,
+    parse_yaml,
+    path_from,
+    read_yaml_mapping,
+    shorten,
+)
 
 DEFAULT_TRIALS = 64
 AUTO = "auto"
+_LONGEST_NAME = 100
 _CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 # How mappings look, for whoever wrote a plain value ({}) in their place.
 _MAPPINGS = {
@@ -53,11 +65,24 @@ _MAPPINGS = {
 }
 
 
+def _address_or_path(written: str) -> str:
+    if not written:
+        raise ValueError("is empty; write a path or an address")
+    if is_address(written):
+        if holds_a_secret(written):
+            raise ValueError(
+                "the address holds a key, which every run would record; put keys where this kind"
+                " of storage looks for them, such as AWS_SECRET_ACCESS_KEY"
+            )
+        check_address(written)
+    return written
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
 class DataSettings:
     """Where the prepared data is: a folder, or an address such as s3://bucket/animals."""
 
-    path: str
+    path: Annotated[str, AfterValidator(_address_or_path)]
     copy: bool = False
     """Copy a folder once to each machine. Data at an address is always copied."""
 
@@ -130,9 +155,11 @@ class _StudyFile:
     def _names_a_folder(cls, name: str) -> str:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
             raise ValueError(
-                f"{name!r} must be a folder's name on every system: use a-z, A-Z, 0-9, dots, -"
-                " and _, and begin with a letter or digit"
+                f"{shorten(name)} must be a folder's name on every system: use a-z, A-Z, 0-9, dots,"
+                " - and _, and begin with a letter or digit"
             )
+        if len(name) > _LONGEST_NAME:
+            raise ValueError(f"{shorten(name)} is too long; use {_LONGEST_NAME} characters at most")
         return name
 
     @field_validator("space", mode="before")
@@ -145,12 +172,12 @@ class _StudyFile:
     @field_validator("storage")
     @classmethod
     def _holds_no_secret(cls, storage: str) -> str:
-        if is_address(storage) and holds_a_password(storage):
-            raise ValueError(
-                "the address holds a key, which every run would record; put keys where this kind"
-                " of storage looks for them, such as AWS_SECRET_ACCESS_KEY"
-            )
-        return storage
+        return _address_or_path(storage)
+
+    @field_validator("warm_start")
+    @classmethod
+    def _hold_no_secrets(cls, runs: list[str]) -> list[str]:
+        return [_address_or_path(run) for run in runs]
 
     @field_validator("objectives")
     @classmethod
@@ -161,7 +188,7 @@ class _StudyFile:
         for name in objectives:
             if name not in known:
                 raise ValueError(
-                    f"{name} is not one of {', '.join(known)}{did_you_mean(name, known)}"
+                    f"{cut(name)} is not one of {', '.join(known)}{did_you_mean(name, known)}"
                 )
         return objectives
 
@@ -281,14 +308,18 @@ def _overrides_before(study: Study) -> dict[str, Any]:
         written = RemoteFolder(study.address).read(path.name)
         stored = parse_yaml(written.decode(), f"{study.address}: {path.name}") if written else {}
     else:
-        stored = read_yaml_mapping(path) if path.exists() else {}
+        most_bytes = MOST_BYTES_OF_A_RUN
+        stored = read_yaml_mapping(path, most_bytes=most_bytes) if path.exists() else {}
     provenance = stored.get("provenance") if isinstance(stored, Mapping) else None
     overrides = provenance.get("overrides") if isinstance(provenance, Mapping) else None
     return dict(overrides) if isinstance(overrides, Mapping) else {}
 
 
 def _load(path: Path, overrides: dict[str, Any]) -> Study:
-    content = read_yaml_mapping(path)
+    # The study file of a run folder lists each enqueued recipe in full.
+    of_a_run = (path.parent / TUNE).is_dir()
+    most_bytes = MOST_BYTES_OF_A_RUN if of_a_run else MOST_BYTES
+    content = read_yaml_mapping(path, most_bytes=most_bytes)
     budget = {name: overrides[name] for name in ("trials", "hours") if name in overrides}
     written = content.get("budget", {"trials": DEFAULT_TRIALS})
     if budget and isinstance(written, Mapping):
@@ -303,7 +334,7 @@ def _load(path: Path, overrides: dict[str, Any]) -> Study:
     try:
         file = TypeAdapter(_StudyFile).validate_json(written)
     except ValidationError as error:
-        lines = describe_mistakes(error, _known_names(), _MAPPINGS)
+        lines = describe_mistakes(error, _KNOWN_KEYS, _MAPPINGS)
         raise UserError("\n".join(f"{path}: {line}" for line in lines)) from None
     return _resolve(file, path, overrides)
 
@@ -360,10 +391,17 @@ def _read_enqueued(listed: list[str], folder: Path, seed: int) -> list[Recipe]:
     return recipes
 
 
-def _known_names() -> tuple[str, ...]:
-    """Every word that a study file may use as a key."""
-    parts = (
-        *(_StudyFile, DataSettings, SamplerSettings, EarlyStoppingSettings),
-        *(Budget, PlateauSettings, Resources, Prices),
-    )
-    return tuple(name for part in parts for name in part.__dataclass_fields__)
+# The keys that each mapping of a study file takes, by its path.
+_KNOWN_KEYS: dict[str, tuple[str, ...]] = {
+    path: tuple(name for name in part.__dataclass_fields__ if name != "provenance")
+    for path, part in {
+        "": _StudyFile,
+        "data": DataSettings,
+        "sampler": SamplerSettings,
+        "early_stopping": EarlyStoppingSettings,
+        "budget": Budget,
+        "budget.plateau": PlateauSettings,
+        "resources": Resources,
+        "prices": Prices,
+    }.items()
+}

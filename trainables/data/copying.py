@@ -18,7 +18,7 @@ from spaces.addresses import is_address
 from spaces.errors import UserError
 from trainables.data.dataset import ABOUT, PIXELS, ROWS, ImageData, open_data
 from trainables.data.digest import data_digest, image_digest
-from trainables.data.image_table import BATCH_BYTES, open_pixels
+from trainables.data.image_table import BATCH_BYTES, open_arrow, open_pixels
 from trainables.system.addresses import NOT_REACHED, message, where_it_lies
 from trainables.system.shared_cache import cache_folder, make_once
 
@@ -59,7 +59,7 @@ def copy_data(where: str) -> Path:
 def _finish(folder: Path, about: dict[str, Any], written: bytes, where: str, path: Path) -> None:
     try:
         right = _digest_of(folder, about) == about["digest"]
-    except (UserError, pa.ArrowInvalid, LookupError, TypeError, ValueError):
+    except (UserError, pa.ArrowException, LookupError, TypeError, ValueError):
         right = False
     if not right:
         for name in (ROWS, PIXELS):
@@ -73,7 +73,7 @@ def _finish(folder: Path, about: dict[str, Any], written: bytes, where: str, pat
 
 def _digest_of(folder: Path, about: dict[str, Any]) -> str:
     """The digest of a folder's pixels and rows, computed from their content."""
-    rows = pa.ipc.open_file(pa.memory_map(str(folder / ROWS))).read_all()
+    rows = open_arrow(folder / ROWS).read_all()
     pixels = open_pixels(folder / PIXELS)
     chunk = max(1, BATCH_BYTES // pixels.size**2 // 3)
     digests = bytearray()
@@ -92,6 +92,8 @@ class _Source:
         self._where = where.rstrip("/")
         try:
             self._files, self._folder = where_it_lies(self._where)
+        except UserError:
+            raise
         except NOT_REACHED as error:
             raise self._unreadable(error) from None
 

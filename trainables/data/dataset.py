@@ -14,21 +14,28 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as validated
 
 from spaces.errors import UserError
+from spaces.files import PARTIAL, absolute, read_file
+from spaces.recipe import describe_mistakes
+from spaces.yaml_files import cut
 from trainables.data.image_files import resize_square
 from trainables.data.image_table import (
     BATCH_BYTES,
+    DAMAGE,
     Pixels,
     PixelTable,
     PixelWriter,
     UInt8Array,
     most_bytes,
+    open_arrow,
     open_pixels,
 )
 from trainables.data.splits import SPLITS, SplitName
@@ -37,7 +44,7 @@ from trainables.system.shared_cache import bounded_folder, cache_folder
 
 FORMAT_VERSION = 1
 ABOUT, ROWS, PIXELS = "data.json", "rows.arrow", "pixels.arrow"
-PARTIAL = ".partial-"
+_MOST_BYTES_ABOUT = 50 * 10**6
 _log = logging.getLogger("flopwise")
 # Holds resized images, in the cache of a machine.
 _FOLDER = "pixels"
@@ -153,37 +160,48 @@ def open_data(path: Path) -> ImageData:
 
     Raises UserError if path is not prepared data, is damaged, or is newer than this flopwise.
     """
-    path = path.expanduser().absolute()
+    path = absolute(path)
     about = _read_about(path)
     try:
         pixels = open_pixels(path / PIXELS)
-        labels, splits = _read_rows(path / ROWS)
-        data = ImageData(
-            path=path,
-            name=about["name"],
-            size=about["size"],
-            classes=tuple(about["classes"]),
-            labels=labels,
-            splits=splits,
-            digest=about["digest"],
-            synthetic=about["synthetic"],
-            notes=tuple(about["notes"]),
-            pixels=pixels,
-        )
-    except (pa.ArrowInvalid, OSError, LookupError, TypeError, UserError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path}: damaged; prepare it again ({reason})") from None
-    if not len(pixels) == len(labels) == about.get("images") or pixels.size != data.size:
+        labels, splits = _read_rows(path / ROWS, num_classes=len(about.classes))
+    except UserError as error:
+        raise UserError(f"{path}: damaged; prepare it again ({error})") from None
+    if not len(pixels) == len(labels) == about.images or pixels.size != about.size:
         raise UserError(f"{path}: damaged; prepare it again (its files do not match)")
-    return data
+    return ImageData(
+        path=path,
+        name=about.name,
+        size=about.size,
+        classes=about.classes,
+        labels=labels,
+        splits=splits,
+        digest=about.digest,
+        synthetic=about.synthetic,
+        notes=about.notes,
+        pixels=pixels,
+    )
 
 
 def read_sources(path: Path) -> list[str]:
     """The source of each image of prepared data, by row, such as cat/1.jpg."""
-    return pa.ipc.open_file(pa.memory_map(str(path / ROWS))).read_all()["source"].to_pylist()
+    return open_arrow(path / ROWS).read_all()["source"].to_pylist()
 
 
-def _read_about(path: Path) -> dict[str, Any]:
+@validated(frozen=True, slots=True, kw_only=True, config=ConfigDict(strict=True))
+class _About:
+    """What data.json must hold; it may hold more."""
+
+    name: str
+    images: int
+    size: Annotated[int, Field(ge=8, le=2048)]
+    classes: Annotated[tuple[str, ...], Field(min_length=1)]
+    digest: Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+    synthetic: bool
+    notes: tuple[str, ...]
+
+
+def _read_about(path: Path) -> _About:
     if not path.exists():
         raise UserError(f"{path}: there is no such folder")
     if not path.is_dir():
@@ -195,23 +213,42 @@ def _read_about(path: Path) -> dict[str, Any]:
             f"{path}: is not prepared data; if it holds a folder of images for each class, run"
             f" flopwise data prepare {path} OUT"
         )
+    written = read_file(path / ABOUT, most_bytes=_MOST_BYTES_ABOUT)
     try:
-        about = json.loads((path / ABOUT).read_text(encoding="utf-8"))
+        about = json.loads(written)
         version = int(about["format_version"])
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise UserError(f"{path / ABOUT}: damaged; prepare the data again ({error})") from None
+    except (ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
+        what = cut(str(error))
+        raise UserError(f"{path / ABOUT}: damaged; prepare the data again ({what})") from None
     if version > FORMAT_VERSION:
         raise UserError(
             f"{path}: was prepared by a newer flopwise (format {version}, but this one reads up to"
             f" {FORMAT_VERSION}); update flopwise or prepare it again"
         )
-    return about
+    try:
+        return TypeAdapter(_About).validate_json(json.dumps(about))
+    except ValidationError as error:
+        first = describe_mistakes(error)[0]
+        raise UserError(f"{path / ABOUT}: damaged; prepare the data again ({first})") from None
 
 
-def _read_rows(path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
-    table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-    labels = table["label"].to_numpy().astype(np.int64)
-    splits = table["split"].to_numpy().astype(np.uint8)
+def _read_rows(
+    path: Path, *, num_classes: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
+    try:
+        table = open_arrow(path).read_all()
+        table.validate(full=True)
+        labels = table["label"].cast(pa.int64()).to_numpy()
+        splits = table["split"].cast(pa.uint8()).to_numpy()
+        nulls = table["label"].null_count + table["split"].null_count
+    except DAMAGE as error:
+        raise UserError(f"{path}: {' '.join(cut(str(error), 200).split())}") from None
+    if nulls:
+        raise UserError(f"{path}: {nulls} labels or splits are missing")
+    if len(labels) and not (labels.min() >= 0 and labels.max() < num_classes):
+        raise UserError(f"{path}: a label names no class")
+    if len(splits) and splits.max() >= len(SPLITS):
+        raise UserError(f"{path}: a row is in no split")
     labels.flags.writeable = splits.flags.writeable = False
     return labels, splits
 

@@ -14,7 +14,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from spaces.errors import UserError
+from spaces.files import check_file
 from trainables.data.image_table import UInt8Array
+
+# Pillow takes much memory and time for each row, however short. No camera comes near.
+_LONGEST_SIDE = 250_000
+# Some of its decoders read the whole file. As many pixels as Pillow takes, with 16 bits, fit.
+_MOST_BYTES = 600 * 10**6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +59,13 @@ def bombs_are_errors() -> Generator[None]:
 def read_square(path: Path, size: int) -> Square:
     """Read an image file. Raises BadImageError with the reason."""
     try:
+        if path.exists():  # Pillow says what is missing
+            check_file(path, what="image", most_bytes=_MOST_BYTES)
+    except UserError as error:
+        raise BadImageError(str(error).removeprefix(f"{path}: ")) from None
+    except OSError:  # such as a name that is too long
+        pass
+    try:
         with Image.open(path) as image:
             shortest = min(image.size)
             # libjpeg can shrink large JPEGs by 2, 4 or 8 while it decodes. Ask for twice the size,
@@ -68,8 +82,12 @@ def read_square(path: Path, size: int) -> Square:
 def square_pixels(image: Image.Image, size: int) -> UInt8Array:
     """Turn an image into (size, size, 3) upright RGB pixels; see the top of this module.
 
-    Raises BadImageError if it is unknown which pixel value is white.
+    Raises BadImageError if it is unknown which pixel value is white, or if a side is too long.
     """
+    if max(image.size) > _LONGEST_SIDE:
+        raise BadImageError(
+            f"{image.width:,} x {image.height:,} px; sides above {_LONGEST_SIDE:,} px are not read"
+        )
     rgb = _to_rgb(ImageOps.exif_transpose(image))
     shortest = min(rgb.size)
     left, top = (rgb.width - shortest) / 2, (rgb.height - shortest) / 2

@@ -15,9 +15,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from spaces.errors import UserError
+from spaces.files import check_file
 
 UInt8Array = npt.NDArray[np.uint8]
 
+DAMAGE = (pa.ArrowException, OSError, LookupError, TypeError, ValueError)
+"""What pyarrow raises for a damaged file."""
 # The writer holds one batch in memory. An image that is larger makes a batch of its own.
 BATCH_BYTES = 8 * 2**20
 
@@ -79,18 +82,32 @@ def open_pixels(path: Path) -> PixelTable:
     Raises UserError if the file is missing, cut short or holds something else.
     """
     try:
-        reader = pa.ipc.open_file(pa.memory_map(str(path)))
-        shape = tuple(reader.schema.field("pixels").type.shape)
-        batches = [
-            reader.get_batch(number).column(0).to_numpy_ndarray()
-            for number in range(reader.num_record_batches)
-        ]
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file") from None
-    except (pa.ArrowInvalid, OSError, KeyError, AttributeError) as error:
+        reader = open_arrow(path)
+        kind = reader.schema.field("pixels").type
+        shape = tuple(kind.shape)
+        if kind.value_type != pa.uint8() or len(shape) != 3 or shape != (shape[0], shape[0], 3):
+            raise UserError(f"{path}: its images are {kind}, not squares of RGB pixels")
+        batches = []
+        for number in range(reader.num_record_batches):
+            batch = reader.get_batch(number)
+            batch.validate()
+            batches.append(batch.column(0).to_numpy_ndarray())
+    except (*DAMAGE, AttributeError) as error:
+        if isinstance(error, UserError):
+            raise
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: damaged, or not a file of pixels: {reason}") from None
     return PixelTable(path, batches, size=shape[0])
+
+
+def open_arrow(path: Path) -> pa.RecordBatchFileReader:
+    """Map an Arrow file into memory. Raises UserError if it is missing, or is none."""
+    check_file(path)
+    try:
+        return pa.ipc.open_file(pa.memory_map(str(path)))
+    except (pa.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: damaged, or not an Arrow file: {reason}") from None
 
 
 class PixelWriter:

@@ -14,7 +14,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from spaces.errors import UserError
-from trainables.data.dataset import ABOUT, FORMAT_VERSION, PARTIAL, PIXELS, ROWS
+from spaces.files import absolute, make_folder, partial_name, remove_left_over
+from trainables.data.dataset import ABOUT, FORMAT_VERSION, PIXELS, ROWS
 from trainables.data.digest import DIGEST_BYTES, data_digest, image_digest
 from trainables.data.image_table import PixelWriter, UInt8Array
 from trainables.data.splits import split_rows
@@ -22,7 +23,7 @@ from trainables.data.splits import split_rows
 
 def check_free(out: Path) -> None:
     """Raise UserError if `out` exists already."""
-    if os.path.lexists(out):
+    if os.path.lexists(absolute(out)):
         raise UserError(f"{out}: exists already; choose another path or remove it")
 
 
@@ -30,14 +31,15 @@ def check_free(out: Path) -> None:
 def new_folder(out: Path) -> Iterator[Path]:
     """Yield a hidden folder beside `out`, which becomes `out` when the block ends without an error.
 
-    After an error or an interrupt nothing is left; after a kill, the hidden folder is. Raises
-    UserError if `out` exists, or if a file can't be written.
+    After an error or an interrupt nothing is left; after a kill, the hidden folder is, until the
+    next call for `out` removes it. Raises UserError if `out` exists, or if a file can't be written.
     """
-    out = out.expanduser().absolute()
+    out = absolute(out)
     check_free(out)
+    remove_left_over(out.parent, out.name)
+    make_folder(out.parent)
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{out.name}{PARTIAL}", dir=out.parent))
+        partial = Path(tempfile.mkdtemp(prefix=f"{partial_name(out.name)}-", dir=out.parent))
         try:
             yield partial
             partial.chmod(0o777 & ~_umask())  # mkdtemp gives other users no access

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from spaces.errors import UserError
+from spaces.files import read_file
 from spaces.recipe import Recipe
 from trainables.data.dataset import ImageData
 from trainables.data.image_table import UInt8Array
@@ -112,8 +113,8 @@ def _read_finished(recipe: Recipe, checkpoint: Path) -> dict[str, Any]:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        return decode_checkpoint(file.read_bytes())
-    except OSError as error:
-        raise UserError(f"{file}: damaged: {error.strerror}") from None
+        return decode_checkpoint(read_file(file, what="checkpoint"))
+    except UserError:
+        raise
     except ValueError as error:
         raise UserError(f"{file}: {error}") from None

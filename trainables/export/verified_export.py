@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 
 from spaces.errors import UserError
+from spaces.files import whole_file
 from trainables.data.dataset import ImageData
 from trainables.export.pte_export import open_pte, require_executorch, write_pte
 from trainables.export.trained_model import Logits, Trained, logits_of
@@ -54,8 +55,7 @@ def export_verified(
             *family_of(recipe.model).packages, *(["executorch"] if form == "pte" else [])
         ),
     )
-    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
-    try:
+    with whole_file(path) as partial:
         found = _check(_write(trained, about, partial, form), trained, data)
         if abs(found.accuracy - trained.accuracy) > _TOLERANCE:
             way_out = _WAY_OUT if form == "pt2" and trained.onnx else ""
@@ -65,9 +65,6 @@ def export_verified(
                 f" {trained.accuracy:.2%}; the largest difference of an output is"
                 f" {found.largest_difference:.3g}{way_out}"
             )
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     return about, (
         f"Loaded again and run on the {found.num_images:,} images of the validation split: accuracy"
         f" {found.accuracy:.2%} (the trial's: {trained.accuracy:.2%}), the same prediction"

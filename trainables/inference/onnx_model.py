@@ -7,35 +7,48 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as validated
 from scipy.special import softmax
 
 from spaces.errors import UserError
+from spaces.files import check_file
+from spaces.recipe import describe_mistakes
+from spaces.yaml_files import cut
 from trainables.data.image_files import resize_square
 from trainables.data.image_table import UInt8Array
 from trainables.system.cores import num_cores
 
 METADATA_KEY = "flopwise"
+# Protocol buffers hold no more.
+_MOST_BYTES = 2**31
+_Positive = Annotated[float, Field(gt=0)]
 _FORMAT = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@validated(
+    frozen=True,
+    slots=True,
+    kw_only=True,
+    config=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False),
+)
 class About:
     """What an exported file says about itself, as JSON in the file's metadata."""
 
-    classes: tuple[str, ...]
+    classes: Annotated[tuple[str, ...], Field(min_length=1)]
     """In the order of the outputs."""
-    input_size: int
+    input_size: Annotated[int, Field(ge=8, le=2048)]
     """Height and width of the model's input, in pixels."""
-    prepared_size: int
+    prepared_size: Annotated[int, Field(ge=8, le=2048)]
     """The size of the prepared data. Images were resized to it first, then to input_size."""
     mean: tuple[float, float, float]
     """Subtracted from RGB values from 0 to 1, before the division by std."""
-    std: tuple[float, float, float]
+    std: tuple[_Positive, _Positive, _Positive]
     accuracy: float
     """The trial's accuracy on the validation split, a fraction of 1."""
     recipe: dict[str, Any]
@@ -59,7 +72,18 @@ class ExportedModel:
         scale = 1 / (255 * np.asarray(self.about.std, dtype=np.float32))
         images_NHWC = (pixels_NHWC.astype(np.float32) - mean) * scale
         images_NCHW = np.ascontiguousarray(images_NHWC.transpose(0, 3, 1, 2), dtype=np.float32)
-        return run_session(self.session, images_NCHW)
+        try:
+            logits_NK = run_session(self.session, images_NCHW)
+        except Exception as error:  # its errors have no other common base
+            raise UserError(f"{self.path}: damaged: can't be run: {_first_line(error)}") from None
+        if logits_NK.shape != (len(pixels_NHWC), len(self.about.classes)):
+            raise UserError(
+                f"{self.path}: damaged: gives {logits_NK.shape} numbers for {len(pixels_NHWC)}"
+                f" images of {len(self.about.classes)} classes"
+            )
+        if not np.isfinite(logits_NK).all():
+            raise UserError(f"{self.path}: damaged: its outputs are not all finite numbers")
+        return logits_NK
 
     def probabilities(self, pixels_NHWC: UInt8Array) -> NDArray[np.float32]:
         """Probabilities (N, classes) for uint8 RGB images (N, input_size, input_size, 3)."""
@@ -76,25 +100,30 @@ def open_exported(path: Path, *, threads: int | None = None) -> ExportedModel:
 
     Raises UserError if it is missing, damaged, or not from flopwise.
     """
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "there is no such file"
-        raise UserError(f"{path}: {what}; an exported model is an .onnx file (flopwise export)")
+    try:
+        check_file(path, most_bytes=_MOST_BYTES)
+    except UserError as error:
+        raise UserError(f"{error}; an exported model is an .onnx file (flopwise export)") from None
+    if path.suffix in (".yaml", ".yml"):
+        raise UserError(
+            f"{path}: is a recipe, not a model; export the trial with --format onnx, and name that"
+            " file"
+        )
     try:
         session = open_session(path, threads=threads or num_cores())
     except Exception as error:  # its errors have no other common base
         raise UserError(f"{path}: damaged, or not an ONNX file: {_first_line(error)}") from None
-    written = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    try:
+        written = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: damaged: its metadata is not UTF-8 text") from None
     if written is None:
         raise UserError(
             f"{path}: was not exported by flopwise, since it names neither classes nor how to"
             " prepare images"
         )
     about = _read_about(path, written)
-    outputs = session.get_outputs()[0].shape[-1]
-    if outputs != len(about.classes):
-        raise UserError(
-            f"{path}: damaged: it names {len(about.classes)} classes but has {outputs} outputs"
-        )
+    _check_fits(path, about, session)
     return ExportedModel(path=path, about=about, session=session)
 
 
@@ -122,23 +151,49 @@ def in_batches(rows: Sequence[int] | NDArray[np.int64], size: int = 32) -> Itera
         yield rows[start : start + size]
 
 
+def _check_fits(path: Path, about: About, session: onnxruntime.InferenceSession) -> None:
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise UserError(
+            f"{path}: damaged: it has {len(inputs)} inputs and {len(outputs)} outputs, not one each"
+        )
+    if inputs[0].type != "tensor(float)" or outputs[0].type != "tensor(float)":
+        raise UserError(f"{path}: damaged: its input or output is no tensor of floats")
+    # A free dimension has a name, or none.
+    _, *wanted = (None, 3, about.input_size, about.input_size)
+    found = inputs[0].shape[1:]
+    fits = len(found) == 3 and all(
+        one == other or not isinstance(one, int) for one, other in zip(found, wanted, strict=True)
+    )
+    if not fits:
+        raise UserError(
+            f"{path}: damaged: it names an input of {about.input_size} px but takes"
+            f" {tuple(inputs[0].shape)}"
+        )
+    num_outputs = outputs[0].shape[-1] if outputs[0].shape else None
+    if num_outputs != len(about.classes):
+        raise UserError(
+            f"{path}: damaged: it names {len(about.classes)} classes but has {num_outputs} outputs"
+        )
+
+
 def _read_about(path: Path, written: str) -> About:
     try:
         values = json.loads(written)
-        version = values.pop("format")
-        if version > _FORMAT:
+        if not isinstance(values, dict) or not isinstance(values.get("format"), int):
+            raise UserError(f"{path}: damaged: its metadata can't be read")
+        if values.pop("format") > _FORMAT:
             raise UserError(f"{path}: was exported by a newer flopwise; update this one")
-        return About(
-            **{
-                **values,
-                **{name: tuple(values[name]) for name in ("classes", "mean", "std")},
-            }
-        )
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        return TypeAdapter(About).validate_json(json.dumps(values))
+    except ValidationError as error:
+        first = describe_mistakes(error)[0]
+        raise UserError(f"{path}: damaged: its metadata can't be used: {first}") from None
+    except (ValueError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path}: damaged: its metadata can't be read") from None
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+    lines = str(error).strip().splitlines()
+    return cut(lines[0] if lines else type(error).__name__, 300)

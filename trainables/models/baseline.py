@@ -4,12 +4,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spaces.errors import UserError
 from spaces.recipe import BASELINE, Recipe
 from trainables.models.family import Family
 from trainables.models.forward_steps import Step, flatten, steps_along
+from trainables.models.input_sizes import BASELINE_KERNELS, check_input_size, output_size
 
-_KERNELS = (5, 3, 3, 3)
 _CHANNELS = (64, 128, 128, 128)
 
 
@@ -58,12 +57,14 @@ class BaselineCNN(nn.Module):
         residual: bool = False,
     ) -> None:
         super().__init__()
-        check_input_size(input_size)
+        check_input_size(BASELINE, input_size)
         channels = [3, *(max(1, round(channel * width)) for channel in _CHANNELS)]
         self.blocks = nn.Sequential(
             *(
                 ConvBlock(before, after, kernel, batch_norm=batch_norm, residual=residual)
-                for before, after, kernel in zip(channels, channels[1:], _KERNELS, strict=False)
+                for before, after, kernel in zip(
+                    channels, channels[1:], BASELINE_KERNELS, strict=False
+                )
             )
         )
         self.head = nn.Linear(channels[-1] * output_size(input_size) ** 2, num_classes)
@@ -72,31 +73,6 @@ class BaselineCNN(nn.Module):
     def forward(self, images_NCHW: Tensor) -> Tensor:
         features_ND = torch.flatten(self.blocks(images_NCHW), 1)
         return self.log_softmax(self.head(features_ND))
-
-
-def output_size(input_size: int) -> int:
-    """Height and width of the last feature map, in pixels: 5 at 112 px, below 1 if none is left."""
-    size = input_size
-    for kernel in _KERNELS:
-        size = (size - kernel + 1) // 2
-    return size
-
-
-def smallest_input() -> int:
-    """The smallest input that leaves one pixel to the linear layer."""
-    size = 1
-    for kernel in reversed(_KERNELS):
-        size = size * 2 + kernel - 1
-    return size
-
-
-def check_input_size(input_size: int) -> None:
-    """Raise UserError if the input is too small for four poolings."""
-    if input_size < smallest_input():
-        raise UserError(
-            f"input_size: {input_size} px is too small for the baseline CNN's four poolings;"
-            f" use at least {smallest_input()}"
-        )
 
 
 def _build(recipe: Recipe, num_classes: int) -> BaselineCNN:
@@ -112,7 +88,7 @@ def _steps(model: nn.Module) -> tuple[Step, ...]:
 BASELINE_FAMILY = Family(
     has_name=lambda name: name == BASELINE,
     names=lambda: (BASELINE,),
-    check_input_size=lambda _name, input_size: check_input_size(input_size),
+    check_input_size=check_input_size,
     build=_build,
     built=lambda model: isinstance(model, BaselineCNN),
     steps=_steps,

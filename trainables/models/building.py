@@ -29,7 +29,7 @@ def build_model(recipe: Recipe, num_classes: int) -> nn.Module:
             raise UserError(f"weights: there are no imagenet weights for {recipe.model}; use none")
         family.load_imagenet(model, recipe.model)
     elif recipe.weights != "none":
-        load_file(model, recipe.weights, family)
+        load_file(model, recipe.weights, family, name=recipe.model)
     return model
 
 

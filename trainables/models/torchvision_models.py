@@ -22,6 +22,7 @@ from trainables.models.family import (
     State,
 )
 from trainables.models.forward_steps import last_layer
+from trainables.models.input_sizes import check_input_size
 from trainables.models.torchvision_steps import is_known, torchvision_steps
 from trainables.models.weights import DAMAGE, is_in, load_state
 
@@ -31,26 +32,6 @@ _NO_AUXILIARY = {"aux_logits": False, "init_weights": True}
 _BUILD_OPTIONS: dict[str, dict[str, Any]] = {
     "googlenet": _NO_AUXILIARY,
     "inception_v3": _NO_AUXILIARY,
-}
-# Smallest sizes in pixels. Below them, poolings and unpadded convolutions leave nothing.
-_SMALLEST_INPUT = {
-    "alexnet": 63,
-    "convnext": 32,
-    "densenet": 29,
-    "googlenet": 15,
-    "inception_v3": 75,
-    "squeezenet1_0": 21,
-    "squeezenet1_1": 17,
-    "vgg": 32,
-}
-# Vision transformers cut the image into patches, MaxViT cuts its smallest feature map into 7 x 7.
-_INPUT_MULTIPLE = {
-    "vit_b_16": 16,
-    "vit_l_16": 16,
-    "vit_b_32": 32,
-    "vit_l_32": 32,
-    "vit_h_14": 14,
-    "maxvit_t": 224,
 }
 # These weights come from TensorFlow, whose images go from -1 to 1. (torchvision's own models
 # convert ImageNet's normalisation to that, by `transform_input`.)
@@ -64,20 +45,6 @@ _OLD_DENSENET_KEY = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 @functools.cache
 def _names() -> tuple[str, ...]:
     return tuple(sorted(torchvision.models.list_models(module=torchvision.models)))
-
-
-def _check_input_size(name: str, input_size: int) -> None:
-    smallest = next((s for stem, s in _SMALLEST_INPUT.items() if name.startswith(stem)), 1)
-    if input_size < smallest:
-        raise UserError(
-            f"input_size: {input_size} px is too small for {name}; use at least {smallest}"
-        )
-    multiple = _INPUT_MULTIPLE.get(name, 1)
-    if input_size % multiple:
-        nearest = max(1, round(input_size / multiple)) * multiple
-        raise UserError(
-            f"input_size: {name} takes multiples of {multiple} px, not {input_size}; use {nearest}"
-        )
 
 
 def _build(recipe: Recipe, num_classes: int) -> nn.Module:
@@ -116,7 +83,8 @@ def _load_imagenet(model: nn.Module, name: str) -> None:
         ) from None
     head = last_layer(model)
     state = {key: value for key, value in state.items() if not is_in(key, head)}
-    load_state(model, _translate(model, state), head=head, source=f"weights: imagenet for {name}")
+    state = _translate(model, state)
+    load_state(model, state, head=head, source=f"weights: imagenet for {name}", name=name)
 
 
 def _translate(model: nn.Module, state: State) -> State:
@@ -147,7 +115,7 @@ def _published(name: str) -> ModelSummary:
 TORCHVISION = Family(
     has_name=lambda name: name in _names(),
     names=_names,
-    check_input_size=_check_input_size,
+    check_input_size=check_input_size,
     build=_build,
     built=is_known,
     steps=torchvision_steps,

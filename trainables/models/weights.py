@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from spaces.errors import UserError
+from spaces.files import check_file
 from trainables.models.family import Family, State
 
 _NAMED_KEYS = 3
@@ -21,17 +22,21 @@ DAMAGE = (
 )
 
 
-def load_file(model: nn.Module, path: str | Path, family: Family) -> None:
+def load_file(model: nn.Module, path: str | Path, family: Family, *, name: str = "") -> None:
     """Load a file of torch.save that holds a state dict, plain or under `state_dict` or `model`.
 
-    family: the model's. The rules of load_state hold. Raises UserError if the file does not fit, is
-    missing, damaged, or unsafe to load.
+    family, name: the model's. The rules of load_state hold. Raises UserError if the file does not
+    fit, is missing, damaged, or unsafe to load.
     """
     state = family.translate(model, _read_state(Path(path)))
-    load_state(model, state, head=family.head(model), source=f"weights: {path}")
+    load_state(model, state, head=family.head(model), source=f"weights: {path}", name=name)
 
 
 def _read_state(path: Path) -> State:
+    try:
+        check_file(path)
+    except UserError as error:
+        raise UserError(f"weights: {error}") from None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickles of other versions, which fail anyway
@@ -56,12 +61,12 @@ def _read_state(path: Path) -> State:
     return {str(key).removeprefix("module."): value for key, value in content.items()}
 
 
-def load_state(model: nn.Module, state: State, *, head: str, source: str) -> None:
+def load_state(model: nn.Module, state: State, *, head: str, source: str, name: str = "") -> None:
     """Load a state dict with the model's own keys.
 
-    head: its path. If the head does not fit, it keeps its own weights. Whole children of the model
-    may be missing, such as the classifier, and keep theirs too. Any other difference raises
-    UserError, which begins with source and names the keys.
+    name: the model's. head: its path. If the head does not fit, it keeps its own weights. Whole
+    children of the model may be missing, such as the classifier, and keep theirs too. Any other
+    difference raises UserError, which begins with source and names the keys.
     """
     own = model.state_dict()
     misfits = {key for key in state if key in own and state[key].shape != own[key].shape}
@@ -89,9 +94,10 @@ def load_state(model: nn.Module, state: State, *, head: str, source: str) -> Non
         ),
     ]
     if any(mistakes):
-        kind = type(model).__name__
         message = "; ".join(filter(None, mistakes))
-        raise UserError(f"{source} does not fit {kind} (is it for another model?): {message}")
+        raise UserError(
+            f"{source} does not fit {name or 'the model'} (is it for another model?): {message}"
+        )
     # Add the model's own values, so that torch gets a complete state with its versions.
     for key, value in state.items():
         own[key] = value

@@ -21,7 +21,11 @@ _LOOK_AGAIN_SECONDS = 0.2
 
 def cache_folder() -> Path:
     """Return $FLOPWISE_CACHE, or ~/.cache/flopwise. Its content can be deleted at any time."""
-    return Path(os.environ.get("FLOPWISE_CACHE") or "~/.cache/flopwise").expanduser()
+    written = os.environ.get("FLOPWISE_CACHE") or "~/.cache/flopwise"
+    try:
+        return Path(written).expanduser()
+    except RuntimeError as error:  # ~ of an unknown user
+        raise UserError(f"FLOPWISE_CACHE: {written}: {error}; set it to a folder") from None
 
 
 def make_once(path: Path, make: Callable[[Path], None]) -> Path:
