@@ -89,7 +89,7 @@ def test_the_file_goes_where_it_is_asked_for(run: Path, tmp_path: Path):
     path, _ = export_recipe(run, "0", tmp_path / "new" / "folder" / "mine.yaml")
     assert path == tmp_path / "new" / "folder" / "mine.yaml"
     assert read_recipe(path) == RECIPES[0]
-    with pytest.raises(UserError, match=r"can't write .*: Is a directory"):
+    with pytest.raises(UserError, match=r"can't write .*: it is a folder"):
         export_recipe(run, "0", tmp_path)
 
 

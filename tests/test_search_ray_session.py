@@ -123,7 +123,7 @@ def test_workers_have_the_drivers_priority_and_not_its_folder(two_workers: None)
 
     path, priority, variables = ray.get(see.remote())
     assert priority == os.nice(0)
-    assert not {"", ".", str(Path(sys.argv[0]).resolve().parent)} & set(path)
+    assert not {"", ".", str(Path(sys.executable).parent)} & set(path)
     assert variables["RAY_AUTH_MODE"] == "token"
     assert len(variables["RAY_AUTH_TOKEN"]) == 64
     # The driver's own children, and other commands of its user, don't get the token.

@@ -85,7 +85,7 @@ def test_staged_code_runs_without_the_checkout_and_knows_its_commit(tmp_path: Pa
     code = (
         "from search.storage.code_version import ROOT, git_commit;"
         "import search.storage.run_folder as folder;"
-        "print(ROOT, git_commit(), folder._version('flopwise'))"
+        "print(ROOT, git_commit(), folder.package_version('flopwise'))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],

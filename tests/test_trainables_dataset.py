@@ -311,11 +311,11 @@ def test_rows_of_other_kinds_are_told_in_a_line(tmp_path, changes, reason: str):
     [
         ({"size": "24"}, "size: '24' should be a valid integer"),
         ({"size": 10**9}, "size: 1000000000 should be less than or equal to 2048"),
-        ({"classes": "even"}, "classes: 'even' should be a valid"),
+        ({"classes": "even"}, "classes: 'even' is not a list"),
         ({"classes": ["even", 1]}, "classes.1: 1 should be a valid string"),
         ({"classes": ["even"]}, "a label names no class"),
         ({"digest": "../../x"}, "digest: '../../x' should match pattern"),
-        ({"notes": None}, "notes: None should be a valid"),
+        ({"notes": None}, "notes: None is not a list"),
         ({"synthetic": "no"}, "synthetic: 'no' should be a valid boolean"),
         ({"format_version": {}}, "damaged; prepare the data again"),
         ({"format_version": 1e400}, "damaged; prepare the data again"),
