@@ -4,6 +4,8 @@ torch and Ray take seconds to import, so the commands import what they need when
 """
 
 import codecs
+import errno
+import os
 import sys
 from importlib.util import find_spec
 from io import TextIOWrapper
@@ -104,6 +106,13 @@ def main() -> None:
     except BrokenPipeError:  # `flopwise front RUN | head`
         sys.stderr.close()
         sys.exit(EXIT_INTERRUPTED)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _complain(["no space is left for the output"])
+        # Python would complain again when it flushes what is left.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_USER_ERROR)
 
 
 def _complain(lines: list[str]) -> None:

@@ -105,6 +105,7 @@ def absolute(path: Path) -> Path:
 
 def make_folder(path: Path) -> None:
     """Make a folder and those above it. Raises UserError if that fails."""
+    path = absolute(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):

@@ -142,7 +142,9 @@ def _picks(data: ReportData) -> list[tuple[str, Selection]]:
     for rule in _RULES:
         choice = choose(data.run, rule)
         rules.setdefault(choice.trial, []).append(rule)
-        found.setdefault(choice.trial, choice)
+        # Of a front that is too short for a knee, another rule's reason says more.
+        if choice.trial not in found or len(data.run.front()) < 3:
+            found[choice.trial] = choice
     return [(", ".join(names), found[trial]) for trial, names in rules.items()]
 
 

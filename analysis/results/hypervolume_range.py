@@ -92,6 +92,10 @@ def reference_box(
     if wanted.cost_range is not None:
         low, high = (box.magnitude(column, number) for number in wanted.cost_range)
         box = _moved(box, column, low=low, high=high)
+    elif box.high[column] > box.low[column]:
+        # With the margin, so that the range that is told gives the same share when it is chosen.
+        margin = box.margins[column] * (box.high[column] - box.low[column])
+        box = _moved(box, column, high=float(box.high[column] + margin))
     low, high = wanted.cost_range or (box.number(column, box.low), box.number(column, box.high))
     notes.append(f"{heading(costs[0])} from {write_tick(low)} to {write_tick(high)}")
     return ReferenceBox(

@@ -104,8 +104,11 @@ class Schedule:
 
 
 def balanced_class_weights(labels: NDArray[np.int64], num_classes: int) -> torch.Tensor:
-    """Weights (classes,) that make every class count the same; 1 on average over the images."""
-    counts = np.bincount(labels, minlength=num_classes)
+    """Weights (classes,) that make every class count the same; 1 on average over the images.
+
+    labels may lack a class, as those of a probe's few images do.
+    """
+    counts = np.maximum(np.bincount(labels, minlength=num_classes), 1)
     return torch.tensor(len(labels) / (num_classes * counts), dtype=torch.float32)
 
 
