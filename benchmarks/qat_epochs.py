@@ -11,6 +11,7 @@ import argparse
 import json
 import statistics
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import torch
 
 from spaces.recipe import recipe_from
 from trainables.data.dataset import ImageData, open_data
+from trainables.learning import quantization
 from trainables.training import Training, use_threads
 
 
@@ -33,10 +35,15 @@ def main() -> None:
     parser.add_argument("--float-epochs", type=int, default=3)
     parser.add_argument("--int8-epochs", type=int, nargs="+", default=[1, 2, 3, 5])
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument(
+        "--largest-weight", type=int, default=63, help="127: 8 bits, as CPUs with VNNI can add up"
+    )
     parser.add_argument("--threads", type=int)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     use_threads(options.threads)
+    limit = options.largest_weight
+    quantization._WEIGHT = replace(quantization._WEIGHT, quant_min=-limit, quant_max=limit)
     rows: list[dict[str, Any]] = []
     for seed in range(options.seeds):
         for path in options.data:

@@ -67,7 +67,7 @@ class LiveTable:
         new = [record for record in finished if record.number not in self._reported]
         self._reported.update({record.number: record for record in new})
         if self._live is None:
-            for line in _lines(new):
+            for line in _lines(new, progress.study.objectives.costs):
                 self._console.print(line, soft_wrap=True, markup=False)
         if progress.stopping and not self._stopping and self._live is None:
             self._console.print(_STOPPING)
@@ -178,12 +178,12 @@ def _headline(progress: Progress) -> Text:
     return Text(line, style="bold")
 
 
-def _lines(records: Sequence[TrialRecord]) -> list[str]:
+def _lines(records: Sequence[TrialRecord], costs: Sequence[str]) -> list[str]:
     """A line for each trial, but one for all that did not begin: there may be hundreds at once."""
     refused = [record for record in records if record.refused]
     if len(refused) < 2:
-        return [_line(record) for record in records]
-    lines = [_line(record) for record in records if not record.refused]
+        return [_line(record, costs) for record in records]
+    lines = [_line(record, costs) for record in records if not record.refused]
     last = refused[-1]
     return [
         *lines,
@@ -192,7 +192,7 @@ def _lines(records: Sequence[TrialRecord]) -> list[str]:
     ]
 
 
-def _line(record: TrialRecord) -> str:
+def _line(record: TrialRecord, costs: Sequence[str]) -> str:
     stamp = time.strftime("%H:%M:%S")
     head = f"{stamp} trial {record.number}: {describe(record)}"
     if record.state == TrialState.FAIL:
@@ -207,7 +207,8 @@ def _line(record: TrialRecord) -> str:
         return f"{head}: stopped early after {trained}, {record.seconds:.0f} s{why}"
     message = f"{head}: {record.accuracy:.1%}" if record.accuracy is not None else head
     if record.cost is not None:
-        message += f" at {record.cost.gflops:.3g} GFLOPs"
+        shown = (f"{_value(record, cost)} {heading(cost)}" for cost in costs)
+        message += f" at {', '.join(shown)}"
     if record.reused is not None:
         whose = f"trial {record.reused}" if record.reused >= 0 else "an earlier run"
         return f"{message}, the result of {whose}, which had the same recipe"
