@@ -43,8 +43,6 @@ from torchao.quantization.pt2e.quantizer import (
     SharedQuantizationSpec,
 )
 
-from trainables.models.export_caches import forget_exports
-
 aten = torch.ops.aten
 
 _CONVOLUTIONS = (aten.conv2d.default, aten.conv2d.padding)
@@ -170,7 +168,6 @@ def _forget_models() -> None:
 
     In a process that trains one trial after another, they would keep all of its models.
     """
-    forget_exports()
     for package, name in (
         (torchao.utils, "_assert_and_get_unique_device"),
         (torch.ao.quantization.fx.utils, "assert_and_get_unique_device"),  # torch means to drop it

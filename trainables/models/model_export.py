@@ -14,7 +14,6 @@ from torch import nn
 
 from spaces.errors import UserError
 from trainables.inference.onnx_model import METADATA_KEY, About
-from trainables.models.export_caches import forget_exports
 from trainables.models.onnx_opset import lower_opset
 
 _OPSET = 18  # the exporter's own; it does not lower all models itself
@@ -69,7 +68,6 @@ def make_onnx(model: nn.Module, input_size: int) -> bytes:
             verbose=False,
         )
     assert program is not None
-    forget_exports()
     proto = program.model_proto
     proto.producer_name = "flopwise"
     lower_opset(proto)
