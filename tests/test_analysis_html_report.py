@@ -113,6 +113,13 @@ def test_every_figure_is_drawn_once_it_comes_near(page: Path):
             browser.wait_for_selector(f"#{name}.js-plotly-plot svg")
 
 
+def test_every_figure_is_drawn_before_the_page_is_printed(page: Path):
+    with open_page(page) as browser:
+        browser.evaluate("dispatchEvent(new Event('beforeprint'))")
+        for name in browser.eval_on_selector_all(".figure", "all => all.map(one => one.id)"):
+            browser.wait_for_selector(f"#{name}.js-plotly-plot", state="attached")
+
+
 def test_a_confirmed_front_is_drawn_and_told(run: Run, report_data: ReportData, page: Path):
     confirmation = report_data.confirmation
     assert confirmation is not None

@@ -76,6 +76,14 @@ for (const id of Object.keys(plots)) {
     near.observe(document.getElementById(id));
   }
 }
+// On paper, all of them.
+addEventListener("beforeprint", () => {
+  for (const id of Object.keys(plots)) {
+    if (!document.getElementById(id).classList.contains("js-plotly-plot")) {
+      draw(id);
+    }
+  }
+});
 dark.addEventListener("change", () => {
   for (const id of Object.keys(plots)) {
     if (document.getElementById(id).classList.contains("js-plotly-plot")) {
