@@ -80,7 +80,7 @@ def status_table(run: Run, *, searched: bool, location: str | None = None) -> Ta
     begun = status["trials"] - status["not_begun"]
     table.add_row("trials", f"{begun}{of}" + (f" ({message})" if message else ""))
     if status["best_accuracy"] is not None:
-        table.add_row("front", f"{status['on_front']} trials")
+        table.add_row("front", f"{status['on_front']} trial{'s' * (status['on_front'] != 1)}")
         table.add_row("best accuracy", write_best_accuracy(run))
     if status["constraints"]:
         table.add_row("constraints", status["constraints"])
