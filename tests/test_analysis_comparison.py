@@ -105,10 +105,13 @@ def test_a_useless_point_at_the_cheap_end_decides_nothing(tmp_path: Path):
     assert better.measured_in.reference_accuracy == 0.06
     # Above 10 %, it does not even widen the range of costs.
     alone, _ = compare_runs(runs, HypervolumeRange(reference_accuracy=0.1))
-    assert alone.measured_in.cost_range == pytest.approx((0.03, 0.1))
+    told = alone.measured_in.cost_range
+    assert told == pytest.approx((0.03, 0.1 * (0.1 / 0.03) ** 0.1))  # a tenth beyond the worst
     assert alone.measured_in.note == (
-        "accuracy above 10.0 % (as chosen), effective GFLOPs from 0.03 to 0.1"
+        "accuracy above 10.0 % (as chosen), effective GFLOPs from 0.03 to 0.1128"
     )
+    again, _ = compare_runs(runs, HypervolumeRange(reference_accuracy=0.1, cost_range=told))
+    assert again.share == pytest.approx(alone.share)
 
 
 def test_a_run_that_recorded_no_majority_is_measured_from_one_class_of_them(runs: list[Run]):
