@@ -52,10 +52,7 @@ def read_constraint(text: str) -> Constraint | None:
     if match is None:
         return None
     column, sign, bound = match.group("column", "sign", "bound")
-    known = number_columns()
-    if column not in known:
-        near = did_you_mean(column, known)
-        raise UserError(f"{cut(column)} is not a number of a trial; use {', '.join(known)}{near}")
+    _check_column(column)
     if "<" not in sign and ">" not in sign:
         raise UserError(f"{cut(text)}: use >= or <=; trained numbers are hardly ever equal")
     return Constraint(column=column, sign=sign, bound=_bound(text, column, bound))
@@ -63,14 +60,18 @@ def read_constraint(text: str) -> Constraint | None:
 
 def read_study_constraint(column: str, text: str) -> Constraint:
     """Read a study file's bound on a column, such as `<= 0.5`. Raises UserError."""
-    known = number_columns()
-    if column not in known:
-        near = did_you_mean(column, known)
-        raise UserError(f"{cut(column)} is not a number of a trial; use {', '.join(known)}{near}")
+    _check_column(column)  # of any characters, where read_constraint takes words only
     constraint = read_constraint(f"{column} {text}")
     if constraint is None:
         raise UserError(f"{column}: {shorten(text)} is not a bound; write one such as '<= 0.5'")
     return constraint
+
+
+def _check_column(column: str) -> None:
+    known = number_columns()
+    if column not in known:
+        near = did_you_mean(column, known)
+        raise UserError(f"{cut(column)} is not a number of a trial; use {', '.join(known)}{near}")
 
 
 def _bound(part: str, column: str, written: str) -> float:

@@ -14,9 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from trainables.data.demo_images import class_counts, class_looks, draw_image
+from trainables.data.demo_images import (
+    class_counts,
+    class_looks,
+    draw_image,
+    images_of,
+    write_demo,
+)
 from trainables.data.image_table import UInt8Array
-from trainables.data.writing import DataWriter, new_folder
 
 _SEED = 0
 
@@ -29,24 +34,8 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=1, help="As many images.")
     options = parser.parse_args()
     counts = options.times * class_counts(options.classes, _SEED)
-    tasks = [
-        (options.classes, options.size, label, number)
-        for label in range(options.classes)
-        for number in range(counts[label])
-    ]
-    names = [f"synthetic-{number:03d}" for number in range(1, options.classes + 1)]
-    with new_folder(options.out) as folder, DataWriter(folder, options.size) as writer:
-        for (_, _, label, number), image in zip(tasks, _draw_all(tasks), strict=True):
-            writer.append(image, label, f"{names[label]}/{number:02d}")
-        writer.finish(
-            name="synthetic",
-            classes=names,
-            synthetic=True,
-            notes=["generated images, not photographs: for trying flopwise out"],
-            validation=0.15,
-            test=0.15,
-            seed=_SEED,
-        )
+    tasks = [(options.classes, options.size, *image) for image in images_of(counts)]
+    write_demo(options.out, counts, _draw_all(tasks), size=options.size, seed=_SEED)
 
 
 def _draw_all(tasks: list[tuple[int, int, int, int]]) -> Iterator[UInt8Array]:

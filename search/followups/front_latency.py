@@ -15,10 +15,10 @@ import pandas as pd
 
 from analysis.columns import is_missing
 from analysis.runs import Run, run_recipe
-from search.storage.run_folder import replace_file
 from search.storage.run_lock import is_searched
 from spaces.columns import LATENCY
 from spaces.errors import UserError
+from spaces.files import make_folder, replace_file
 from spaces.recipe import Recipe
 
 LATENCY_FILE = Path("export") / "latency.json"
@@ -81,10 +81,7 @@ def remember_latency(run: Path, machine: str, architecture: str, milliseconds: f
     measured = _read(run)
     measured.setdefault(machine, {})[architecture] = milliseconds
     path = run / LATENCY_FILE
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"can't write {path}: {error.strerror or error}") from None
+    make_folder(path.parent)
     replace_file(path, json.dumps(measured, indent=1).encode())
 
 

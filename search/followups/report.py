@@ -86,8 +86,8 @@ def collect_report_data(
     The chosen trial's model predicts the validation split again, to show which classes it confuses;
     if the data or the checkpoint is gone, a sentence says so instead. hypervolume_range: what the
     hypervolume is measured against. latency: measure the front's latencies on this machine
-    (`front_latency`). tell: called with each step. Results of `confirm`
-    and `ablate` are added. Raises UserError if no trial is finished or a file is damaged.
+    (`front_latency`). tell: called with each step. Results of `confirm` and `ablate` are added.
+    Raises UserError if no trial is finished or a file is damaged.
     """
     from analysis.results.report_data import find
 

@@ -9,7 +9,7 @@ background and noise vary within a class. A mirrored image keeps its class.
 
 import colorsys
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,17 +66,35 @@ def make_demo(
         raise UserError(f"size {size}: images are stored at 8 to 2048 px")
     counts = times * class_counts(classes, seed)
     looks = class_looks(classes, seed)
-    names = [f"synthetic-{number:03d}" for number in range(1, classes + 1)]
-    total, done = int(counts.sum()), 0
+
+    def draw_all() -> Iterator[UInt8Array]:
+        for done, (label, number) in enumerate(images_of(counts), start=1):
+            # A seed for each image, so the first classes do not depend on how many there are.
+            yield draw_image(looks[label], size, np.random.default_rng([seed, label, number]))
+            if progress:
+                progress(done, int(counts.sum()))
+
+    return write_demo(out, counts, draw_all(), size=size, seed=seed)
+
+
+def images_of(counts: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
+    """The label of each image and its number in the class. counts: (classes,)."""
+    return [(label, number) for label, count in enumerate(counts) for number in range(count)]
+
+
+def write_demo(
+    out: Path,
+    counts: npt.NDArray[np.int64],
+    images: Iterable[UInt8Array],
+    *,
+    size: int,
+    seed: int,
+) -> ImageData:
+    """Write drawn images as prepared data. images: in the order of `images_of(counts)`."""
+    names = [f"synthetic-{number:03d}" for number in range(1, len(counts) + 1)]
     with new_folder(out) as folder, DataWriter(folder, size) as writer:
-        for label, look in enumerate(looks):
-            for number in range(counts[label]):
-                # A seed for each image, so the first classes do not depend on how many there are.
-                rng = np.random.default_rng([seed, label, number])
-                writer.append(draw_image(look, size, rng), label, f"{names[label]}/{number:02d}")
-                done += 1
-                if progress:
-                    progress(done, total)
+        for (label, number), image in zip(images_of(counts), images, strict=True):
+            writer.append(image, label, f"{names[label]}/{number:02d}")
         writer.finish(
             name="synthetic",
             classes=names,
