@@ -18,7 +18,7 @@ from analysis.columns import (
     write_percent,
 )
 from analysis.pareto.front import knee
-from analysis.runs import Run, run_recipe
+from analysis.runs import Run, describe_nearest, in_words, run_recipe, worst_excess
 from spaces.columns import ACCURACY
 from spaces.constraints import Constraint, read_constraint
 from spaces.errors import UserError
@@ -119,17 +119,12 @@ def _constrained(run: Run, finished: pd.DataFrame, constraints: list[Constraint]
     for constraint in constraints:
         if np.isnan(finished[constraint.column].to_numpy(dtype=float)).all():
             raise UserError(f"{constraint}: {run.path} has no {constraint.column} measured")
-    numbers = [finished[one.column].to_numpy(dtype=float) for one in constraints]
-    excess = [one.excess(values) for one, values in zip(constraints, numbers, strict=True)]
-    worst = np.max(excess, axis=0)
-    holds = finished.loc[worst <= 0]
-    wanted = " and ".join(str(one) for one in constraints)
+    holds = finished.loc[worst_excess(finished, constraints) <= 0]
+    wanted = in_words(constraints)
     if holds.empty:
-        near = finished.iloc[int(worst.argmin())]
-        has = ", ".join(amount(one.column, near[one.column]) for one in constraints)
         raise UserError(
             f"none of {len(finished)} finished trials has {wanted};"
-            f" trial {near['trial']} comes nearest with {has}"
+            f" {describe_nearest(finished, constraints)}"
         )
     enough = any(one.column == ACCURACY and one.sign.startswith(">") for one in constraints)
     rule = "cheapest" if enough else "most-accurate"
@@ -160,7 +155,7 @@ def _numbered(run: Run, number: int) -> Selection:
     row = run.trials.iloc[numbers.index(number)]
     if number in set(run.finished["trial"]):
         if number not in set(run.feasible["trial"]):
-            broken = " and ".join(map(str, run.objectives.metric_constraints))
+            broken = in_words(run.objectives.metric_constraints)
             return _choice(run, row, f"asked for by its number; it breaks {broken}")
         on_front = number in set(run.front()["trial"])
         where = "it is on the front" if on_front else "others dominate it"

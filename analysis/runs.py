@@ -3,18 +3,20 @@
 import dataclasses
 import io
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
 from analysis.columns import COMPLETE, FAIL, PRUNED, RUNNING, STATES, amount, is_missing, plain
 from analysis.pareto.front import front_order
 from spaces.columns import ACCURACY, COSTS, METRICS, FloatArray
+from spaces.constraints import Constraint
 from spaces.errors import UserError
 from spaces.files import read_file
 from spaces.intervals import Interval, wilson_interval
@@ -98,7 +100,8 @@ class Run:
     def feasible(self) -> pd.DataFrame:
         """The finished rows that keep the study's bounds on metrics; all, if it has none."""
         finished = self.finished
-        return finished.loc[self._excess(finished) <= 0].reset_index(drop=True)
+        excess = worst_excess(finished, self.objectives.metric_constraints)
+        return finished.loc[excess <= 0].reset_index(drop=True)
 
     @property
     def stopped(self) -> pd.DataFrame:
@@ -107,8 +110,12 @@ class Run:
         They trained fewer epochs than finished trials: don't compare their accuracies with those.
         """
         pruned = self.trials.loc[self.trials["state"] == PRUNED].drop(columns=ACCURACY)
-        last = self.epochs.sort_values("epoch").drop_duplicates("trial", keep="last")
-        return pruned.merge(last[["trial", ACCURACY]], on="trial", how="inner")
+        return pruned.merge(self.last_epochs[["trial", ACCURACY]], on="trial", how="inner")
+
+    @property
+    def last_epochs(self) -> pd.DataFrame:
+        """Of each trial, the row of the last epoch that it trained."""
+        return self.epochs.sort_values("epoch").drop_duplicates("trial", keep="last")
 
     def counts(self) -> dict[str, int]:
         """Number of trials in each of STATES, in that order."""
@@ -116,19 +123,24 @@ class Run:
         return {state: found[state] for state in STATES}
 
     @property
-    def num_not_begun(self) -> int:
-        """PRUNED trials that were never allowed to begin: their reason is an error too."""
-        pruned = self.trials.loc[self.trials["state"] == PRUNED]
-        return len(pruned.loc[pruned["error"].notna() & (pruned["epochs_trained"] == 0)])
+    def not_begun(self) -> npt.NDArray[np.bool_]:
+        """(trials,): whether each was never allowed to begin; its reason is an error too."""
+        pruned = (self.trials["state"] == PRUNED).to_numpy()
+        refused = self.trials["error"].notna().to_numpy()
+        return pruned & refused & (self.trials["epochs_trained"] == 0).to_numpy()
 
-    def counts_in_words(self, *, complete: str = "complete", running: str = "unfinished") -> str:
+    @property
+    def num_not_begun(self) -> int:
+        return int(self.not_begun.sum())
+
+    def counts_in_words(self, *, running: str = "unfinished") -> str:
         """For instance `12 complete, 28 stopped early`; empty for a run without trials.
 
-        complete, running: the words for trials in these states.
+        running: the word for trials in this state.
         """
         counts, not_begun = self.counts(), self.num_not_begun
         words = (
-            (counts[COMPLETE], complete),
+            (counts[COMPLETE], "complete"),
             (counts[PRUNED] - not_begun, "stopped early"),
             (not_begun, "not begun"),
             (counts[FAIL], "failed"),
@@ -180,29 +192,17 @@ class Run:
         For instance `4 of 12 finished trials break accuracy>=0.5`.
         """
         finished = self.finished
-        excess = self._excess(finished)
+        excess = worst_excess(finished, self.objectives.metric_constraints)
         num_broken = int((excess > 0).sum())
         if not num_broken:
             return None
-        bounds = " and ".join(map(str, self.objectives.metric_constraints))
+        bounds = self.objectives.metric_constraints
         if num_broken < len(finished):
-            return f"{num_broken:,} of {len(finished):,} finished trials break {bounds}"
-        near = finished.iloc[int(excess.argmin())]
-        has = ", ".join(
-            amount(one.column, near[one.column]) for one in self.objectives.metric_constraints
-        )
+            return f"{num_broken:,} of {len(finished):,} finished trials break {in_words(bounds)}"
         return (
-            f"none of {len(finished):,} finished trials keeps {bounds}; trial {near['trial']} comes"
-            f" nearest with {has}"
+            f"none of {len(finished):,} finished trials keeps {in_words(bounds)};"
+            f" {describe_nearest(finished, bounds)}"
         )
-
-    def _excess(self, rows: pd.DataFrame) -> FloatArray:
-        """(rows,): how far each breaks the bounds on metrics; at most 0 where it keeps all."""
-        excess = [
-            one.excess(rows[one.column].to_numpy(dtype=float))
-            for one in self.objectives.metric_constraints
-        ]
-        return np.max([np.full(len(rows), -np.inf), *excess], axis=0)
 
     @property
     def num_classes(self) -> int | None:
@@ -236,6 +236,24 @@ class Run:
     def _provenance(self) -> dict[str, Any]:
         provenance = self.study.get("provenance")
         return provenance if isinstance(provenance, dict) else {}
+
+
+def worst_excess(rows: pd.DataFrame, constraints: Sequence[Constraint]) -> FloatArray:
+    """(rows,): how far each breaks the constraints; at most 0 where it keeps all."""
+    excess = [one.excess(rows[one.column].to_numpy(dtype=float)) for one in constraints]
+    return np.max([np.full(len(rows), -np.inf), *excess], axis=0)
+
+
+def in_words(constraints: Sequence[Constraint]) -> str:
+    """For instance `accuracy>=0.5 and size_mb<=20`."""
+    return " and ".join(map(str, constraints))
+
+
+def describe_nearest(rows: pd.DataFrame, constraints: Sequence[Constraint]) -> str:
+    """For instance `trial 3 comes nearest with 48.0 % accuracy`. rows: one or more."""
+    near = rows.iloc[int(worst_excess(rows, constraints).argmin())]
+    has = ", ".join(amount(one.column, near[one.column]) for one in constraints)
+    return f"trial {near['trial']} comes nearest with {has}"
 
 
 def read_run(path: Path) -> Run:

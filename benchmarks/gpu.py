@@ -54,6 +54,7 @@ import torch
 from comparison.bare_loop import Way, measure_loop, wait_for
 
 from spaces.recipe import BASELINE, Recipe, recipe_from
+from trainables import training as trainings
 from trainables.data.dataset import ImageData, open_data
 from trainables.data.splits import SPLITS
 from trainables.export.trained_model import load_trained
@@ -64,6 +65,7 @@ from trainables.inputs.device_cache import forget_images, open_images
 from trainables.inputs.input_sources import StoredInputs, rows_in_order
 from trainables.learning import precision_stages
 from trainables.learning.checkpoint import CHECKPOINT_FILE, decode_checkpoint, encode_checkpoint
+from trainables.learning.precision_stages import Int8Stage
 from trainables.models.building import build_model
 from trainables.models.families import normalization_of
 from trainables.system import gpus
@@ -330,7 +332,7 @@ def _large_qat(setup: Setup) -> Figures:
     data = fewer(setup.large, setup.pick(320, 20))
     training = train(setup.recipe(qat=True, epochs=3, float_epochs=1), data, setup.device)
     stage = training._stage
-    assert stage is not None
+    assert isinstance(stage, Int8Stage)
     forward = stage.training(2)
     batch = next(stage.inputs.batches(torch.arange(16), 16))
 
@@ -341,7 +343,7 @@ def _large_qat(setup: Setup) -> Figures:
     waits = count_waits(step, setup.device)
     num_steps = setup.pick(10, 1)
     steps_s = seconds_of(step, setup.device, num_steps)
-    convert_s = seconds_of(lambda: stage.evaluation(final=False), setup.device)
+    convert_s = seconds_of(stage.finished_model, setup.device)
     return {
         "epochs: float, int8 in torch, int8 in ONNX Runtime": curve(training),
         "waits a step": waits,
@@ -634,10 +636,7 @@ def small_baseline(setup: Setup, **fields: Any) -> Recipe:
 
 
 def train(recipe: Recipe, data: ImageData, device: torch.device) -> Training:
-    training = Training(recipe, data, device=device)
-    while not training.done:
-        training.run_epoch()
-    return training
+    return trainings.train(recipe, data, lambda _: None, device=device)
 
 
 def curve(training: Training) -> Figures:
@@ -709,11 +708,15 @@ def _without_ray() -> None:
     """Where Ray is not installed, let `trainables.trial` be imported without it."""
     if importlib.util.find_spec("ray") is not None:
         return
-    ray, tune, result = (ModuleType(name) for name in ("ray", "ray.tune", "ray.tune.result"))
+    names = ("ray", "ray.tune", "ray.tune.result", "ray.exceptions", "ray.experimental")
+    modules = [ModuleType(name) for name in names]
+    ray, tune, result, exceptions, experimental = modules
+    vars(exceptions).update(RayError=RuntimeError)
+    vars(experimental).update(internal_kv=None)  # not called: Ray is not initialised
     vars(result).update(DONE="done", SHOULD_CHECKPOINT="should_checkpoint")
     vars(tune).update(Trainable=object, PlacementGroupFactory=object, result=result)
     vars(ray).update(is_initialized=lambda: False, tune=tune)
-    sys.modules.update({module.__name__: module for module in (ray, tune, result)})
+    sys.modules.update({module.__name__: module for module in modules})
 
 
 _STARTED = time.monotonic()

@@ -17,7 +17,7 @@ from spaces.recipe import recipe_from
 from trainables.data.demo_images import make_demo
 from trainables.inputs.device_cache import forget_images
 from trainables.system.host_memory import give_back_memory, keep_freed_memory
-from trainables.training import Training
+from trainables.training import train
 
 
 def main() -> None:
@@ -36,10 +36,7 @@ def main() -> None:
                     **{"epochs": 3, "qat": True, "float_epochs": 1, "batch_size": 32},
                 }
             )
-            training = Training(recipe, data, device=torch.device("cpu"))
-            while not training.done:
-                training.run_epoch()
-            del training
+            train(recipe, data, lambda _: None, device=torch.device("cpu"))
             forget_images()
             gc.collect()
             give_back_memory()

@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from spaces.errors import UserError
-from spaces.files import whole_file
+from spaces.files import reason, whole_file
 from spaces.recipe import Recipe
 from trainables.data.dataset import ImageData
 from trainables.inputs.augmentation import build_augmentation
@@ -311,4 +311,4 @@ def save_model(training: Training, path: Path) -> None:
         with whole_file(path) as partial:
             torch.save(training.model.state_dict(), partial)
     except RuntimeError as error:  # torch's writer raises it too
-        raise UserError(f"can't write {path}: {' '.join(str(error).split())}") from None
+        raise UserError(f"can't write {path}: {reason(error)}") from None

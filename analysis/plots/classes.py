@@ -38,16 +38,15 @@ def draw_classes_png(data: ReportData, folder: Path) -> list[Path]:
         return []
     table = class_accuracies(predictions).head(_MOST_CLASSES)
     pairs = confusions(predictions).head(_MOST_CONFUSIONS)
-    title = f"{data.run.name}, trial {predictions.trial}: {write_percent(predictions.accuracy)} %"
-    title += f" of {len(predictions.labels):,} validation images"
+    title = predictions_title(data.run.name, predictions)
     figure = titled_figure(11, 1.6 + 0.2 * max(len(table), len(pairs), 8), title)
     left, right = figure.subplots(1, 2)
     left.barh(range(len(table)), 100 * table["accuracy"], color=OKABE_ITO[5])
-    left.set_yticks(range(len(table)), [_name(name) for name in table["class"]], fontsize=8)
+    left.set_yticks(range(len(table)), [class_name(name) for name in table["class"]], fontsize=8)
     left.set_xlabel("accuracy (%)")
     left.set_xlim(0, 100)
     named = [
-        f"{_name(true)} → {_name(other)}"
+        f"{class_name(true)} → {class_name(other)}"
         for true, other in zip(pairs["class"], pairs["taken_for"], strict=True)
     ]
     right.barh(range(len(pairs)), pairs["images"], color=OKABE_ITO[1])
@@ -83,6 +82,17 @@ def draw_classes_html(data: ReportData) -> dict[str, go.Figure]:
     return {"classes": figure}
 
 
-def _name(of_class: str) -> str:
-    # A class name is a folder name: Matplotlib must not read its dollar sign as a formula's.
-    return shortened(of_class, 28).replace("$", r"\$")
+def predictions_title(run_name: str, predictions: SplitPredictions) -> str:
+    """The title of a picture: whose predictions, and how many are right."""
+    return (
+        f"{run_name}, trial {predictions.trial}: {write_percent(predictions.accuracy)} %"
+        f" of {len(predictions.labels):,} validation images"
+    )
+
+
+def class_name(of_class: str, most: int = 28) -> str:
+    """A class for Matplotlib, in at most so many characters.
+
+    It is a folder's name: Matplotlib must not read its dollar sign as a formula's.
+    """
+    return shortened(of_class, most).replace("$", r"\$")

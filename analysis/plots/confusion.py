@@ -5,8 +5,8 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 
-from analysis.columns import write_percent
 from analysis.plot_style import OKABE_ITO, save_picture, titled_figure
+from analysis.plots.classes import class_name, predictions_title
 from analysis.plots.html_style import page_figure
 from analysis.results.class_accuracy import SplitPredictions, confusion_matrix
 from analysis.results.distribution import shortened
@@ -39,14 +39,12 @@ def draw_confusion_png(data: ReportData, folder: Path) -> list[Path]:
         return []
     matrix = confusion_matrix(predictions, most=_MOST_CLASSES)
     count = len(matrix.classes)
-    title = f"{data.run.name}, trial {predictions.trial}: {write_percent(predictions.accuracy)} %"
-    title += f" of {len(predictions.labels):,} validation images"
+    title = predictions_title(data.run.name, predictions)
     side = 3.0 + 0.19 * max(count, 8)
     figure = titled_figure(side + 1, side, title)
     axes = figure.add_subplot()
     drawn = axes.imshow(100 * matrix.shares, cmap="Blues", vmin=0, vmax=100)
-    # A class name is a folder name: Matplotlib must not read its dollar sign as a formula's.
-    names = [shortened(name, _NAME_CHARACTERS).replace("$", r"\$") for name in matrix.classes]
+    names = [class_name(name, _NAME_CHARACTERS) for name in matrix.classes]
     axes.set_xticks(range(count), names, rotation=90, fontsize=7)
     axes.set_yticks(range(count), names, fontsize=7)
     axes.set_xlabel("taken for")

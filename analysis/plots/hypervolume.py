@@ -27,7 +27,7 @@ def draw_hypervolume_png(data: ReportData, folder: Path) -> list[Path]:
         one.set_xlim(left=0)
         tidy(one)
     # One condition a line: the axis is short.
-    axes[0].set_ylabel("\n".join([_LABEL, *data.history.measured_in.note.split(", ")]), fontsize=8)
+    axes[0].set_ylabel("\n".join([_LABEL, *data.history.measured_in.notes]), fontsize=8)
     axes[0].set_ylim(bottom=0)
     return [save_picture(figure, folder / "history.png")]
 
@@ -45,7 +45,7 @@ def draw_hypervolume_html(data: ReportData) -> dict[str, go.Figure]:
             )
         )  # fmt: skip
         figure.update_xaxes(title=panel.title, rangemode="tozero")
-        title = "<br>".join([_LABEL, *data.history.measured_in.note.split(", ")])
+        title = "<br>".join([_LABEL, *data.history.measured_in.notes])
         figure.update_yaxes(title={"text": title, "font": {"size": 11}}, rangemode="tozero")
         figure.update_layout(showlegend=False)
         figures[f"history-{panel.over}"] = figure

@@ -15,7 +15,6 @@ from analysis.results.time_spent import (
     STOPPED,
     UNFINISHED,
     TimeSpent,
-    time_spent,
 )
 
 _COLOURS = {
@@ -30,7 +29,7 @@ _COLOURS = {
 
 def describe_time(data: ReportData) -> str:
     """How much of the time went into trials of the front, for the page."""
-    spent = time_spent(data.run)
+    spent = data.spent
     parts = 100 * spent.seconds.sum(axis=0) / spent.seconds.sum()
     first, *others = [
         (f"{part:.0f} %", f"into {_WENT_INTO[outcome]}")
@@ -53,7 +52,7 @@ _WENT_INTO = {
 
 def draw_time_png(data: ReportData, folder: Path) -> list[Path]:
     """Draw a bar for each model; nothing where no time was recorded."""
-    spent = time_spent(data.run)
+    spent = data.spent
     if not spent.seconds.any():
         return []
     size, unit = _unit(spent)
@@ -75,7 +74,7 @@ def draw_time_png(data: ReportData, folder: Path) -> list[Path]:
 
 def draw_time_html(data: ReportData) -> dict[str, go.Figure]:
     """Draw a bar for each model; nothing where no time was recorded."""
-    spent = time_spent(data.run)
+    spent = data.spent
     if not spent.seconds.any():
         return {}
     size, unit = _unit(spent)

@@ -34,7 +34,7 @@ from analysis.results.front_table import front_columns, front_records, recipe_se
 from analysis.results.next_steps import next_steps
 from analysis.results.report_data import ReportData
 from analysis.results.stop_reasons import stop_reasons
-from analysis.results.time_spent import time_cells, time_spent
+from analysis.results.time_spent import time_cells
 from spaces.files import replace_file
 
 _PAGE = Path(__file__).parent / "page"
@@ -63,7 +63,6 @@ def _content(data: ReportData, chosen: Selection, figures: Sequence[Figure]) -> 
     columns = front_columns(run, records)
     picks = _picks(data)
     steps = front_steps(run, data.confirmation)
-    spent = time_spent(run)
     return {
         "run": run,
         "facts": run_facts(run),
@@ -80,8 +79,8 @@ def _content(data: ReportData, chosen: Selection, figures: Sequence[Figure]) -> 
         "next_steps": next_steps(
             run, chosen, data.history, place=data.place, confirmed=data.confirmation is not None
         ),
-        "outcomes": spent.outcomes,
-        "time_rows": time_cells(spent),
+        "outcomes": data.spent.outcomes,
+        "time_rows": time_cells(data.spent),
         "num_trials": len(run.trials),
         "columns": columns,
         "rows": [

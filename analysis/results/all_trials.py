@@ -22,7 +22,7 @@ def trial_list(run: Run) -> dict[str, list[Any]]:
     costs = list(run.costs)
     if LATENCY not in costs and any(not is_missing(value) for value in trials[LATENCY]):
         costs.append(LATENCY)
-    last = run.epochs.sort_values("epoch").drop_duplicates("trial", keep="last")
+    last = run.last_epochs
     reached = dict(zip(last["trial"].astype(int), last[ACCURACY], strict=True))
     accuracies = [
         reached.get(trial) if is_missing(accuracy) else accuracy

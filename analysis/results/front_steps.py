@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from analysis.columns import heading, is_missing, plain_row, write_percent
-from analysis.results.confirmation import Confirmation
+from analysis.results.confirmation import Confirmation, accuracies_on_test_split
 from analysis.runs import Run
 from spaces.columns import ACCURACY, LATENCY
-from spaces.intervals import Interval, wilson_interval
+from spaces.intervals import Interval
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,26 +35,15 @@ def front_steps(run: Run, confirmation: Confirmation | None = None) -> list[Fron
     """
     front = run.front().drop_duplicates(list(run.objectives))
     rows = [plain_row(row) for _, row in front.iterrows()]
-    tested: dict[int, Interval] = {}
-    if confirmation is not None:
-        tested = {
-            candidate.trial: accuracy
-            for candidate, accuracy in zip(
-                confirmation.candidates, confirmation.accuracies, strict=True
-            )
-        }
-    count = ((run.study.get("provenance") or {}).get("num_images") or {}).get("validation")
+    tested = accuracies_on_test_split(confirmation)
     steps = []
     for one, other in itertools.pairwise(rows):
         on_test = one["trial"] in tested and other["trial"] in tested
-        intervals = None
-        if on_test:
-            intervals = tested[one["trial"]], tested[other["trial"]]
-        elif count:
-            intervals = (
-                wilson_interval(one[ACCURACY], count),
-                wilson_interval(other[ACCURACY], count),
-            )
+        first, second = (
+            tested[row["trial"]] if on_test else run.accuracy_interval(row[ACCURACY])
+            for row in (one, other)
+        )
+        intervals = (first, second) if first and second else None
         before, after = (
             (one[ACCURACY], other[ACCURACY])
             if intervals is None

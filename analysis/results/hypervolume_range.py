@@ -44,8 +44,12 @@ class ReferenceBox:
     """None if accuracy is no objective."""
     cost_range: tuple[float, float] | None
     """Of the first cost; None if the runs minimise none."""
-    note: str
+    notes: tuple[str, ...]
     """For an axis or below a table, for instance `accuracy above 4.0 % (guessing)`."""
+
+    @property
+    def note(self) -> str:
+        return ", ".join(self.notes)
 
     def share(self, losses: FloatArray) -> float:
         """The share of the box that (trials, objectives) losses dominate, 0 to 1."""
@@ -86,7 +90,7 @@ def reference_box(
         if wanted.cost_range is not None:
             raise UserError("--cost-range: no cost is minimised here")
         return ReferenceBox(
-            box=box, reference_accuracy=reference, cost_range=None, note="; ".join(notes)
+            box=box, reference_accuracy=reference, cost_range=None, notes=tuple(notes)
         )
     column = names.index(costs[0])
     if wanted.cost_range is not None:
@@ -99,7 +103,7 @@ def reference_box(
     low, high = wanted.cost_range or (box.number(column, box.low), box.number(column, box.high))
     notes.append(f"{heading(costs[0])} from {write_tick(low)} to {write_tick(high)}")
     return ReferenceBox(
-        box=box, reference_accuracy=reference, cost_range=(low, high), note=", ".join(notes)
+        box=box, reference_accuracy=reference, cost_range=(low, high), notes=tuple(notes)
     )
 
 

@@ -58,7 +58,7 @@ def next_steps(
     has = [amount(ACCURACY, chosen.row[ACCURACY])]
     has += [
         amount(name, chosen.row[name])
-        for name in dict.fromkeys((LATENCY, "size_mb"))
+        for name in (LATENCY, "size_mb")
         if not is_missing(chosen.row.get(name))
     ]
     steps.append(

@@ -10,6 +10,7 @@ from analysis.results.hypervolume_range import HypervolumeRange
 from analysis.results.hypervolume_trace import HypervolumeTrace, hypervolume_trace
 from analysis.results.importances import parameter_importances
 from analysis.results.parallel import Scale, parallel_scales
+from analysis.results.time_spent import TimeSpent, time_spent
 from analysis.runs import Run
 
 
@@ -22,6 +23,7 @@ class ReportData:
     curves: list[Curve]
     importances: dict[str, dict[str, float]]
     scales: list[Scale]
+    spent: TimeSpent
     predictions: SplitPredictions | str
     """The chosen model's predictions on the validation split, or why there are none."""
     labels: Labels | str
@@ -59,6 +61,7 @@ def find(
         curves=front_curves(run),
         importances=parameter_importances(run),
         scales=parallel_scales(run),
+        spent=time_spent(run),
         predictions=predictions,
         labels=labels,
         confirmation=confirmation,

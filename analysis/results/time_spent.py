@@ -29,11 +29,10 @@ class TimeSpent:
 
 def trial_outcomes(run: Run) -> list[str]:
     """For each row of the run's trials, what became of it: one of OUTCOMES."""
-    front = set() if run.finished.empty else set(run.front()["trial"])
-    not_begun = run.trials["error"].notna() & (run.trials["epochs_trained"] == 0)
+    front = set() if run.feasible.empty else set(run.front()["trial"])
     outcomes = []
     for trial, state, refused in zip(
-        run.trials["trial"], run.trials["state"], not_begun, strict=True
+        run.trials["trial"], run.trials["state"], run.not_begun, strict=True
     ):
         if state == PRUNED:
             outcomes.append(NOT_BEGUN if refused else STOPPED)

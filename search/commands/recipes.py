@@ -10,7 +10,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from search.commands.printing import AsJson, console, near, print_json
+from search.commands.printing import AsJson, console, error_console, near, print_json
 
 if TYPE_CHECKING:
     from trainables.layer_costs import LayerCost, LayerCosts
@@ -87,7 +87,7 @@ def cost(
     if by_layer:
         from trainables.layer_costs import layer_costs
 
-        with Console(stderr=True).status("counting with fvcore ..."):
+        with error_console().status("counting with fvcore ..."):
             layers = layer_costs(read, classes)
     if as_json:
         print_json({**found.to_dict(), **(_layers_as_json(layers) if layers else {})})

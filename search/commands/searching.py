@@ -70,9 +70,10 @@ def search(
     )
     from search.cluster.ray_session import ray_session
     from search.errors import BrokenOffError
+    from search.storage.run_folder import is_over
 
     # Ray's processes start while torch is imported here. The probe of `auto` needs an idle machine.
-    waits = loaded.resources == AUTO or (resume and _is_over(loaded))
+    waits = loaded.resources == AUTO or (resume and is_over(loaded))
     early_ray = nullcontext() if waits else ray_session(loaded.trial_resources)
     try:
         with early_ray:
@@ -90,12 +91,6 @@ def search(
         _tell_resume(screen, study, "ended at once")
     else:
         _tell_end(screen, study, loaded.location, result)
-
-
-def _is_over(study: "Study") -> bool:
-    from search.storage.run_folder import is_over
-
-    return is_over(study)
 
 
 def _check_early(study: "Study", *, resume: bool) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from spaces.errors import UserError
-from spaces.files import check_file
+from spaces.files import check_file, reason
 from trainables.data.image_table import UInt8Array
 
 # Pillow takes much memory and time for each row, however short. No camera comes near.
@@ -123,8 +123,6 @@ def _scale_grey(image: Image.Image) -> Image.Image:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = reason(error)
     # Pillow's message repeats the path, which the caller adds.
     return "not an image that Pillow knows" if "cannot identify image file" in text else text

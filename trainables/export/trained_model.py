@@ -112,9 +112,8 @@ def _read_finished(recipe: Recipe, checkpoint: Path) -> dict[str, Any]:
 
 
 def _read(file: Path) -> dict[str, Any]:
+    content = read_file(file, what="checkpoint")
     try:
-        return decode_checkpoint(read_file(file, what="checkpoint"))
-    except UserError:
-        raise
+        return decode_checkpoint(content)
     except ValueError as error:
         raise UserError(f"{file}: {error}") from None
