@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from search.cluster import ray_folder as module
-from search.cluster.ray_folder import ray_folder
+from search.cluster.ray_folder import RayNotStartedError, ray_folder
 from spaces.errors import UserError
 
 LONGEST_SOCKET = 107
@@ -53,6 +53,21 @@ def test_it_is_removed_after_an_error_too(short: Path):
     with pytest.raises(ZeroDivisionError), ray_folder():
         raise ZeroDivisionError
     assert list(short.iterdir()) == []
+
+
+def test_it_keeps_the_logs_of_a_ray_that_did_not_start_until_the_next_one(short: Path):
+    folders = []
+
+    def fail() -> None:
+        with ray_folder() as folder:
+            folders.append(folder)
+            raise RayNotStartedError("Ray did not start")
+
+    with pytest.raises(RayNotStartedError):
+        fail()
+    assert folders[0].is_dir()
+    with ray_folder():
+        assert not folders[0].exists()
 
 
 def test_a_temporary_folder_with_a_long_path_is_not_used(tmp_path: Path, tmpdir_of):

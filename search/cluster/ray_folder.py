@@ -21,9 +21,13 @@ _MOST_BYTES = 40
 _NEW_SECONDS = 60.0
 
 
+class RayNotStartedError(UserError):
+    """Ray did not start on this machine."""
+
+
 @contextmanager
 def ray_folder() -> Iterator[Path]:
-    """Make a folder for Ray's files, and remove it at the end.
+    """Make a folder for Ray's files, and remove it at the end, but not after a RayNotStartedError.
 
     Removes those of dead processes first. Raises UserError if no folder with a short path can be
     made.
@@ -36,9 +40,19 @@ def ray_folder() -> Iterator[Path]:
         inner = folder / "r"  # Ray opens its folder to everybody: this one, inside of ours
         inner.mkdir()
         yield inner
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        lock.release()
+    except RayNotStartedError:
+        lock.release()  # the next search removes the folder; until then, it holds Ray's logs
+        raise
+    except BaseException:
+        _remove(folder, lock)
+        raise
+    else:
+        _remove(folder, lock)
+
+
+def _remove(folder: Path, lock: FileLock) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    lock.release()
 
 
 def _make_folder() -> Path:

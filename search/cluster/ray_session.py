@@ -14,7 +14,7 @@ from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 from ray.exceptions import AuthenticationError
 from ray.job_config import JobConfig
 
-from search.cluster.ray_folder import ray_folder
+from search.cluster.ray_folder import RayNotStartedError, ray_folder
 from search.storage.code_version import ROOT
 from search.study.study import Resources
 from spaces.errors import UserError
@@ -104,10 +104,8 @@ def _local_ray() -> Iterator[None]:
                     **_without_current_folder(),
                 )
         except Exception as error:  # Ray raises a bare one if a process takes too long
-            ray.shutdown()
-            stack.pop_all()  # the folder stays until the next search, for its logs
             reason = " ".join(str(error).split())
-            raise UserError(
+            raise RayNotStartedError(
                 f"Ray did not start on this machine: {reason} (its logs:"
                 f" {folder}/session_latest/logs); try again when the machine is less busy"
             ) from None

@@ -21,7 +21,8 @@ class ParetoTracker:
         """Pruned trials that were not allowed to begin."""
         self.seconds = 0.0
         """Time in the epochs of the trials that are over."""
-        self._complete: list[TrialRecord] = []
+        self._complete: list[list[float] | None] = []
+        """The losses of each complete trial; None if it breaks a constraint."""
         self._front: list[tuple[list[float], TrialRecord]] = []
 
     def take_in(self, record: TrialRecord) -> list[TrialRecord]:
@@ -35,10 +36,11 @@ class ParetoTracker:
         self.num_refused += record.refused
         if record.state != TrialState.COMPLETE:
             return []
-        self._complete.append(record)
-        if not self.objectives.are_feasible(record.numbers()):
+        feasible = self.objectives.are_feasible(record.numbers())
+        losses = self.losses(record) if feasible else None
+        self._complete.append(losses)
+        if losses is None:
             return [record]
-        losses = self.losses(record)
         # If it took over a result of this study, the front has decided on that result already.
         repeated = record.reused is not None and record.reused >= 0
         if repeated or any(dominates(others, losses) for others, _ in self._front):
@@ -67,13 +69,7 @@ class ParetoTracker:
         All minimised. without_latest: leave out this many of the complete trials.
         """
         counted = self._complete[: len(self._complete) - without_latest]
-        return self._array(
-            [
-                self.losses(record)
-                for record in counted
-                if self.objectives.are_feasible(record.numbers())
-            ]
-        )
+        return self._array([losses for losses in counted if losses is not None])
 
     def dominator(self, record: TrialRecord, accuracy: float = 1.0) -> TrialRecord | None:
         """A trial of the front that would dominate this one if it reached this accuracy."""

@@ -53,7 +53,7 @@ def with_front_latency(
             continue
         wanted.setdefault(architecture_of(recipe).key, (row["trial"], recipe))
     missing = {key: one for key, one in wanted.items() if key not in known}
-    classes = int((run.study.get("provenance") or {}).get("num_classes") or 0)
+    classes = run.num_classes or 0
     if missing and not classes:
         left_out.append("the run does not say how many classes it has")
     elif missing and is_searched(run.path):

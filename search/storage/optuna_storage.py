@@ -68,7 +68,8 @@ def read_trials(folder: Path) -> list[FrozenTrial]:
     """
     storage = open_to_read(folder)
     studies = storage.get_all_studies()
-    return storage.get_all_trials(studies[0]._study_id) if studies else []
+    # Not copied: nobody else has this storage.
+    return storage.get_all_trials(studies[0]._study_id, deepcopy=False) if studies else []
 
 
 def open_to_read(folder: Path) -> JournalStorage:

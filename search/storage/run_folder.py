@@ -5,7 +5,7 @@ sees half a table. The layout is public: other tools read it.
 """
 
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -105,12 +105,14 @@ class RunFolder:
             pq.write_table(table, sink)
             replace_file(self.path / name, memoryview(sink.getvalue()))
 
-    def restore_epochs(self, records: Iterable[TrialRecord]) -> None:
+    def restore_epochs(self, records: Sequence[TrialRecord]) -> None:
         """Give trials that go on the epochs that the tables have of them.
 
         Optuna's storage has only those of finished trials. Nothing depends on them, so a table that
         is missing or damaged is passed over.
         """
+        if not records:
+            return
         with suppress(UserError):
             rows = read_run(self.path).epochs.sort_values("epoch")
             for record in records:

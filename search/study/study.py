@@ -141,7 +141,7 @@ class _StudyFile:
     budget: Budget = Field(default_factory=lambda: Budget(trials=DEFAULT_TRIALS))
     resources: _WrittenResources = Field(default_factory=Resources)
     prices: Prices | None = None
-    storage: str = "runs"
+    storage: Annotated[str, AfterValidator(_address_or_path)] = "runs"
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     enqueue: list[str] = Field(default_factory=list)
     constraints: dict[str, str] = Field(default_factory=dict)
@@ -168,11 +168,6 @@ class _StudyFile:
         if isinstance(space, str | dict):
             return space
         raise ValueError(f"{shorten(space)} should be a name, a space file's path, or its lines")
-
-    @field_validator("storage")
-    @classmethod
-    def _holds_no_secret(cls, storage: str) -> str:
-        return _address_or_path(storage)
 
     @field_validator("warm_start")
     @classmethod
