@@ -12,7 +12,7 @@ from searches import metrics
 from search.decisions.budget import next_trial
 from search.decisions.ledger import open_ledger
 from search.decisions.proposals import Proposals
-from search.decisions.stopping import RunToTheEnd, StoppingRule
+from search.decisions.stopping import StoppingRule
 from search.decisions.trial_record import TrialRecord
 from search.storage.optuna_storage import JOURNAL, create_study, open_study
 from spaces.constraints import Constraint
@@ -92,7 +92,7 @@ class Run:
         )
         self._settings: dict[str, Any] = {
             "measure": measure,
-            "rule": rule or RunToTheEnd(),
+            "rule": rule or StoppingRule(),
             **settings,
         }
         self.study = create_study(folder, "test", self.objectives.optuna_directions)

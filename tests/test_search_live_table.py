@@ -11,7 +11,7 @@ from searches import metrics, write_study
 from search.commands.live_table import LiveTable, clock, render, time_left
 from search.decisions.ledger import Ledger, open_ledger
 from search.decisions.proposals import Proposals
-from search.decisions.stopping import RunToTheEnd
+from search.decisions.stopping import StoppingRule
 from search.decisions.trial_record import TrialRecord
 from search.engine import Progress
 from search.storage.optuna_storage import create_study
@@ -46,7 +46,7 @@ def empty_ledger(study: Study, folder: Path, name: str) -> Ledger:
     return open_ledger(
         create_study(folder, name, study.objectives.optuna_directions),
         Proposals(space=study.space, objectives=study.objectives, sampler="random", seed=0),
-        rule=RunToTheEnd(),
+        rule=StoppingRule(),
         measure=lambda recipe: recipe_cost(recipe, 3),
     )
 

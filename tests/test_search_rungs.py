@@ -10,7 +10,7 @@ from searches import metrics
 from analysis.pareto.front import FloatArray
 from search.decisions.pareto_tracker import ParetoTracker
 from search.decisions.rungs import num_ahead_on_fronts, num_more_accurate, rungs, spread_order
-from search.decisions.stopping import RunToTheEnd, Stop, StoppingContext
+from search.decisions.stopping import Stop, StoppingContext, StoppingRule
 from search.decisions.stopping_rules import EarlyStoppingSettings, build_stopping_rule
 from search.decisions.trial_record import TrialRecord
 from spaces.recipe import Recipe
@@ -165,8 +165,8 @@ def test_more_accurate_is_counted_in_its_own_column():
 def test_none_stops_nothing_and_neither_does_a_study_without_accuracy():
     none = build_stopping_rule(EarlyStoppingSettings(name="none"), OBJECTIVES)
     costs = objectives_of({"gflops": "min", "params": "min"})
-    assert isinstance(none, RunToTheEnd)
-    assert isinstance(build_stopping_rule(EarlyStoppingSettings(), costs), RunToTheEnd)
+    assert type(none) is StoppingRule
+    assert type(build_stopping_rule(EarlyStoppingSettings(), costs)) is StoppingRule
 
 
 def test_each_schedule_has_rungs_of_its_own():

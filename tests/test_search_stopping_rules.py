@@ -1,7 +1,7 @@
 """What every stopping rule keeps to, over the table of rules."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from ledger_runs import Run, objectives_of, recipe_of
 from optuna.trial import TrialState
 from searches import metrics
 
-from search.decisions.stopping import Decision, Go, Pause, Stop
+from search.decisions.stopping import Decision, Go, Pause, Stop, StoppingContext, StoppingRule
 from search.decisions.stopping_rules import (
     STOPPING_RULES,
     EarlyStoppingSettings,
@@ -130,18 +130,11 @@ def test_a_rule_that_no_table_has_is_refused_with_the_nearest():
         EarlyStoppingSettings(name="paretto")
 
 
-class LateRule:
+class LateRule(StoppingRule):
     """Stops every trial, after its last epoch too."""
 
     def __init__(self, after: int) -> None:
         self._after = after
-
-    def observe(self, trial, context) -> None: ...
-
-    def learn(self, trial) -> None: ...
-
-    def rungs(self, epochs: int) -> list[int]:
-        return []
 
     def decide(self, trial, context) -> Decision:
         return Stop(reason="late: enough") if len(trial.epochs) >= self._after else Go()
@@ -156,19 +149,71 @@ def test_a_trial_that_has_run_all_of_its_epochs_is_not_stopped_any_more(tmp_path
     assert (record.state, record.stop_reason) == (TrialState.COMPLETE, None)
 
 
-class PausingRule:
-    def observe(self, trial, context) -> None: ...
+class PausingRule(StoppingRule):
+    """Pauses every trial after its first epoch, and gives up those in `hopeless`."""
 
-    def learn(self, trial) -> None: ...
+    def __init__(self, *hopeless: int) -> None:
+        self.hopeless = hopeless
 
-    def rungs(self, epochs: int) -> list[int]:
-        return []
+    def decide(self, trial: TrialRecord, context: StoppingContext) -> Decision:
+        return Pause(reason="later") if len(trial.epochs) == 1 else Go()
 
-    def decide(self, trial, context) -> Decision:
-        return Pause(reason="later: another has more to gain")
+    def give_up(self, paused: Collection[TrialRecord], context: StoppingContext) -> dict[int, str]:
+        return {one.number: "no hope" for one in paused if one.number in self.hopeless}
 
 
-def test_pausing_is_said_to_be_impossible_yet(tmp_path: Path):
+def paused_after_an_epoch(run: Run, accuracy: float) -> TrialRecord:
+    record = run.ask()
+    decision = run.ledger.report(record.number, [metrics(1, accuracy)])
+    assert decision == Pause(reason="later")
+    run.ledger.pause(record.number, "later", checkpoint=f"tune/{record.number}")
+    return record
+
+
+def test_a_paused_trial_goes_on_once_no_new_one_may_begin(tmp_path: Path):
     run = Run(tmp_path, content=CONTENT, rule=PausingRule())
-    with pytest.raises(NotImplementedError, match="can't be paused yet"):
-        run.ledger.report(run.ask().number, [metrics(1, 0.5)])
+    first, second = paused_after_an_epoch(run, 0.5), paused_after_an_epoch(run, 0.6)
+    assert [first.paused, second.paused] == ["later", "later"]
+    assert run.ledger.is_idle
+    assert run.ask_within(2) is first
+    assert first.paused is None
+    assert not run.ledger.is_idle
+    assert run.ledger.report(first.number, [metrics(2, 0.7)]) == Go()
+    run.ledger.complete(first.number)
+    assert run.study.trials[first.number].state == TrialState.COMPLETE
+    assert run.study.trials[second.number].state == TrialState.RUNNING
+
+
+def test_paused_trials_survive_the_driver(tmp_path: Path):
+    run = Run(tmp_path, content=CONTENT, rule=PausingRule())
+    paused, running = paused_after_an_epoch(run, 0.5), paused_after_an_epoch(run, 0.6)
+    run.ledger.resume_paused(may_begin=False)
+    running, paused = paused, running
+    run.reopen()
+    assert list(run.ledger.paused) == [paused.number]
+    assert run.ledger.next_interrupted == running.number
+    again = run.ledger.records[paused.number]
+    assert (again.paused, again.checkpoint) == ("later", f"tune/{paused.number}")
+    assert [one.accuracy for one in again.epochs] == [0.6]
+    # What went on has the epochs of its checkpoint too: others are judged by them.
+    assert [one.accuracy for one in run.ledger.records[running.number].epochs] == [0.5]
+
+
+def test_a_paused_trial_that_is_given_up_is_told_as_pruned_with_the_reason(tmp_path: Path):
+    run = Run(tmp_path, content=CONTENT, rule=PausingRule(0))
+    hopeless, other = paused_after_an_epoch(run, 0.1), paused_after_an_epoch(run, 0.6)
+    assert hopeless.state == TrialState.PRUNED
+    assert hopeless.stop_reason == "no hope"
+    assert run.ledger.given_up == [hopeless]
+    assert list(run.ledger.paused) == [other.number]
+    run.ledger.give_up_all("the budget is used up")
+    assert other.stop_reason == "the budget is used up"
+    assert run.study.trials[other.number].state == TrialState.PRUNED
+    assert run.ledger.is_idle
+
+
+def test_a_paused_trial_counts_in_the_budget_and_its_time_too(tmp_path: Path):
+    run = Run(tmp_path, content=CONTENT, rule=PausingRule())
+    record = paused_after_an_epoch(run, 0.5)
+    assert run.ledger.num_begun == 1
+    assert run.ledger.worker_seconds == record.epochs[0].seconds > 0

@@ -56,17 +56,22 @@ def next_trial(ledger: Ledger, *, spent: Callable[[], object | None]) -> TrialRe
 
     spent: the limit that is reached, as `BudgetMeter.spent`; None: there is budget left.
     Skips proposals that are over already, for example because their recipe has a result. Raises
-    SpaceExhaustedError after 200 of these in a row. An interrupted trial needs no budget.
+    SpaceExhaustedError after 200 of these in a row, if no paused trial is to go on. An interrupted
+    trial needs no budget, and a paused one none of a budget of trials.
     """
     if ledger.next_interrupted is not None:
         return ledger.propose()
     for _ in range(_MAX_REPEATS):
-        if spent() is not None:
-            return None
+        limit = spent()
+        if limit is not None:
+            return ledger.resume_paused(may_begin=False) if limit == "trials" else None
         record = ledger.propose()
         if record is not None:
             return record
-    raise SpaceExhaustedError
+    record = ledger.resume_paused(may_begin=False)
+    if record is None:
+        raise SpaceExhaustedError
+    return record
 
 
 class BudgetMeter:

@@ -82,13 +82,22 @@ class Ledger:
         self.pareto_tracker = ParetoTracker(store.objectives)
         self._store = store
         self._rule = rule
-        self._context = StoppingContext(
-            pareto_tracker=self.pareto_tracker, trials=self.records, chance=chance
-        )
         self._measure = measure
         self._keep_dominated = keep_dominated
         self._interrupted: list[TrialRecord] = []
+        self._running: set[int] = set()
+        self.paused: dict[int, TrialRecord] = {}
+        """Trials that freed their workers and may go on later, by number."""
+        self.given_up: list[TrialRecord] = []
+        """Paused trials that will never go on. Whoever removes their checkpoints empties it."""
         self._results = RecipeResults(earlier)
+        self._context = StoppingContext(
+            pareto_tracker=self.pareto_tracker,
+            trials=self.records,
+            running=self._running,
+            paused=self.paused.keys(),
+            chance=chance,
+        )
         for record in earlier:
             rule.observe(record, self._context)
         self._clock = clock
@@ -105,20 +114,72 @@ class Ledger:
         self._store.enqueue(recipes)
 
     def propose(self) -> TrialRecord | None:
-        """The next trial to run: an interrupted one, or a new one that the sampler proposes.
+        """The next trial to run: an interrupted or paused one, or a new one of the sampler's.
 
         None if the proposal does not run: its recipe has a result, which it takes over; or is being
         trained, so it waits for that trial; or its cost can't be measured; or it may not begin.
         """
         if self._interrupted:
-            record = self._interrupted.pop(0)
-        else:
-            record = TrialRecord(number=self._store.ask(len(self.records)))
-            self.records[record.number] = record
-            if not (self._draw(record) and self._is_admitted(record) and self._is_new(record)):
-                return None
-        self._results.begin(record)
+            return self._interrupted.pop(0)
+        record = self.resume_paused(may_begin=True)
+        if record is not None:
+            return record
+        record = TrialRecord(number=self._store.ask(len(self.records)))
+        self.records[record.number] = record
+        if not (self._draw(record) and self._is_admitted(record) and self._is_new(record)):
+            return None
+        self._begin(record)
         return record
+
+    def resume_paused(self, *, may_begin: bool) -> TrialRecord | None:
+        """The paused trial that goes on now, if the rule wants that; gives up hopeless ones.
+
+        may_begin: whether a new trial could begin instead.
+        """
+        if not self.paused:
+            return None
+        for number, reason in self._rule.give_up(self.paused.values(), self._context).items():
+            self.give_up(number, reason)
+        if not self.paused:
+            return None
+        paused = [self.paused[number] for number in sorted(self.paused)]
+        record = self._rule.resume(paused, self._context, may_begin=may_begin)
+        if record is not None:
+            del self.paused[record.number]
+            record.paused = None
+            self._store.store_pause(record)
+            self._begin(record)
+        return record
+
+    def pause(self, number: int, reason: str, *, checkpoint: str | None = None) -> None:
+        """Take a trial off its worker, after `report` returned a Pause and its state was saved.
+
+        Its epochs are stored: unlike a running trial's, they must survive this driver.
+        """
+        record = self.records[number]
+        record.paused, record.checkpoint = reason, checkpoint
+        self._store.store_pause(record)
+        self._set_aside(record)
+
+    def give_up(self, number: int, reason: str) -> None:
+        """Tell a paused trial as pruned: it never goes on."""
+        record = self.paused.pop(number)
+        record.paused, record.stop_reason = None, reason
+        self.given_up.append(record)
+        self._tell(record, TrialState.PRUNED)
+
+    def give_up_all(self, reason: str) -> None:
+        """Give up every paused trial, at the end of a search."""
+        for number in list(self.paused):
+            self.give_up(number, reason)
+
+    def _begin(self, record: TrialRecord) -> None:
+        self._running.add(record.number)
+        self._results.begin(record)
+
+    def _set_aside(self, record: TrialRecord) -> None:
+        self._running.discard(record.number)
+        self.paused[record.number] = record
 
     @property
     def next_interrupted(self) -> int | None:
@@ -131,16 +192,17 @@ class Ledger:
 
     @property
     def is_idle(self) -> bool:
-        """Whether no trial is being trained or waits to go on."""
-        return not self._results.running
+        """Whether no trial is being trained or was interrupted. Paused ones may be left."""
+        return not self._running
 
     def report(
         self, number: int, epochs: Iterable[EpochMetrics], *, ran_on: str | None = None
     ) -> Decision:
         """Add epochs of a running trial; returns whether it goes on.
 
-        If the stopping rule ends the trial, it is told as pruned at once. Epochs that are known
-        already change nothing, so a trial that resumed from a checkpoint reports all of its epochs.
+        If the stopping rule ends the trial, it is told as pruned at once. If the rule pauses it,
+        call `pause` once its state is saved. Epochs that are known already change nothing, so a
+        trial that resumed from a checkpoint reports all of its epochs.
         ran_on: the machine.
         """
         record, epochs = self.records[number], list(epochs)
@@ -153,12 +215,10 @@ class Ledger:
         decision = self._rule.decide(record, self._context)
         if isinstance(decision, Stop | Pause) and record.has_run_all_epochs:
             return Go()
-        if isinstance(decision, Pause):
-            raise NotImplementedError(f"trial {number}: trials can't be paused yet")
         if isinstance(decision, Stop):
             record.stop_reason = decision.reason
             self._tell(record, TrialState.PRUNED)
-        elif decision.rungs:
+        elif isinstance(decision, Go) and decision.rungs:
             record.rungs |= decision.rungs
             # Others are compared with these accuracies, so they must survive this driver.
             self._store.store_rungs(record)
@@ -300,6 +360,7 @@ class Ledger:
     def _close(self, record: TrialRecord, state: TrialState) -> list[TrialRecord]:
         """Set the trial's last state, in Optuna and here."""
         record.state = state
+        self._running.discard(record.number)
         self._store.tell(record)
         self._results.end(record)
         return self._take_in(record)
@@ -331,10 +392,13 @@ class Ledger:
         self._store.reopen(frozen)
         if outcome is not None:
             self._close(record, outcome)
+        elif record.paused is not None:
+            self._results.begin(record)
+            self.paused[record.number] = record
         elif (
             (RECIPE in frozen.user_attrs or self._draw(record))
             and self._is_admitted(record)
             and self._is_new(record)
         ):
             self._interrupted.append(record)
-            self._results.begin(record)
+            self._begin(record)

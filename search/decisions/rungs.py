@@ -17,7 +17,7 @@ import numpy as np
 from analysis.pareto.front import Box, IntArray, pareto_front
 from search.decisions.chance import Chance
 from search.decisions.curve_extrapolation import CurveExtrapolation
-from search.decisions.stopping import Decision, Go, Stop, StoppingContext
+from search.decisions.stopping import Decision, Go, Stop, StoppingContext, StoppingRule
 from search.decisions.trial_record import TrialRecord
 from spaces.columns import FloatArray
 
@@ -31,7 +31,7 @@ _MAX_COMPARED = 1000
 _PATIENCE_AT_CHANCE = 1 / 5
 
 
-class RungRule:
+class RungRule(StoppingRule):
     """The rungs of one search, the losses of trials on them, and the curves of complete trials.
 
     Each learning-rate schedule has rungs of its own: accuracies at the same epoch of different

@@ -4,9 +4,8 @@ The ledger asks the rule, acts on the decision, and records the reason. A rule o
 decides by: rungs, curves, anything that it learns from trials.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from search.decisions.chance import Chance
 from search.decisions.pareto_tracker import ParetoTracker
@@ -23,7 +22,10 @@ class Go:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pause:
-    """The trial frees its worker, keeps its checkpoint, and may go on later."""
+    """The trial frees its worker, keeps its checkpoint, and may go on later.
+
+    `StoppingRule.resume` says when.
+    """
 
     reason: str
 
@@ -47,12 +49,16 @@ class StoppingContext:
     """The front so far. It also turns a trial's numbers into losses."""
     trials: Mapping[int, TrialRecord]
     """All trials of the search, by number."""
+    running: Collection[int] = ()
+    """The numbers of the trials that run, or that were interrupted and go on next."""
+    paused: Collection[int] = ()
+    """The numbers of the trials that are paused."""
     chance: Chance | None = None
     """What guessing gets on the validation split; None: not known."""
 
 
-class StoppingRule(Protocol):
-    """Decides which trials go on.
+class StoppingRule:
+    """Decides which trials go on. By itself it stops nothing: rules override what they need.
 
     The same trials in the same order must lead to the same decisions, even if the search was
     interrupted in between. After a resume, `observe` is called once for each earlier trial.
@@ -60,35 +66,36 @@ class StoppingRule(Protocol):
 
     def observe(self, trial: TrialRecord, context: StoppingContext) -> None:
         """Add what is known of a trial of an earlier session or run."""
-        ...
 
     def decide(self, trial: TrialRecord, context: StoppingContext) -> Decision:
         """Decide whether a running trial goes on, after the last of `trial.epochs`.
 
-        Also called after the trial's own last epoch: a Stop changes nothing then.
+        Also called after the trial's own last epoch: a Stop or a Pause changes nothing then.
         """
-        ...
-
-    def learn(self, trial: TrialRecord) -> None:
-        """Add a complete trial, of this session or of an earlier one."""
-        ...
-
-    def rungs(self, epochs: int) -> list[int]:
-        """The epochs at which a trial of this many may be stopped. Used for estimates."""
-        ...
-
-
-class RunToTheEnd:
-    """Stops nothing."""
-
-    def observe(self, trial: TrialRecord, context: StoppingContext) -> None:
-        pass
-
-    def decide(self, trial: TrialRecord, context: StoppingContext) -> Decision:
         return Go()
 
     def learn(self, trial: TrialRecord) -> None:
-        pass
+        """Add a complete trial, of this session or of an earlier one."""
+
+    def resume(
+        self, paused: Collection[TrialRecord], context: StoppingContext, *, may_begin: bool
+    ) -> TrialRecord | None:
+        """The paused trial that a free worker goes on with; None: a new trial begins there.
+
+        paused: in the order of their numbers, at least one. may_begin: whether the budget has a new
+        trial left. Without one, None gives up all paused trials once nothing runs.
+        """
+        return None if may_begin else next(iter(paused))
+
+    def give_up(
+        self, paused: Collection[TrialRecord], context: StoppingContext
+    ) -> Mapping[int, str]:
+        """Paused trials that will never go on, by number, with the reason of each.
+
+        Called before every proposal. Their checkpoints are removed.
+        """
+        return {}
 
     def rungs(self, epochs: int) -> list[int]:
+        """The epochs at which a trial of this many may be stopped. Used for estimates."""
         return []

@@ -1,6 +1,6 @@
 """Stopping rules by the names that study files use.
 
-To add a rule, write a class that follows `stopping.StoppingRule`, and add it to `STOPPING_RULES`.
+To add a rule, write a subclass of `stopping.StoppingRule`, and add it to `STOPPING_RULES`.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from search.decisions.rungs import RungRule, num_ahead_on_fronts, num_more_accurate
-from search.decisions.stopping import RunToTheEnd, StoppingRule
+from search.decisions.stopping import StoppingRule
 from spaces.objectives import Objectives
 from spaces.yaml_files import one_of
 
@@ -59,7 +59,7 @@ def build_stopping_rule(settings: EarlyStoppingSettings, objectives: Objectives)
     If all objectives are known before training, nothing is stopped.
     """
     if objectives.metric is None:
-        return RunToTheEnd()
+        return StoppingRule()
     return STOPPING_RULES[settings.name](settings, objectives)
 
 
@@ -91,5 +91,5 @@ _IGNORED: dict[str, tuple[str, ...]] = {
 STOPPING_RULES: dict[str, Callable[[EarlyStoppingSettings, Objectives], StoppingRule]] = {
     "pareto": _pareto,
     "asha": _asha,
-    "none": lambda _settings, _objectives: RunToTheEnd(),
+    "none": lambda _settings, _objectives: StoppingRule(),
 }

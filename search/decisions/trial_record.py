@@ -1,6 +1,6 @@
 """One trial's state so far, and how Optuna's storage holds it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -16,7 +16,8 @@ from trainables.costing.figures import Cost
 from trainables.learning.metrics import EpochMetrics
 
 # Keys of Optuna's user attributes, in the order in which they are written.
-ENQUEUED, RECIPE, COST, RUNGS, OUTCOME = "enqueued", "recipe", "cost", "rungs", "outcome"
+ENQUEUED, RECIPE, COST, RUNGS = "enqueued", "recipe", "cost", "rungs"
+PAUSED, OUTCOME = "paused", "outcome"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -39,6 +40,8 @@ class TrialRecord:
     """Why it failed, or never began."""
     stop_reason: str | None = None
     """Why it ended before its last epoch, or never began."""
+    paused: str | None = None
+    """Why it is paused; None if it is not. Its state is RUNNING meanwhile."""
     checkpoint: str | None = None
     """The path of the newest checkpoint; relative if it is below the run folder."""
     reused: int | None = None
@@ -100,6 +103,17 @@ class TrialRecord:
         if ran_on and ran_on not in known:
             self.ran_on = MOVED.join([*known, ran_on])
 
+    def pause(self) -> dict[str, Any]:
+        """What is stored when the trial is paused, and again when it goes on."""
+        return {
+            "reason": self.paused,
+            "checkpoint": self.checkpoint,
+            "ran_on": self.ran_on,
+            "cpus": self.cpus,
+            "gpus": self.gpus,
+            "epochs": [asdict(metrics) for metrics in self.epochs],
+        }
+
     def outcome(self, state: TrialState) -> dict[str, Any]:
         """What is stored before the trial is told with this state."""
         return {
@@ -141,6 +155,7 @@ def _read(frozen: optuna.trial.FrozenTrial) -> tuple[TrialRecord, TrialState | N
     outcome = attributes.get(OUTCOME)
     record.rungs = {int(rung): value for rung, value in attributes.get(RUNGS, {}).items()}
     if outcome is None:
+        _read_pause(record, attributes.get(PAUSED))
         return record, None
     record.accuracy = outcome["accuracy"]
     record.error = outcome["error"]
@@ -153,6 +168,13 @@ def _read(frozen: optuna.trial.FrozenTrial) -> tuple[TrialRecord, TrialState | N
     record.cpus, record.gpus = outcome.get("cpus"), outcome.get("gpus")
     record.add_epochs(EpochMetrics(**metrics) for metrics in outcome["epochs"])
     return record, TrialState[outcome["state"]]
+
+
+def _read_pause(record: TrialRecord, pause: Mapping[str, Any] | None) -> None:
+    if pause is not None:
+        record.paused, record.checkpoint = pause["reason"], pause["checkpoint"]
+        record.ran_on, record.cpus, record.gpus = pause["ran_on"], pause["cpus"], pause["gpus"]
+        record.add_epochs(EpochMetrics(**metrics) for metrics in pause["epochs"])
 
 
 def stored_records(study: optuna.Study) -> list[TrialRecord]:

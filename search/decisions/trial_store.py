@@ -13,7 +13,15 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.decisions.proposals import Proposals
 from search.decisions.sampler_view import study_with_view
-from search.decisions.trial_record import COST, ENQUEUED, OUTCOME, RECIPE, RUNGS, TrialRecord
+from search.decisions.trial_record import (
+    COST,
+    ENQUEUED,
+    OUTCOME,
+    PAUSED,
+    RECIPE,
+    RUNGS,
+    TrialRecord,
+)
 from search.decisions.trial_views import earlier_trial
 from spaces.objectives import Objectives
 from spaces.recipe import Recipe, recipe_from
@@ -91,6 +99,10 @@ class TrialStore:
 
     def store_rungs(self, record: TrialRecord) -> None:
         self._trials[record.number].set_user_attr(RUNGS, record.rungs)
+
+    def store_pause(self, record: TrialRecord) -> None:
+        """Store that a trial is paused, or goes on, with the epochs that its checkpoint has."""
+        self._trials[record.number].set_user_attr(PAUSED, record.pause())
 
     def store_outcome(self, record: TrialRecord, state: TrialState) -> None:
         """Store a trial's outcome before it is told."""

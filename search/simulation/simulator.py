@@ -20,7 +20,7 @@ from analysis.results.hypervolume_trace import SeededTraces
 from search.decisions.budget import Budget, BudgetMeter, SpaceExhaustedError, Spent, next_trial
 from search.decisions.ledger import open_ledger
 from search.decisions.proposals import Proposals
-from search.decisions.stopping import Go
+from search.decisions.stopping import Go, Pause
 from search.decisions.stopping_rules import EarlyStoppingSettings, build_stopping_rule
 from search.decisions.trial_record import TrialRecord
 from search.simulation.tabular_benchmark import Pool, PoolSampler, PoolSpace, TabularBenchmark
@@ -158,6 +158,7 @@ class _Simulation:
                 )
                 if not growth or share > growth[-1].hypervolume:
                     growth.append(HypervolumeStep(seconds=self._now, hypervolume=share))
+        self._ledger.give_up_all("the budget is used up")
         states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
         return SimulatedSearch(
             settings=self._settings,
@@ -182,7 +183,8 @@ class _Simulation:
             self._ended_by = self._meter.spent()
             return False
         self._decisions += 1
-        self._push(record, 1, TRIAL_SECONDS)
+        # A paused trial goes on from its checkpoint. Loading it takes about as long as a new model.
+        self._push(record, len(record.epochs) + 1, TRIAL_SECONDS)
         return True
 
     def _end_epoch(self, number: int, epoch: int) -> bool:
@@ -192,10 +194,13 @@ class _Simulation:
         metrics = self._pool.find(record.recipe).epochs[epoch - 1]
         self._decisions += 1
         with self._clocked():
-            should_continue = isinstance(self._ledger.report(number, [metrics]), Go)
+            decision = self._ledger.report(number, [metrics])
+            if isinstance(decision, Pause):
+                self._ledger.pause(number, decision.reason)
             if epoch == record.recipe.epochs:
                 self._ledger.complete(number)
                 return False
+        should_continue = isinstance(decision, Go)
         if should_continue:
             self._push(record, epoch + 1, 0.0)
         return should_continue
