@@ -7,7 +7,7 @@ recorded. Proposals, comparisons, stops and reports are those of a real search.
 import heapq
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,6 +18,8 @@ from optuna.trial import TrialState
 
 from analysis.results.hypervolume_trace import SeededTraces
 from search.decisions.budget import Budget, BudgetMeter, SpaceExhaustedError, Spent, next_trial
+from search.decisions.gain.effort import Effort
+from search.decisions.gain.fresh import FreshRecipes
 from search.decisions.ledger import open_ledger
 from search.decisions.proposals import Proposals
 from search.decisions.stopping import Go, Pause
@@ -100,6 +102,19 @@ def traces_of(name: str, replays: Sequence[SimulatedSearch]) -> SeededTraces:
     )
 
 
+class _PoolRecipes(FreshRecipes):
+    """The recorded recipes that are left, in place of drawn ones."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def draw(self, seed: int, count: int) -> list[Recipe]:
+        return self._pool.left()
+
+    def near(self, recipes: Iterable[Recipe], seed: int, count: int) -> list[Recipe]:
+        return []
+
+
 class _Simulation:
     def __init__(
         self, table: TabularBenchmark, settings: SimulationSettings, study: optuna.Study
@@ -128,6 +143,11 @@ class _Simulation:
             effort=partial(share_of_training, num_classes=_NUM_CLASSES),
             wrap=lambda sampler: PoolSampler(sampler, table.space, self._pool),
             startup_space=table.space,
+            fresh=_PoolRecipes(self._pool),
+            arithmetic=lambda recipe: Effort(
+                epoch=self._pool.find(recipe).cost.gflops
+                * share_of_training(recipe, _NUM_CLASSES)
+            ),
         )
         self._ledger = open_ledger(
             study,

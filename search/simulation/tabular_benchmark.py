@@ -118,6 +118,11 @@ class Pool:
         distances = self._nearness.distances(recipe.to_dict())[left]
         return self._table.trials[left[int(distances.argmin())]].recipe
 
+    def left(self) -> list[Recipe]:
+        """The recorded recipes used least so far."""
+        least = np.flatnonzero(self._used == self._used.min())
+        return [self._table.trials[index].recipe for index in least]
+
     def take(self, recipe: Recipe) -> Recipe:
         """Use up a recorded recipe; returns it with a seed that it did not have before."""
         index = self._places[_without_seed(recipe)]
