@@ -54,6 +54,11 @@ class EarlyStoppingSettings:
         return self
 
 
+def has_setting(name: str, setting: str) -> bool:
+    """Whether a stopping rule uses this setting."""
+    return setting not in _IGNORED.get(name, ())
+
+
 def build_stopping_rule(settings: EarlyStoppingSettings, objectives: Objectives) -> StoppingRule:
     """The rule that a study file names.
 

@@ -1,4 +1,4 @@
-"""Searches a recorded run again in simulated time, with the same ledger, samplers and stopping.
+"""Searches a table again in simulated time, with the same ledger, samplers and stopping.
 
 Only the workers are simulated, by a heap of events. Every epoch takes as long as it did when it was
 recorded. Proposals, comparisons, stops and reports are those of a real search.
@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 import optuna
@@ -25,13 +24,11 @@ from search.decisions.proposals import Proposals
 from search.decisions.stopping import Go, Pause
 from search.decisions.stopping_rules import EarlyStoppingSettings, build_stopping_rule
 from search.decisions.trial_record import TrialRecord
-from search.simulation.tabular_benchmark import Pool, PoolSampler, PoolSpace, TabularBenchmark
+from search.simulation.pool import Pool, PoolSampler, PoolSpace
+from search.simulation.tabular_benchmark import TabularBenchmark
 from spaces.recipe import Recipe
 from trainables.costing.figures import Cost
-from trainables.costing.training_cost import share_of_training
 
-# Not recorded. It hardly matters, since the head has almost none of a model's FLOPs.
-_NUM_CLASSES = 100
 # A trial's time besides its epochs: benchmarks/overhead.py.
 TRIAL_SECONDS = 0.1
 
@@ -122,6 +119,7 @@ class _Simulation:
         self._table = table
         self._settings = settings
         self._pool = Pool(table)
+        self._effort_seconds = table.seconds_of_effort
         self._now = 0.0
         self._events: list[tuple[float, int, int, int]] = []
         self._order = itertools.count()
@@ -133,6 +131,7 @@ class _Simulation:
             name=table.name,
             rules=table.space.rules,
             written=table.space.written,
+            base=table.space.base,
             pool=self._pool,
         )
         proposals = Proposals(
@@ -140,14 +139,11 @@ class _Simulation:
             objectives=table.objectives,
             sampler=settings.sampler,
             seed=settings.seed,
-            effort=partial(share_of_training, num_classes=_NUM_CLASSES),
+            effort=table.share_trained,
             wrap=lambda sampler: PoolSampler(sampler, table.space, self._pool),
             startup_space=table.space,
             fresh=_PoolRecipes(self._pool),
-            arithmetic=lambda recipe: Effort(
-                epoch=self._pool.find(recipe).cost.gflops
-                * share_of_training(recipe, _NUM_CLASSES)
-            ),
+            arithmetic=lambda recipe: Effort(epoch=self._effort_seconds * table.effort(recipe)),
         )
         self._ledger = open_ledger(
             study,
@@ -244,5 +240,5 @@ class _Simulation:
 
 
 def _study_in_memory(table: TabularBenchmark) -> optuna.Study:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # gp warns of every kernel that fits badly
     return optuna.create_study(directions=table.objectives.optuna_directions)

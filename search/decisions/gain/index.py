@@ -352,7 +352,7 @@ class GainIndex:
             ]
         )
         if self._seconds is None:
-            epoch = pool.efforts * 0.02
+            epoch = pool.efforts
         else:
             epoch = self._seconds.of(self._plain(pool.points), pool.efforts)
         return _TRIAL_SECONDS + epoch * pool.epochs + once * epoch / pool.efforts
@@ -406,7 +406,7 @@ class GainIndex:
         assert record.recipe is not None
         left = record.recipe.epochs - len(record.epochs)
         if os.environ.get("FW_SEC") == "arith":
-            return _TRIAL_SECONDS + left * self._of(record).effort.epoch * 0.02
+            return _TRIAL_SECONDS + left * self._of(record).effort.epoch
         return _TRIAL_SECONDS + left * _epoch_seconds(record)
 
     def best_paused(self, records: Sequence[TrialRecord]) -> tuple[TrialRecord, Outlook] | None:

@@ -11,7 +11,7 @@ from spaces.columns import FloatArray
 # dimension changes beyond the arithmetic, from one end to the other; and repeated measurements.
 _SPEED, _DIMENSION, _REPEATED = 5.0, 0.7, 0.2
 # The first guess, before any epoch has ended: 50 GFLOP a second, which a core does.
-_SECONDS_A_UNIT = 0.02
+_SECONDS_A_UNIT = 1.0
 
 
 class EpochSeconds:
