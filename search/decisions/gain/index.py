@@ -35,8 +35,10 @@ from trainables.costing.figures import Cost
 _QUANTILES = norm.ppf((np.arange(12) + 0.5) / 12)
 _MOST_ROWS = 400
 _TRIAL_SECONDS = 0.1
-_NUM_FIRST = 8
-_SHARE_AT_RANDOM = 0.07
+def _X(name, default):
+    return float(os.environ.get("FW_" + name, default))
+_NUM_FIRST = _X("NF", 8)
+_SHARE_AT_RANDOM = _X("RND", 0.07)
 _NUM_BASE, _NUM_DRAWN, _NUM_NEAR = 512, 256, 256
 
 
@@ -53,7 +55,7 @@ class Outlook:
 
     @property
     def rate(self) -> float:
-        return self.gain / self.seconds
+        return self.gain / self.seconds**_X("A", 1.0)
 
 
 class _Candidate(NamedTuple):
@@ -342,7 +344,7 @@ class GainIndex:
         predicted = self._predict(pool.points, pool.schedules, trials)
         gains = self._area.gains(self._scaled(pool.costs), predicted.accuracies(_QUANTILES))
         free = np.array([one.key not in self._tried for one in pool.all])
-        self._rates = np.where(free, gains / self._fresh_seconds(pool), -1.0)
+        self._rates = np.where(free, gains / self._fresh_seconds(pool) ** _X("A", 1.0), -1.0)
 
     def _fresh_seconds(self, pool: _Candidates) -> FloatArray:
         once = np.array(

