@@ -58,14 +58,14 @@ class Predicted:
 class CurveModel:
     """The Gaussian process, given observations."""
 
-    def __init__(self, encoding: Encoding, observed: Points, accuracies: Sequence[float]) -> None:
+    def __init__(self, encoding: Encoding, observed: Points, accuracies: Sequence[float], noise=0.0) -> None:
         """accuracies: (points,) of the observed points, 0 to 1."""
         self._encoding = encoding
         self._observed = observed
         logits = to_logits(np.asarray(accuracies, dtype=float))
         self._centre = float(logits.mean()) if len(logits) else 0.0
         covariance = self._covariance(observed, observed)
-        covariance[np.diag_indices_from(covariance)] += _NOISE
+        covariance[np.diag_indices_from(covariance)] += _NOISE + noise
         self._factor = cholesky(covariance, lower=True)
         self._weights = cho_solve((self._factor, True), logits - self._centre)
 

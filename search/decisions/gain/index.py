@@ -213,6 +213,7 @@ class GainIndex:
                     recipes=points, which=which, times=times, schedules=schedules, trials=trials
                 ),
                 accuracies,
+                noise=np.array([_X("CN", 0.0) if self._at_chance(a) else 0.0 for a in accuracies]),
             )
         self._set_front()
         self._rate_fresh()
@@ -241,6 +242,12 @@ class GainIndex:
             schedule=self.schedule(recipe),
             effort=self.effort_of(recipe),
         )
+
+    def _at_chance(self, accuracy):
+        chance = self._context.chance
+        if chance is None:
+            return accuracy < _X("CF", 0.03)
+        return chance.explains(accuracy)
 
     def _of(self, record: TrialRecord) -> _Candidate:
         """What is known of a trial's recipe, whatever bounds it breaks."""
