@@ -46,6 +46,7 @@ EPOCH_TYPES: dict[str, type] = {
 }
 # A table without these columns is refused.
 _ALWAYS = ("trial", "state", "model", "accuracy", "epoch")
+_WRITE_ANEW = "`flopwise search --resume` writes it anew"
 # Whole numbers, or None.
 _OPTIONAL_FIELDS = ("unfrozen", "float_epochs")
 _INTEGER_FIELDS = {
@@ -329,12 +330,7 @@ def _read_table(path: Path, columns: Mapping[str, type]) -> pd.DataFrame:
     if not path.exists() and not path.is_symlink():
         # Floats, so that objectives are numbers in an empty table too.
         return pd.DataFrame({name: pd.Series(dtype=float) for name in columns})
-    # In one go: a search replaces the file, and pyarrow opens a path more than once.
-    content = read_file(path, what="table")
-    try:
-        table = pd.read_parquet(io.BytesIO(content))
-    except (OSError, ValueError, TypeError, LookupError, pa.ArrowException) as error:
-        raise _damaged(path, _first_line(error)) from None
+    table = read_parquet(path, way_out=_WRITE_ANEW)
     lost = [name for name in _ALWAYS if name in columns and name not in table]
     if lost:
         raise UserError(f"{path}: lacks the columns {', '.join(lost)}")
@@ -355,6 +351,16 @@ def _read_table(path: Path, columns: Mapping[str, type]) -> pd.DataFrame:
     for name in {*METRICS, *COSTS}.intersection(columns):
         table[name] = table[name].astype(float)
     return table
+
+
+def read_parquet(path: Path, *, way_out: str) -> pd.DataFrame:
+    """A table of a file. Raises UserError, with the way out, if the file is damaged."""
+    # In one go: a search replaces the file, and pyarrow opens a path more than once.
+    content = read_file(path, what="table")
+    try:
+        return pd.read_parquet(io.BytesIO(content))
+    except (OSError, ValueError, TypeError, LookupError, pa.ArrowException) as error:
+        raise UserError(f"{path}: damaged ({_first_line(error)}); {way_out}") from None
 
 
 def _checked(path: Path, column: pd.Series, kind: type) -> pd.Series:
@@ -378,7 +384,7 @@ def _checked(path: Path, column: pd.Series, kind: type) -> pd.Series:
 
 
 def _damaged(path: Path, reason: str) -> UserError:
-    return UserError(f"{path}: damaged ({reason}); `flopwise search --resume` writes it anew")
+    return UserError(f"{path}: damaged ({reason}); {_WRITE_ANEW}")
 
 
 def _not_a_run(path: Path) -> str:

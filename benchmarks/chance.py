@@ -37,8 +37,9 @@ from analysis.runs import EPOCHS, STUDY, TRIALS
 from search.decisions.budget import Budget
 from search.decisions.stopping_rules import EarlyStoppingSettings
 from search.decisions.trial_record import TrialRecord, stored_records
+from search.simulation.reading import read_benchmark
 from search.simulation.simulator import SimulationSettings, simulate
-from search.simulation.tabular_benchmark import TabularBenchmark, read_benchmark
+from search.simulation.tabular_benchmark import TabularBenchmark
 from spaces.yaml_files import read_yaml_mapping, write_yaml
 from trainables.data.dataset import ImageData
 from trainables.data.splits import SPLITS

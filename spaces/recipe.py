@@ -122,8 +122,7 @@ class Recipe:
         values = self.to_dict()
         if self.float_epochs is None:  # added later: recipes without it keep their old keys
             del values["float_epochs"]
-        canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+        return digest_of(values)
 
     def to_dict(self) -> dict[str, Any]:
         """Every field as plain data, in the order of the class."""
@@ -135,6 +134,12 @@ class Recipe:
 
 
 RECIPE_FIELDS: tuple[str, ...] = tuple(field.name for field in dataclasses.fields(Recipe))
+
+
+def digest_of(values: Mapping[str, Any]) -> str:
+    """16 hexadecimal digits of plain data, whatever its order."""
+    canonical = json.dumps(dict(values), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 def recipe_from(values: Mapping[str, Any]) -> Recipe:

@@ -7,13 +7,13 @@ dimension, the recipe keeps its default. `space_file` reads them from YAML.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from optuna.distributions import BaseDistribution
 
 from spaces.dimensions import Dimension, Fixed, Suggester, Value, same_value
-from spaces.recipe import Recipe, recipe_from
+from spaces.recipe import Recipe
 from spaces.suggesters import Draw
 
 
@@ -42,14 +42,20 @@ class SearchSpace:
     """What the rules were read from, as plain data with absolute paths."""
     enqueue: tuple[Recipe, ...] = ()
     """Recipes to try before any that are drawn."""
+    base: Recipe = field(default_factory=Recipe)
+    """Has the values of fields without a rule that holds."""
 
     def suggest(self, trial: Suggester) -> Recipe:
         """Draw one recipe. Raises UserError where the drawn fields do not fit each other."""
-        drawn: dict[str, Value] = Recipe().to_dict()
-        for field, rule in self.rules.items():
+        return self.base.replace(**self.draw(trial))
+
+    def draw(self, trial: Suggester) -> dict[str, Value]:
+        """Draw the values of one recipe, which may not fit each other."""
+        drawn: dict[str, Value] = self.base.to_dict()
+        for name, rule in self.rules.items():
             if rule.holds(drawn):
-                drawn[field] = rule.dimension.suggest(trial, field)
-        return recipe_from(drawn)
+                drawn[name] = rule.dimension.suggest(trial, name)
+        return drawn
 
     def params_of(self, recipe: Recipe) -> dict[str, Value]:
         """Optuna's parameters of a recipe: the drawn fields whose values lie inside the space."""
@@ -78,7 +84,7 @@ class SearchSpace:
         values = [getattr(recipe, field) for recipe in self.enqueue]
         values += rule.dimension.extremes if rule else ()
         if rule is None or rule.when:
-            values.append(getattr(Recipe(), field))
+            values.append(getattr(self.base, field))
         return tuple(dict.fromkeys(values))
 
     def largest(self, field: str, recipe: Recipe) -> int | None:

@@ -17,8 +17,10 @@ from analysis.pareto.front import pareto_front
 from search.cli import app
 from search.decisions.budget import Budget
 from search.decisions.stopping_rules import EarlyStoppingSettings
+from search.simulation.pool import Nearness
+from search.simulation.reading import read_benchmark
 from search.simulation.simulator import TRIAL_SECONDS, SimulationSettings, simulate, traces_of
-from search.simulation.tabular_benchmark import Nearness, TabularBenchmark, read_benchmark
+from search.simulation.tabular_benchmark import TabularBenchmark
 from search.storage.optuna_storage import create_study
 from spaces.errors import UserError
 from spaces.recipe import Recipe
@@ -161,16 +163,18 @@ def test_the_command_compares_searches_and_draws_them(tmp_path: Path):
 def test_the_command_has_numbers_for_programs():
     command = ["replay", str(CURVES / "trials.parquet"), "--seeds", "2", "--trials", "20", "--json"]
     result = CliRunner().invoke(app, [*command, "--sampler", "random", "--early-stopping", "none"])
-    replays = json.loads(result.output)["random, none"]
-    assert [one["settings"]["seed"] for one in replays] == [0, 1]
-    assert all(one["counts"]["COMPLETE"] == 20 for one in replays)
+    content = json.loads(result.stdout)
+    assert content["table"] == "recorded"
+    (row,) = content["rows"]
+    assert (row["sampler"], row["early_stopping"]) == ("random", "none")
+    assert len(row["seconds_to"]["0.8"]) == row["seeds"] == 2
 
 
 @pytest.mark.parametrize(
     ("option", "line"),
     [
         (["--sampler", "tpee"], "--sampler: tpee is not one of tpe, nsga2.*did you mean tpe"),
-        (["--early-stopping", "median"], "--early-stopping: median is not one of pareto"),
+        (["--early-stopping", "median"], "--stopping: median is not one of pareto"),
         (["--reduction", "1"], "--reduction: 1 is not above 1"),
     ],
 )

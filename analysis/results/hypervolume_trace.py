@@ -1,6 +1,6 @@
 """Hypervolume traces: how a run's front grew, and how fast searches of several seeds were."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from analysis.results.hypervolume_range import HypervolumeRange, ReferenceBox, r
 from analysis.runs import Run
 
 _STYLES = ("-", "--", "-.", ":")
+# Tables write longer times in hours.
+_LONG_SECONDS = 10_000.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,31 +95,53 @@ class SeededTraces:
         )
 
 
-def median_and_quartiles(seconds: FloatArray) -> tuple[float, float, float]:
-    """Lower quartile, median and upper quartile of seconds; some may be infinite."""
-    ordered = np.sort(seconds)
+def median_and_quartiles(values: FloatArray) -> tuple[float, float, float]:
+    """Lower quartile, median and upper quartile; some values may be infinite."""
+    ordered = np.sort(values)
     # Each is one of the values: infinity can't be interpolated.
     indices = [int(np.floor(share * (len(ordered) - 1) + 0.5)) for share in (0.25, 0.5, 0.75)]
     low, middle, high = (float(ordered[index]) for index in indices)
     return low, middle, high
 
 
-def traces_table(traces: Sequence[SeededTraces], shares: Sequence[float]) -> Table:
-    """Seconds to each share of the hypervolume, median (quartiles), and their ratio to row one."""
+def traces_table(
+    traces: Sequence[SeededTraces], shares: Sequence[float], *, times_to: float = 0.95
+) -> Table:
+    """Time to each share of the hypervolume, median (quartiles), and how many seeds never had it.
+
+    times_to: the share at which medians are compared with the first row's.
+    """
+    found = [[trace.seconds_to(share) for share in shares] for trace in traces]
+    finite = [seconds[np.isfinite(seconds)].max(initial=0) for row in found for seconds in row]
+    unit, factor = ("h", 3600.0) if max(finite, default=0) >= _LONG_SECONDS else ("s", 1.0)
     table = Table(box=None, title_justify="left", pad_edge=False)
     table.add_column("search")
     for share in shares:
-        table.add_column(f"s to {share:.0%}", justify="right")
-    table.add_column(f"times to {shares[-1]:.0%}", justify="right")
+        table.add_column(f"{unit} to {share:.0%}", justify="right")
+    table.add_column("times", justify="right")
     table.add_column("never", justify="right")
-    first = median_and_quartiles(traces[0].seconds_to(shares[-1]))[1]
+    first = median_and_quartiles(traces[0].seconds_to(times_to))[1]
+    for trace, row in zip(traces, found, strict=True):
+        times = median_and_quartiles(trace.seconds_to(times_to))[1] / first
+        never = ", ".join(str(int(np.isinf(seconds).sum())) for seconds in row)
+        table.add_row(
+            trace.name,
+            *(_write(seconds / factor) for seconds in row),
+            f"{times:.2f}" if np.isfinite(times) else "–",
+            f"{never} of {len(trace.seconds)}",
+        )
+    return table
+
+
+def budgets_table(traces: Sequence[SeededTraces], budgets: Mapping[str, float]) -> Table:
+    """The share of the hypervolume in % after each budget of seconds, median (quartiles)."""
+    table = Table(box=None, title_justify="left", pad_edge=False)
+    table.add_column("search")
+    for name, seconds in budgets.items():
+        table.add_column(f"{name} ({seconds:,.0f} s)", justify="right")
     for trace in traces:
-        cells = [_write(trace.seconds_to(share)) for share in shares]
-        reached = trace.seconds_to(shares[-1])
-        times = median_and_quartiles(reached)[1] / first
-        never = int(np.isinf(reached).sum())
-        message = f"{times:.2f}" if np.isfinite(times) else "–"
-        table.add_row(trace.name, *cells, message, f"{never} of {len(reached)}")
+        shares = 100 * trace.at(np.array(list(budgets.values())))
+        table.add_row(trace.name, *(_write(column, decimals=1) for column in shares.T))
     return table
 
 
@@ -157,9 +181,15 @@ def _grid(traces: Sequence[SeededTraces]) -> FloatArray:
     return np.geomspace(seconds.min() * 0.8, seconds.max() * 1.05, 400)
 
 
-def _write(seconds: FloatArray) -> str:
-    low, middle, high = median_and_quartiles(seconds)
+def _write(values: FloatArray, decimals: int | None = None) -> str:
+    """Median (quartiles) of values; infinite ones are written as never."""
+    low, middle, high = median_and_quartiles(values)
     if np.isinf(low):
         return "never"
-    message = [f"{value:.0f}" if np.isfinite(value) else "never" for value in (low, middle, high)]
-    return f"{message[1]} ({message[0]} to {message[2]})"
+    if decimals is None:
+        decimals = 0 if middle >= 30 else 1
+
+    def write(value: float) -> str:
+        return f"{value:.{decimals}f}" if np.isfinite(value) else "never"
+
+    return f"{write(middle)} ({write(low)}–{write(high)})"

@@ -1,96 +1,122 @@
-"""`flopwise replay`: search a recorded run again in simulated time."""
+"""`flopwise replay`: search a table of learning curves again in simulated time."""
 
 import itertools
-import json
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import Progress
 
-from search.commands.printing import console, near
+from search.commands.printing import console, error_console, near, print_json
 
-_SHARES = (0.8, 0.9, 0.95)
+if TYPE_CHECKING:
+    from search.decisions.stopping_rules import EarlyStoppingSettings
 
 
 def replay(
     table: Annotated[
         str,
         typer.Argument(
-            help="A run without early stopping: its folder, its trials.parquet, or an address."
+            help="A run without early stopping (its folder, its trials.parquet, or an address), or"
+            " a folder with a table.yaml."
         ),
     ],
     sampler: Annotated[
         list[str] | None, typer.Option(help="As in a study file, such as tpe; may be repeated.")
     ] = None,
-    early_stopping: Annotated[
-        list[str] | None, typer.Option(help="As in a study file, such as pareto; may be repeated.")
+    stopping: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--stopping",
+            "--early-stopping",
+            help="As in a study file, such as pareto; may be repeated.",
+        ),
     ] = None,
     reduction: Annotated[float, typer.Option(help="One in this many trials passes a rung.")] = 1.5,
     workers: Annotated[int, typer.Option(min=1, help="Number of trials at once.")] = 4,
     trials: Annotated[
-        int | None, typer.Option(min=1, help="Budget. Default: twice the recorded trials.")
+        int | None,
+        typer.Option(
+            min=1, help="Budget. Default: twice the table's recipes; once if none is stopped."
+        ),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Replays of each search: seeds 0, 1, ...")] = 5,
     picture: Annotated[Path | None, typer.Option(help="Where to write the PNG.")] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print every replay as JSON, for programs.")
+        bool, typer.Option("--json", help="Print each seed's figures as JSON, for programs.")
     ] = False,
 ) -> None:
-    """Search a recorded run again, with each sampler and each early stopping that you name.
+    """Search a table again, with each pair of the samplers and the early stopping that you name.
 
-    Time is simulated: each epoch takes as long as it did in the recording. A replay takes seconds.
+    Without names: a study's defaults, then what others offer. Time is simulated: each epoch takes
+    as long as it did in the recording. A replay takes seconds, with the sampler gp minutes.
     """
-    from analysis.results.hypervolume_trace import traces_picture, traces_table
-    from search.decisions.budget import Budget
+    from analysis.results.hypervolume_trace import budgets_table, traces_picture, traces_table
     from search.decisions.samplers import SAMPLERS
-    from search.decisions.stopping_rules import STOPPING_RULES, EarlyStoppingSettings
-    from search.simulation.simulator import SimulationSettings, simulate, traces_of
-    from search.simulation.tabular_benchmark import read_benchmark
+    from search.decisions.stopping_rules import STOPPING_RULES
+    from search.simulation.comparison import (
+        SHARES,
+        comparison_row,
+        default_pair,
+        default_pairs,
+        settings_of,
+    )
+    from search.simulation.reading import read_benchmark
+    from search.simulation.simulator import simulate
     from search.storage.fetched_run import fetch_run
     from spaces.errors import UserError
 
-    samplers = _known(sampler or ["tpe"], SAMPLERS, "--sampler")
-    stoppings = _known(early_stopping or ["pareto", "none"], STOPPING_RULES, "--early-stopping")
+    samplers = _known(sampler or [], SAMPLERS, "--sampler")
+    rules = _known(stopping or [], STOPPING_RULES, "--stopping")
     if reduction <= 1:
         raise UserError(f"--reduction: {reduction:g} is not above 1")
+    pairs = default_pairs()
+    if samplers or rules:
+        default = default_pair()
+        pairs = list(itertools.product(samplers or [default[0]], rules or [default[1], "none"]))
+        pairs.sort(key=lambda pair: pair != default)
     recorded = read_benchmark(fetch_run(table))
-    budget = Budget(trials=trials or 2 * len(recorded.trials))
     ways = [
-        SimulationSettings(
-            sampler=name,
-            early_stopping=EarlyStoppingSettings(name=stopping, reduction=reduction)
-            if stopping != "none"
-            else EarlyStoppingSettings(name="none"),
-            workers=workers,
-            budget=budget,
-        )
-        for stopping, name in itertools.product(stoppings, samplers)
+        settings_of(recorded, name, _stopping(rule, reduction), workers=workers, trials=trials)
+        for name, rule in dict.fromkeys(pairs)
     ]
-    screen = console()
     replays = {way.name: [] for way in ways}
-    with Progress(console=screen, transient=True) as progress:
+    with Progress(console=error_console() if as_json else console(), transient=True) as progress:
         task = progress.add_task("replaying", total=len(ways) * seeds)
         for way, seed in itertools.product(ways, range(seeds)):
             replays[way.name].append(simulate(recorded, replace(way, seed=seed)))
             progress.advance(task)
+    rows = [comparison_row(recorded, of_seeds) for of_seeds in replays.values()]
     if as_json:
-        typer.echo(
-            json.dumps({name: [asdict(one) for one in done] for name, done in replays.items()})
-        )
+        print_json({"table": recorded.name, "rows": [row.to_dict() for row in rows]})
         return
-    traces = [traces_of(name, done) for name, done in replays.items()]
+    screen = console()
+    traces = [row.trace for row in rows]
     of = f"{recorded.name}: {len(recorded.trials)} recorded trials, {workers} workers"
-    shown = traces_table(traces, _SHARES)
-    shown.title = f"{of}: simulated seconds to a share of the front's hypervolume"
+    shown = traces_table(traces, SHARES)
+    shown.title = f"{of}: simulated time to a share of the front's hypervolume"
     screen.print(shown)
+    reached = budgets_table(traces, rows[0].budgets)
+    reached.title = (
+        "\n% of the hypervolume after a part of the time that training every recipe once takes"
+    )
+    screen.print(reached)
     screen.print(
-        f"median (quartiles) over {seeds} seed{'s' * (seeds > 1)}; budget {budget.trials} trials"
+        f"median (quartiles) over {seeds} seed{'s' * (seeds > 1)}; times: to 95%, against row one;"
+        " never: how many seeds, for each share"
     )
     path = traces_picture(traces, picture or Path(f"{recorded.name}-replay.png"), title=of)
     screen.print(f"picture: {near(path)}", markup=False, soft_wrap=True)
+
+
+def _stopping(name: str, reduction: float) -> "EarlyStoppingSettings":
+    from search.decisions.stopping_rules import EarlyStoppingSettings, has_setting
+
+    if has_setting(name, "reduction"):
+        return EarlyStoppingSettings(name=name, reduction=reduction)
+    return EarlyStoppingSettings(name=name)
 
 
 def _known(names: list[str], table: Iterable[str], option: str) -> list[str]:
@@ -98,6 +124,6 @@ def _known(names: list[str], table: Iterable[str], option: str) -> list[str]:
     from spaces.yaml_files import one_of
 
     try:
-        return list(dict.fromkeys(one_of(name, table) for name in names))
+        return [one_of(name, table) for name in names]
     except ValueError as error:
         raise UserError(f"{option}: {error}") from None

@@ -8,6 +8,8 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from search.decisions.chance import Chance
+from search.decisions.gain.fresh import FreshRecipes
+from search.decisions.gain.index import GainIndex
 from search.decisions.pareto_tracker import ParetoTracker
 from search.decisions.proposals import Proposals
 from search.decisions.recipe_results import RecipeResults
@@ -52,6 +54,7 @@ def open_ledger(
     store = TrialStore(study, proposals, earlier)
     ledger = Ledger(
         store,
+        proposals,
         rule=rule,
         measure=measure,
         earlier=earlier,
@@ -69,6 +72,7 @@ class Ledger:
     def __init__(
         self,
         store: TrialStore,
+        proposals: Proposals,
         *,
         rule: StoppingRule,
         measure: Callable[[Recipe], Cost],
@@ -102,6 +106,16 @@ class Ledger:
         )
         for record in earlier:
             rule.observe(record, self._context)
+        self._index = self._context.index = GainIndex(
+            space=proposals.space,
+            objectives=proposals.objectives,
+            measure=measure,
+            effort=proposals.arithmetic,
+            fresh=proposals.fresh or FreshRecipes(proposals.space),
+            seed=proposals.seed,
+            context=self._context,
+        )
+        store.index = self._index
         self._clock = clock
         self._opened = clock() - store.seconds_searched
         for frozen in store.trials():
@@ -180,9 +194,11 @@ class Ledger:
     def _begin(self, record: TrialRecord) -> None:
         self._running.add(record.number)
         self._results.begin(record)
+        self._index.begin(record)
 
     def _set_aside(self, record: TrialRecord) -> None:
         self._running.discard(record.number)
+        self._index.note()
         self.paused[record.number] = record
 
     @property
@@ -219,6 +235,7 @@ class Ledger:
             return Go()
         if record.pausing is not None:
             return Pause(reason=record.pausing)
+        self._index.note()
         decision = self._rule.decide(record, self._context)
         if isinstance(decision, Stop | Pause) and record.has_run_all_epochs:
             return Go()
@@ -382,6 +399,7 @@ class Ledger:
     def _take_in(self, record: TrialRecord) -> list[TrialRecord]:
         """Count a trial that is over; returns the trials that lose their checkpoint."""
         dropped = self.pareto_tracker.take_in(record)
+        self._index.end(record)
         if record.state == TrialState.COMPLETE:
             self._rule.learn(record)
             if self._keep_dominated:

@@ -6,6 +6,9 @@ from functools import cached_property
 
 from optuna.samplers import BaseSampler
 
+from search.decisions.gain.effort import Effort
+from search.decisions.gain.fresh import FreshRecipes
+from search.decisions.gain.index import GainIndex
 from search.decisions.samplers import SAMPLERS, build_sampler
 from search.decisions.startup_trials import StartupTrials
 from search.decisions.trial_views import TrialView
@@ -30,11 +33,16 @@ class Proposals:
     """The search ends after this many; None if that is not known."""
     wrap: Callable[[BaseSampler], BaseSampler] = lambda sampler: sampler
     """Applied to each sampler before it is used."""
+    fresh: FreshRecipes | None = None
+    """Recipes for the gain sampler to choose from; None: drawn from the space."""
+    arithmetic: Callable[[Recipe], Effort] = lambda _: Effort(epoch=1.0)
     startup_space: SearchSpace | None = None
     """The space for looking ahead at startup trials, if drawing from `space` has side effects."""
 
-    def sampler_of(self, number: int) -> BaseSampler:
+    def sampler_of(self, number: int, index: GainIndex | None = None) -> BaseSampler:
         """The sampler that proposes the trial of a number."""
+        if self.sampler == "gain":
+            return self.wrap(build_sampler(self.sampler, seed=self.seed, trial_number=number, index=index))
         return self._drawn_by(number) if self._startup is None else self._startup.sampler_of(number)
 
     def view(self) -> TrialView:

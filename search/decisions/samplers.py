@@ -27,6 +27,8 @@ from optuna.samplers import (
 from pydantic import AfterValidator, ConfigDict
 from pydantic.dataclasses import dataclass
 
+from search.decisions.gain.index import GainIndex
+from search.decisions.gain.sampler import GainSampler
 from search.decisions.trial_views import BestAndLatest, Generations, OneTrial, TrialView
 from spaces.objectives import Objectives
 from spaces.yaml_files import one_of
@@ -39,54 +41,73 @@ _POPULATION = 16
 class SamplerEntry:
     """One sampler."""
 
-    build: Callable[[int, int], BaseSampler]
-    """Takes the study's seed, and a seed derived from it for one trial."""
+    build: Callable[["SamplerContext"], BaseSampler]
     view: Callable[[Objectives], TrialView]
     """The trials that it is shown."""
 
 
-def _build_tpe(_: int, derived: int) -> BaseSampler:
+@plain_dataclass(frozen=True, slots=True, kw_only=True)
+class SamplerContext:
+    """What the sampler of one trial is built from."""
+
+    seed: int
+    """The study's."""
+    derived: int
+    """A seed derived from it for this trial."""
+    number: int
+    """The trial's."""
+    index: GainIndex | None
+    """Rates recipes by their expected gain; None: not in a search."""
+
+
+def _build_tpe(context: SamplerContext) -> BaseSampler:
     # Grouped, so that conditional dimensions are modelled too. The constant liar makes workers that
     # ask at the same time get different recipes.
-    return TPESampler(multivariate=True, group=True, constant_liar=True, seed=derived)
+    return TPESampler(multivariate=True, group=True, constant_liar=True, seed=context.derived)
 
 
-def _build_qmc(seed: int, derived: int) -> BaseSampler:
+def _build_gain(context: SamplerContext) -> BaseSampler:
+    assert context.index is not None, "only a ledger can rate recipes"
+    return GainSampler(context.index, number=context.number, seed=context.derived)
+
+
+def _build_qmc(context: SamplerContext) -> BaseSampler:
     # One sequence for the whole study. Its seed never changes; the storage has its position.
     return QMCSampler(
         scramble=True,
-        seed=seed,
-        independent_sampler=RandomSampler(seed=derived),
+        seed=context.seed,
+        independent_sampler=RandomSampler(seed=context.derived),
         warn_independent_sampling=False,
         warn_asynchronous_seeding=False,
     )
 
 
-def _build_gp(_: int, derived: int) -> BaseSampler:
+def _build_gp(context: SamplerContext) -> BaseSampler:
     return GPSampler(
-        seed=derived,
-        independent_sampler=RandomSampler(seed=derived),
+        seed=context.derived,
+        independent_sampler=RandomSampler(seed=context.derived),
         warn_independent_sampling=False,  # conditional dimensions are drawn so, trial by trial
     )
 
 
 SAMPLERS: dict[str, SamplerEntry] = {
+    "gain": SamplerEntry(build=_build_gain, view=OneTrial),
     "tpe": SamplerEntry(
         build=_build_tpe, view=partial(BestAndLatest, best=32, latest=96, running=32)
     ),
     "nsga2": SamplerEntry(
-        build=lambda _, derived: NSGAIISampler(seed=derived, population_size=_POPULATION),
+        build=lambda to: NSGAIISampler(seed=to.derived, population_size=_POPULATION),
         view=partial(Generations, sampler=NSGAIISampler),
     ),
     "nsga3": SamplerEntry(
-        build=lambda _, derived: NSGAIIISampler(seed=derived, population_size=_POPULATION),
+        build=lambda to: NSGAIIISampler(seed=to.derived, population_size=_POPULATION),
         view=partial(Generations, sampler=NSGAIIISampler),
     ),
     "gp": SamplerEntry(
         build=_build_gp,
         view=partial(BestAndLatest, best=32, latest=64, running=4, complete_alone=True),
     ),
-    "random": SamplerEntry(build=lambda _, derived: RandomSampler(seed=derived), view=OneTrial),
+    "random": SamplerEntry(build=lambda to: RandomSampler(seed=to.derived), view=OneTrial),
     "qmc": SamplerEntry(build=_build_qmc, view=OneTrial),
 }
 
@@ -103,7 +124,9 @@ class SamplerSettings:
     name: Annotated[str, AfterValidator(lambda name: one_of(name, SAMPLERS))] = "tpe"
 
 
-def build_sampler(name: str, *, seed: int, trial_number: int) -> BaseSampler:
+def build_sampler(
+    name: str, *, seed: int, trial_number: int, index: GainIndex | None = None
+) -> BaseSampler:
     """The sampler that proposes one trial.
 
     seed: the study's. trial_number: the number of that trial. Raises KeyError for a name that
@@ -113,4 +136,6 @@ def build_sampler(name: str, *, seed: int, trial_number: int) -> BaseSampler:
     with warnings.catch_warnings():
         # Multivariate and grouped TPE, GP and QMC are marked experimental; that is our choice.
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return SAMPLERS[name].build(seed, derived)
+        return SAMPLERS[name].build(
+            SamplerContext(seed=seed, derived=derived, number=trial_number, index=index)
+        )

@@ -6,10 +6,14 @@ decides by: rungs, curves, anything that it learns from trials.
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from search.decisions.chance import Chance
 from search.decisions.pareto_tracker import ParetoTracker
 from search.decisions.trial_record import TrialRecord
+
+if TYPE_CHECKING:
+    from search.decisions.gain.index import GainIndex
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +45,7 @@ class Stop:
 Decision = Go | Pause | Stop
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class StoppingContext:
     """What a rule knows besides the trial itself."""
 
@@ -55,6 +59,8 @@ class StoppingContext:
     """The numbers of the trials that are paused."""
     chance: Chance | None = None
     """What guessing gets on the validation split; None: not known."""
+    index: "GainIndex | None" = None
+    """Rates trials by their expected gain; None: the sampler and the rule don't ask."""
 
 
 class StoppingRule:

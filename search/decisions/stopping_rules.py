@@ -11,6 +11,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
+from search.decisions.gain.rule import GainRule
 from search.decisions.rungs import RungRule, num_ahead_on_fronts, num_more_accurate
 from search.decisions.stopping import StoppingRule
 from spaces.objectives import Objectives
@@ -53,6 +54,11 @@ class EarlyStoppingSettings:
         return self
 
 
+def has_setting(name: str, setting: str) -> bool:
+    """Whether a stopping rule uses this setting."""
+    return setting not in _IGNORED.get(name, ())
+
+
 def build_stopping_rule(settings: EarlyStoppingSettings, objectives: Objectives) -> StoppingRule:
     """The rule that a study file names.
 
@@ -86,10 +92,12 @@ def _asha(settings: EarlyStoppingSettings, objectives: Objectives) -> StoppingRu
 # Settings that are of no use to a rule. A study that sets one means another rule.
 _IGNORED: dict[str, tuple[str, ...]] = {
     "asha": ("outlook",),
+    "gain": ("min_epochs", "max_epochs", "reduction", "outlook"),
     "none": ("min_epochs", "max_epochs", "reduction", "outlook"),
 }
 STOPPING_RULES: dict[str, Callable[[EarlyStoppingSettings, Objectives], StoppingRule]] = {
     "pareto": _pareto,
     "asha": _asha,
+    "gain": lambda _settings, _objectives: GainRule(),
     "none": lambda _settings, _objectives: StoppingRule(),
 }

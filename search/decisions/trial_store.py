@@ -11,6 +11,7 @@ import optuna
 from optuna.samplers import BaseGASampler
 from optuna.trial import FrozenTrial, TrialState
 
+from search.decisions.gain.index import GainIndex
 from search.decisions.proposals import Proposals
 from search.decisions.sampler_view import study_with_view
 from search.decisions.trial_record import (
@@ -43,6 +44,7 @@ class TrialStore:
             study, proposals.view(), [self._as_earlier(record) for record in earlier]
         )
         self._trials: dict[int, optuna.Trial] = {}
+        self.index: GainIndex | None = None
 
     @property
     def objectives(self) -> Objectives:
@@ -65,14 +67,14 @@ class TrialStore:
 
     def ask(self, number: int) -> int:
         """Begin the trial of the next number; returns the number that Optuna gives it."""
-        self._study.sampler = self._proposals.sampler_of(number)
+        self._study.sampler = self._proposals.sampler_of(number, self.index)
         trial = self._study.ask()
         self._trials[trial.number] = trial
         return trial.number
 
     def reopen(self, frozen: FrozenTrial) -> None:
         """Continue a trial that an earlier driver began."""
-        self._study.sampler = self._proposals.sampler_of(frozen.number)
+        self._study.sampler = self._proposals.sampler_of(frozen.number, self.index)
         # Private, but the only way to a running trial: Optuna can't resume one.
         self._trials[frozen.number] = optuna.Trial(self._study, frozen._trial_id)
 

@@ -1,4 +1,4 @@
-"""Searches a recorded run again in simulated time, with the same ledger, samplers and stopping.
+"""Searches a table again in simulated time, with the same ledger, samplers and stopping.
 
 Only the workers are simulated, by a heap of events. Every epoch takes as long as it did when it was
 recorded. Proposals, comparisons, stops and reports are those of a real search.
@@ -7,10 +7,9 @@ recorded. Proposals, comparisons, stops and reports are those of a real search.
 import heapq
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 import optuna
@@ -18,18 +17,18 @@ from optuna.trial import TrialState
 
 from analysis.results.hypervolume_trace import SeededTraces
 from search.decisions.budget import Budget, BudgetMeter, SpaceExhaustedError, Spent, next_trial
+from search.decisions.gain.effort import Effort
+from search.decisions.gain.fresh import FreshRecipes
 from search.decisions.ledger import open_ledger
 from search.decisions.proposals import Proposals
 from search.decisions.stopping import Go, Pause
 from search.decisions.stopping_rules import EarlyStoppingSettings, build_stopping_rule
 from search.decisions.trial_record import TrialRecord
-from search.simulation.tabular_benchmark import Pool, PoolSampler, PoolSpace, TabularBenchmark
+from search.simulation.pool import Pool, PoolSampler, PoolSpace
+from search.simulation.tabular_benchmark import TabularBenchmark
 from spaces.recipe import Recipe
 from trainables.costing.figures import Cost
-from trainables.costing.training_cost import share_of_training
 
-# Not recorded. It hardly matters, since the head has almost none of a model's FLOPs.
-_NUM_CLASSES = 100
 # A trial's time besides its epochs: benchmarks/overhead.py.
 TRIAL_SECONDS = 0.1
 
@@ -100,6 +99,19 @@ def traces_of(name: str, replays: Sequence[SimulatedSearch]) -> SeededTraces:
     )
 
 
+class _PoolRecipes(FreshRecipes):
+    """The recorded recipes that are left, in place of drawn ones."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def draw(self, seed: int, count: int) -> list[Recipe]:
+        return self._pool.left()
+
+    def near(self, recipes: Iterable[Recipe], seed: int, count: int) -> list[Recipe]:
+        return []
+
+
 class _Simulation:
     def __init__(
         self, table: TabularBenchmark, settings: SimulationSettings, study: optuna.Study
@@ -107,6 +119,7 @@ class _Simulation:
         self._table = table
         self._settings = settings
         self._pool = Pool(table)
+        self._effort_seconds = table.seconds_of_effort
         self._now = 0.0
         self._events: list[tuple[float, int, int, int]] = []
         self._order = itertools.count()
@@ -118,6 +131,7 @@ class _Simulation:
             name=table.name,
             rules=table.space.rules,
             written=table.space.written,
+            base=table.space.base,
             pool=self._pool,
         )
         proposals = Proposals(
@@ -125,9 +139,11 @@ class _Simulation:
             objectives=table.objectives,
             sampler=settings.sampler,
             seed=settings.seed,
-            effort=partial(share_of_training, num_classes=_NUM_CLASSES),
+            effort=table.share_trained,
             wrap=lambda sampler: PoolSampler(sampler, table.space, self._pool),
             startup_space=table.space,
+            fresh=_PoolRecipes(self._pool),
+            arithmetic=lambda recipe: Effort(epoch=self._effort_seconds * table.effort(recipe)),
         )
         self._ledger = open_ledger(
             study,
@@ -224,5 +240,5 @@ class _Simulation:
 
 
 def _study_in_memory(table: TabularBenchmark) -> optuna.Study:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # gp warns of every kernel that fits badly
     return optuna.create_study(directions=table.objectives.optuna_directions)

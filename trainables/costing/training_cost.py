@@ -1,10 +1,13 @@
-"""How much training a recipe takes, in multiply-adds, computed without training it."""
+"""How much training a recipe takes, in multiply-adds and seconds, without training it."""
 
 import functools
+import math
+from dataclasses import dataclass
 
 from torch import nn
 
 from spaces.recipe import Recipe
+from trainables.costing.effort import Effort
 from trainables.costing.macs import LayerMacs, count_macs
 from trainables.inputs.frozen_features import has_shared_features
 from trainables.models.blocks import freeze
@@ -28,10 +31,10 @@ def share_of_training(recipe: Recipe, num_classes: int) -> float:
 
 def trained_share(recipe: Recipe, num_classes: int) -> float:
     """The share of a model's multiply-adds in layers that train: 0 to 1."""
-    if recipe.unfrozen is None:
-        return 1.0
     model, macs = _layer_macs(architecture_of(recipe), num_classes)
     freeze(model, recipe.unfrozen)
+    if recipe.unfrozen is None:
+        return 1.0
     trained = sum(
         number
         for name, number in macs.by_layer.items()
@@ -44,3 +47,63 @@ def trained_share(recipe: Recipe, num_classes: int) -> float:
 def _layer_macs(architecture: Recipe, num_classes: int) -> tuple[nn.Module, LayerMacs]:
     model = build_on_meta(architecture, num_classes)
     return model, count_macs(model, architecture.input_size)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speed:
+    """What a device does, roughly: enough to compare recipes with each other."""
+
+    gflop_a_second: float
+    step_seconds: float
+    """Of a step, for each tensor of weights that trains: reading, launching, updating."""
+    image_seconds: float
+
+
+# Measured on one core of an AMD EPYC with MobileNetV2 and the baseline CNN, 64 to 224 px
+# (benchmarks/photo_curves): 32 to 89 GFLOP a second. That of a GPU is a guess from one H100, where
+# 700 steps a minute of any model were the limit.
+_CORE = Speed(gflop_a_second=65.0, step_seconds=4e-4, image_seconds=1.5e-5)
+_GPU = Speed(gflop_a_second=10_000.0, step_seconds=1.5e-4, image_seconds=1e-6)
+# Frozen blocks run once, from the images: decoding, resizing and writing take as long again.
+_FROZEN_PASSES = 2.4
+# An int8 model is prepared and written once, and its frozen blocks run again, by slower operators.
+_INT8_SECONDS, _INT8_FROZEN_PASSES, _INT8_EPOCH = 20.0, 5.5, 1.5
+
+
+def training_effort(
+    recipe: Recipe,
+    *,
+    num_classes: int,
+    num_train: int,
+    num_validation: int,
+    device: str = "cpu",
+    threads: int = 1,
+) -> Effort:
+    """Foretell the seconds that training a recipe takes. Measures nothing.
+
+    num_train, num_validation: images. device: cpu or cuda; threads: of the CPU. Raises UserError as
+    `recipe_cost` does.
+    """
+    speed = _GPU if device == "cuda" else _CORE
+    gflop_a_second = speed.gflop_a_second * (threads if device == "cpu" else 1)
+    model, macs = _layer_macs(architecture_of(recipe), num_classes)
+    gflop = 2 * sum(macs.by_layer.values()) / 1e9
+    trained = trained_share(recipe, num_classes)
+    tensors = sum(weight.requires_grad for weight in model.parameters())
+    shares = has_shared_features(recipe)
+    forward = trained if shares else 1.0
+    images = num_train + num_validation
+    seconds = (
+        gflop * (num_train * (forward + 2 * trained) + num_validation * forward) / gflop_a_second
+        + math.ceil(num_train / recipe.batch_size) * tensors * speed.step_seconds
+        + images * speed.image_seconds
+    )
+    int8_epochs = recipe.epochs - recipe.num_float_epochs
+    frozen = gflop * (1 - trained) * images / gflop_a_second if shares else 0.0
+    setup = _INT8_SECONDS + _INT8_FROZEN_PASSES * frozen if recipe.qat else 0.0
+    return Effort(
+        epoch=seconds * (1 + (_INT8_EPOCH - 1) * int8_epochs / recipe.epochs),
+        setup=setup,
+        once=_FROZEN_PASSES * frozen,
+        shared=f"{recipe.model} {recipe.weights} {recipe.input_size}" if shares else None,
+    )

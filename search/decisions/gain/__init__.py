@@ -1,0 +1,1 @@
+"""How the search decides by what it knows: expected gain of the front, per second of training."""

@@ -1,0 +1,105 @@
+"""Reads the table of a run without early stopping, or of a folder with a table.yaml."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+from analysis.columns import PRUNED, plain_row
+from analysis.runs import STUDY, TRIALS, Run, read_run, run_recipe
+from search.decisions.chance import Chance
+from search.simulation.table_folder import TABLE, read_table
+from search.simulation.tabular_benchmark import (
+    FEWEST_RECIPES,
+    BenchmarkTrial,
+    TabularBenchmark,
+)
+from spaces.columns import COSTS
+from spaces.errors import UserError
+from spaces.recipe import Recipe
+from spaces.space_file import parse_space
+from trainables.costing.figures import Cost
+from trainables.learning.metrics import EpochMetrics
+
+# Not recorded. It hardly matters, since the head has almost none of a model's FLOPs.
+_NUM_CLASSES = 100
+
+
+def read_benchmark(path: Path) -> TabularBenchmark:
+    """Read a table: a run folder or one with a table.yaml, or the path of a trials.parquet in it.
+
+    Raises UserError if it is neither, has fewer than 10 full curves, or is damaged or incomplete.
+    """
+    folder = path.parent if path.name in (TABLE, STUDY, TRIALS) else path
+    if (folder / TABLE).exists():
+        return read_table(folder)
+    if folder.is_dir() and (folder / TRIALS).exists() and not (folder / STUDY).exists():
+        raise UserError(
+            f"{folder}: has neither {STUDY}, as a run, nor {TABLE}, as a table of another search;"
+            " write one of them (docs/searching.md, Replay)"
+        )
+    return _read_run_table(folder)
+
+
+def _read_run_table(folder: Path) -> TabularBenchmark:
+    run = read_run(folder)
+    written = run.study.get("space")
+    if not isinstance(written, dict):
+        raise UserError(f"{folder}/study.yaml: holds no space, so recipes can't be proposed")
+    stopped = run.counts()[PRUNED] - run.num_not_begun
+    if stopped:
+        raise UserError(
+            f"{folder}: {stopped} trials were stopped early, but a replay needs full curves; record"
+            " with early_stopping: {name: none}"
+        )
+    trials = _full_curves(run)
+    if len(trials) < FEWEST_RECIPES:
+        raise UserError(
+            f"{folder}: has {len(trials)} trials with full curves; a replay needs at least"
+            f" {FEWEST_RECIPES}"
+        )
+    space = parse_space(written, name=run.name, source=f"{folder}/study.yaml", folder=folder)
+    return TabularBenchmark(
+        name=run.name,
+        space=replace(space, enqueue=()),
+        objectives=run.objectives,
+        trials=trials,
+        chance=_chance_of(run),
+        share_trained=_share_trained,
+    )
+
+
+def _share_trained(recipe: Recipe) -> float:
+    # Imported here: torch takes seconds, and the tables of others do without.
+    from trainables.costing.training_cost import share_of_training
+
+    return share_of_training(recipe, _NUM_CLASSES)
+
+
+def _chance_of(run: Run) -> Chance | None:
+    if run.num_classes is None or run.majority_share is None or not run.num_validation_images:
+        return None
+    return Chance(
+        num_classes=run.num_classes,
+        majority_share=run.majority_share,
+        num_images=run.num_validation_images,
+    )
+
+
+def _full_curves(run: Run) -> tuple[BenchmarkTrial, ...]:
+    curves: dict[int, list[EpochMetrics]] = {}
+    rows = cast(
+        "list[dict[str, Any]]", run.epochs.sort_values(["trial", "epoch"]).to_dict("records")
+    )
+    for row in rows:
+        curves.setdefault(row.pop("trial"), []).append(EpochMetrics(**row))
+    trials: dict[str, BenchmarkTrial] = {}
+    for _, row in run.finished.iterrows():
+        values = plain_row(row)
+        recipe = run_recipe(values)
+        epochs = curves.get(values["trial"], [])
+        if len(epochs) == recipe.epochs:  # other trials took over a result
+            cost = Cost.from_dict({name: values[name] for name in COSTS})
+            trials.setdefault(
+                recipe.key, BenchmarkTrial(recipe=recipe, cost=cost, epochs=tuple(epochs))
+            )
+    return tuple(trials.values())
