@@ -9,6 +9,7 @@ import pandas as pd
 
 from analysis.columns import (
     FAIL,
+    PAUSED,
     PRUNED,
     RUNNING,
     amount,
@@ -165,6 +166,7 @@ def _numbered(run: Run, number: int) -> Selection:
         FAIL: f"it failed{error}",
         PRUNED: "it was stopped early",
         RUNNING: "it is unfinished; its search still runs, or goes on with --resume",
+        PAUSED: "it is paused; its search still runs, or goes on with --resume",
     }.get(str(row["state"]), "an objective was not measured")
     raise UserError(f"trial {number} has no result: {why}")
 

@@ -11,7 +11,9 @@ from spaces.columns import COSTS, METRICS
 from spaces.recipe import RECIPE_FIELDS, Recipe
 
 COMPLETE, PRUNED, FAIL, RUNNING = "COMPLETE", "PRUNED", "FAIL", "RUNNING"
-STATES = (COMPLETE, PRUNED, FAIL, RUNNING)
+# A paused trial has no worker, and may go on later from its checkpoint.
+PAUSED = "PAUSED"
+STATES = (COMPLETE, PRUNED, FAIL, RUNNING, PAUSED)
 # Separates the machines of a trial in `ran_on`.
 MOVED = ", then "
 

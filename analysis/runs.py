@@ -13,7 +13,17 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from analysis.columns import COMPLETE, FAIL, PRUNED, RUNNING, STATES, amount, is_missing, plain
+from analysis.columns import (
+    COMPLETE,
+    FAIL,
+    PAUSED,
+    PRUNED,
+    RUNNING,
+    STATES,
+    amount,
+    is_missing,
+    plain,
+)
 from analysis.pareto.front import front_order
 from spaces.columns import ACCURACY, COSTS, METRICS, FloatArray
 from spaces.constraints import Constraint
@@ -146,6 +156,7 @@ class Run:
             (not_begun, "not begun"),
             (counts[FAIL], "failed"),
             (counts[RUNNING], running),
+            (counts[PAUSED], "paused"),
         )
         return ", ".join(f"{number:,} {word}" for number, word in words if number)
 

@@ -423,6 +423,7 @@ class _WarmTrial:
             "gpu_share": self._share,
             "deepest_unfrozen": None,
             "resume_from": [],
+            "pause_after": None,
             "avoid": [],
         }
         if self._fresh:

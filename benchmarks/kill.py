@@ -2,12 +2,16 @@
 
     python benchmarks/kill.py [--kills 21] [--trials 40] [--seed 0] [--out FOLDER]
     python benchmarks/kill.py --memory --kills 10 --trials 24
+    python benchmarks/kill.py --rule gain --kills 21 --trials 24
 
 Generated data, trials of some seconds, two objectives, the real `flopwise search`. Killed with
 SIGKILL are, in turn, the driver, a trial's process and Ray's raylet, each at a moment that is drawn
 at random; a driver that ended is resumed, until the kills and the trials are used up. Then every
 trial is audited against what was seen before each kill, and some of those that were interrupted are
 trained again without an interruption. Exits with 1 where anything is lost, doubled, stuck or wrong.
+
+With --rule, trials are stopped or paused by this rule of early stopping; the default stops none.
+Trials that were paused at a kill have to go on from their checkpoints, or to be given up.
 
 With --memory, Ray's memory monitor does the killing: its threshold is set 2.5 GB above what is used
 when the search begins, and this process takes memory until a trial's process is gone. Nothing is
@@ -29,7 +33,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,6 +45,7 @@ from optuna.trial import TrialState
 
 from analysis.pareto.front import pareto_front
 from analysis.runs import run_recipe
+from search.decisions.trial_record import read_record
 from search.storage.optuna_storage import JOURNAL, open_study
 from spaces.errors import UserError
 from trainables.data.dataset import open_data
@@ -61,7 +66,7 @@ _STUDY = """\
 name: {name}
 data: {{path: {data}}}
 budget: {{trials: {trials}}}
-early_stopping: {{name: none}}
+early_stopping: {{name: {rule}}}
 space:
   input_size: [48, 64]
   width: {{float: [0.1, 0.25]}}
@@ -114,6 +119,8 @@ class Kill:
     """Every finished trial with its results, as stored."""
     interrupted: dict[int, list[EpochMetrics]] = field(default_factory=dict)
     """Trials that were running, with the epochs of their newest whole checkpoint."""
+    paused: dict[int, list[EpochMetrics]] = field(default_factory=dict)
+    """Trials that were paused, with the epochs of theirs."""
 
 
 @dataclass(slots=True)
@@ -122,6 +129,8 @@ class Search:
 
     study: Path
     trials: int
+    command: Sequence[str | Path] = (_FLOPWISE,)
+    """The command line; a test's may know more rules."""
     low_memory: bool = False
     """Whether Ray's memory threshold is low enough for `starve`."""
     kills: list[Kill] = field(default_factory=list)
@@ -155,7 +164,7 @@ class Search:
             # The driver was killed in the first moments, and said nothing that could be lost.
             shutil.rmtree(self.run, ignore_errors=True)
         options = ["--resume"] if self.run.exists() else []
-        command = [_FLOPWISE, "search", self.study, "--trials", str(self.trials), *options]
+        command = [*self.command, "search", self.study, "--trials", str(self.trials), *options]
         environment = {**_memory_threshold(), **os.environ} if self.low_memory else None
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
@@ -274,27 +283,30 @@ class Search:
     def note(self, kill: Kill, *, of: str | None = None) -> None:
         """Keep what is stored right after a kill; of: the folder of the one trial that it hit."""
         self.kills.append(kill)
-        kill.finished, running = self.stored()
+        kill.finished, running, paused = self.stored()
+        kill.paused = {number: self.checkpointed(number) for number in paused}
         for number in running:
             if of is None or f"trial-{number:05d}" in of:
                 kill.interrupted[number] = self.checkpointed(number)
 
-    def stored(self) -> tuple[dict[int, tuple[Any, ...]], list[int]]:
-        """Finished trials with their results, and the numbers of those that run, as in Optuna's."""
+    def stored(self) -> tuple[dict[int, tuple[Any, ...]], list[int], list[int]]:
+        """Finished trials with their results, and the numbers of running and of paused ones."""
         with tempfile.TemporaryDirectory() as folder:
             if not (self.run / JOURNAL).exists():
-                return {}, []
+                return {}, [], []
             shutil.copy(self.run / JOURNAL, folder)
             try:
                 trials = open_study(Path(folder), _NAME).get_trials()
             except UserError:  # killed before there was a study
-                return {}, []
+                return {}, [], []
         finished = {
             trial.number: (trial.state.name, trial.values, trial.user_attrs["outcome"]["epochs"])
             for trial in trials
             if trial.state.is_finished()
         }
-        return finished, [t.number for t in trials if t.state == TrialState.RUNNING]
+        unfinished = [read_record(t)[0] for t in trials if t.state == TrialState.RUNNING]
+        running = [record.number for record in unfinished if record.paused is None]
+        return finished, running, [one.number for one in unfinished if one.paused is not None]
 
     def checkpointed(self, number: int) -> list[EpochMetrics]:
         """The epochs in the newest whole checkpoint of a trial."""
@@ -310,14 +322,22 @@ class Search:
         return found[0] if found else None
 
 
-def make_study(folder: Path, *, trials: int, epochs: int = 15) -> Path:
-    """Data and a study file of trials of `epochs` to twice as many epochs."""
+def make_study(folder: Path, *, trials: int, epochs: int = 15, rule: str = "none") -> Path:
+    """Data and a study file of trials of `epochs` to twice as many epochs.
+
+    rule: of early stopping.
+    """
     # So many classes that no trial is always right: the others could not reach the front.
     make_demo(folder / "data", classes=9, size=64)
     path = folder / "study.yaml"
     path.write_text(
         _STUDY.format(
-            name=_NAME, data=folder / "data", trials=trials, epochs=epochs, twice=2 * epochs
+            name=_NAME,
+            data=folder / "data",
+            rule=rule,
+            trials=trials,
+            epochs=epochs,
+            twice=2 * epochs,
         )
     )
     return path
@@ -370,9 +390,10 @@ def audit(search: Search, *, retrained: int) -> dict[str, list[str]]:
     """
     trials = pq.read_table(search.run / "trials.parquet").to_pylist()
     epochs = pq.read_table(search.run / "epochs.parquet").to_pylist()
-    finished, running = search.stored()
+    finished, running, paused = search.stored()
     found = {"lost": [], "doubled": [], "stuck": list(search.stuck), "wrong": []}
     found["stuck"] += [f"trial {number} is RUNNING" for number in running]
+    found["stuck"] += [f"trial {number} is paused" for number in paused]
     numbers = Counter(row["trial"] for row in trials)
     found["doubled"] += [
         f"trial {n} is there {times} times" for n, times in numbers.items() if times > 1
@@ -390,9 +411,14 @@ def audit(search: Search, *, retrained: int) -> dict[str, list[str]]:
         for number, result in kill.finished.items():
             if finished.get(number) != result:
                 found["wrong"].append(f"trial {number} was finished and then changed")
-        for number, before in kill.interrupted.items():
+        for number, before in (kill.interrupted | kill.paused).items():
             if epochs_of(epochs, number)[: len(before)] != before:
                 found["lost"].append(f"trial {number} did not go on from epoch {len(before)}")
+        if kill.kind != "trial":  # else the driver may have removed it since
+            without = [number for number, before in kill.paused.items() if not before]
+            found["lost"] += [
+                f"trial {number} was paused without a checkpoint" for number in without
+            ]
     _audit_checkpoints(search.run, trials, found)
     found["wrong"] += _differing(search, trials, epochs, retrained)
     return found
@@ -404,8 +430,8 @@ def _audit_trial(
     number = row["trial"]
     if row["state"] == "FAIL":
         found["lost"].append(f"trial {number} failed: {row['error']}")
-    if row["state"] == "RUNNING":
-        found["stuck"].append(f"trial {number} is RUNNING in the table")
+    if row["state"] in ("RUNNING", "PAUSED"):
+        found["stuck"].append(f"trial {number} is {row['state']} in the table")
     counted = Counter(epoch["epoch"] for epoch in epochs)
     if any(times > 1 for times in counted.values()):
         found["doubled"].append(f"trial {number} has an epoch twice")
@@ -437,7 +463,12 @@ def _differing(
     torch.set_num_threads(1)  # as each trial has
     data = open_data(search.study.parent / "data")
     rows = {row["trial"]: row for row in trials if row["state"] == "COMPLETE"}
-    interrupted = {n for kill in search.kills for n, before in kill.interrupted.items() if before}
+    interrupted = {
+        number
+        for kill in search.kills
+        for number, before in (kill.interrupted | kill.paused).items()
+        if before
+    }
     differing = []
     for number in sorted(interrupted & set(rows))[:retrained]:
         again = [
@@ -530,11 +561,12 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--memory", action="store_true", help="Have Ray kill trials for memory.")
+    parser.add_argument("--rule", default="none", help="Early stopping, by its name.")
     parser.add_argument("--out", type=Path, help="Keep everything here; the default is temporary.")
     options = parser.parse_args()
     folder = (options.out or Path(tempfile.mkdtemp())).resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    study = make_study(folder, trials=options.trials)
+    study = make_study(folder, trials=options.trials, rule=options.rule)
     search = Search(study, options.trials, low_memory=options.memory)
     started = time.monotonic()
     print(f"{'kill':>4} {'of':8}{'at':>8}{'driver ended':>14}{'all gone':>10}  interrupted")
@@ -542,10 +574,11 @@ def main() -> None:
     run(search, kills=options.kills, seed=options.seed, report=lambda kill: _show(search, kill))
     found = audit(search, retrained=5)
     interrupted = [before for kill in search.kills for before in kill.interrupted.values()]
+    num_paused = sum(len(kill.paused) for kill in search.kills)
     print(
         f"{len(search.kills)} kills, {search.num_sessions} sessions, {search.trials} trials,"
         f" {time.monotonic() - started:.0f} s; trials interrupted {len(interrupted)} times, gone on"
-        f" from a checkpoint {sum(map(bool, interrupted))} times"
+        f" from a checkpoint {sum(map(bool, interrupted))} times, paused {num_paused} times"
     )
     for word, sentences in found.items():
         print(f"{word}: {len(sentences)}", *sentences, sep="\n  ")
@@ -558,7 +591,10 @@ def main() -> None:
 def _show(search: Search, kill: Kill) -> None:
     ended = "went on" if kill.ended_seconds is None else f"{kill.ended_seconds:.1f} s"
     cleared = "" if kill.cleared_seconds is None else f"{kill.cleared_seconds:.1f} s"
-    going_on = ", ".join(f"{n} from epoch {len(e)}" for n, e in kill.interrupted.items())
+    going_on = ", ".join(
+        [f"{n} from epoch {len(e)}" for n, e in kill.interrupted.items()]
+        + [f"{n} paused at {len(e)}" for n, e in kill.paused.items()]
+    )
     print(
         f"{len(search.kills):4} {kill.kind:8}{kill.at_seconds:6.1f} s{ended:>14}{cleared:>10}"
         f"  {going_on or '-'}",

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from optuna.trial import TrialState
 from ray import tune
 from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial as RayTrial
@@ -59,6 +58,15 @@ _SHOW_PERIOD_SECONDS = 0.25
 _MOST_TRIALS_AT_ONCE = 100_000
 
 Ending = Spent | Literal["exhausted", "interrupted"]
+ENDINGS: dict[Ending, str] = {
+    "trials": "the trials of the budget are used up",
+    "hours": "the hours of the budget are used up",
+    "worker_hours": "the worker hours of the budget are used up",
+    "plateau": "the front has stopped growing: budget.plateau",
+    "failures": "too many trials have failed, and none has trained",
+    "exhausted": "the space has no untried recipes left that keep the constraints",
+}
+"""What ended a search that was not interrupted, in words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +141,7 @@ def run_search(
                 try:
                     ledger = _open_ledger(study, folder, data, earlier, resume=resume)
                     if resume:
-                        folder.restore_epochs(ledger.in_state(TrialState.RUNNING))
+                        folder.restore_epochs(ledger.unfinished())
                 except OSError as error:
                     raise UserError(f"can't write {folder.path}: {error.strerror}") from None
                 session = _Session(study, folder, ledger, capacity, health, show)
@@ -171,7 +179,7 @@ class _Session:
         """Run the trials that are left. trainable: None if there are none, and no Ray."""
         # A killed driver may have left checkpoints that should be gone.
         for record in self._ledger.records.values():
-            if record.state.is_finished():
+            if record.state.is_finished() or record.paused is not None:
                 self._folder.checkpoints.keep(record)
         self._show(self._progress())
         retries = Retries(num_nodes=lambda: len(self._capacity.nodes))
@@ -197,10 +205,14 @@ class _Session:
             if trainable is not None:
                 with interruption(self._stopper), deaths_end_trials_only():
                     self._tuner(trainable, searcher, reports, callback).fit()
+            if self._stopper.error is None and not self._stopper.requested:
+                ended_by = ENDINGS[self._ending(searcher)]
+                self._ledger.give_up_all(f"still paused at the end: {ended_by}")
         finally:
             if self._stopper.error is not None:
                 # Ray's own error only follows from this one. Write nothing more.
                 raise self._stopper.error from None
+            self._remove_given_up()
             self._write()
             self._show(self._progress())
             if self._folder.sync is not None:
@@ -259,6 +271,7 @@ class _Session:
             "gpu_share": resources.gpus,
             "deepest_unfrozen": self._study.space.largest("unfrozen", record.recipe),
             "resume_from": self._folder.checkpoints.of(record.number),
+            "pause_after": None if record.pausing is None else len(record.epochs),
             "avoid": self._avoided_by(record.number),
         }
 
@@ -267,12 +280,17 @@ class _Session:
             return []
         return sorted(self._health.avoided_by(number, [node.key for node in self._capacity.nodes]))
 
+    def _remove_given_up(self) -> None:
+        """Remove the checkpoints of paused trials that will never go on."""
+        while self._ledger.given_up:
+            self._folder.checkpoints.keep(self._ledger.given_up.pop())
+
     def _after_step(self, callback: LedgerCallback) -> None:
+        self._remove_given_up()
         now = time.monotonic()
         if now > self._next_write:
             self._write()
-            running = self._ledger.in_state(TrialState.RUNNING)
-            self._phases = read_phases(record.number for record in running)
+            self._phases = read_phases(record.number for record in self._ledger.unfinished())
             if self._on_cluster:
                 self._tell_cluster(callback)
             ended = time.monotonic()
@@ -285,7 +303,7 @@ class _Session:
     def _tell_cluster(self, callback: LedgerCallback) -> None:
         """Publish what `flopwise nodes` shows of this search."""
         running: dict[str, list[int]] = defaultdict(list)
-        for record in self._ledger.in_state(TrialState.RUNNING):
+        for record in self._ledger.unfinished():
             if record.number in callback.node_of:
                 running[callback.node_of[record.number]].append(record.number)
         tell_search(self._study.name, running, sorted(self._health.left_out))
@@ -310,9 +328,7 @@ class _Session:
     def _ending(self, searcher: LedgerSearcher) -> Ending:
         if self._stopper.requested:
             return "interrupted"
-        if searcher.exhausted:
-            return "exhausted"
-        return self._meter.spent() or "trials"
+        return searcher.ended_by or self._meter.spent() or "trials"
 
 
 def _open_ledger(

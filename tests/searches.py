@@ -110,6 +110,17 @@ class DyingTrial(Trial):
         return super()._run_epoch()
 
 
+class DyingInSave(Trial):
+    """Its process dies in the first save of each trial."""
+
+    def save(self, checkpoint_dir: str | None = None) -> Any:
+        mark = Path(self._config["data"]).parent / f"died-{self._config['number']}"
+        if not mark.exists():
+            mark.touch()
+            os._exit(1)
+        return super().save(checkpoint_dir)
+
+
 class WaitingTrial(Trial):
     """Computes frozen features until a file beside the data says that somebody has seen it."""
 

@@ -106,6 +106,12 @@ def test_a_rule_without_an_answer_says_why_in_one_line(run, rule, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_paused_trial_can_not_be_chosen_yet(tmp_path):
+    rows = [trial_row(0, 0.9, 0.5), trial_row(1, np.nan, 0.2, state="PAUSED")]
+    with pytest.raises(UserError, match="trial 1 has no result: it is paused; its search"):
+        choose(read_run(write_run(tmp_path / "run", rows)), "1")
+
+
 def test_trials_without_the_constrained_number_are_passed_over(tmp_path):
     rows = [trial_row(0, 0.9, 0.5), trial_row(1, 0.8, 0.2, latency_ms=2.0)]
     run = read_run(write_run(tmp_path / "run", rows))

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 from analysis_runs import four_trials, trial_row, write_run
 
 from analysis.choose import choose
@@ -26,6 +27,12 @@ def test_each_command_says_what_to_expect(tmp_path: Path):
     assert "the 3 trials of the front again with 3 fresh seeds each" in steps[1].expected
     assert "about 112 s of worker time" in steps[1].expected
     assert "90.0 % accuracy, 3.43 MB" in steps[2].expected
+
+
+def test_paused_trials_go_on_with_a_resume(tmp_path: Path):
+    rows = [*four_trials(), trial_row(7, np.nan, 0.3, state="PAUSED")]
+    steps = steps_of(read_run(write_run(tmp_path / "run", rows)))
+    assert steps[0].expected == "Continues 1 unfinished trial and 1 paused trial."
 
 
 def test_a_confirmed_front_is_not_confirmed_again(tmp_path: Path):

@@ -63,7 +63,7 @@ def test_a_study_of_accuracy_alone_has_a_front(tmp_path):
 
 
 def test_trials_are_counted_by_state(run):
-    assert run.counts() == {"COMPLETE": 4, "PRUNED": 1, "FAIL": 1, "RUNNING": 1}
+    assert run.counts() == {"COMPLETE": 4, "PRUNED": 1, "FAIL": 1, "RUNNING": 1, "PAUSED": 0}
 
 
 def test_a_run_without_a_finished_trial_says_how_far_it_is(tmp_path):

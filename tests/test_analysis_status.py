@@ -1,7 +1,8 @@
 import io
 
+import numpy as np
 import pytest
-from analysis_runs import four_trials, write_run
+from analysis_runs import four_trials, trial_row, write_run
 from rich.console import Console
 
 from analysis.choose import choose
@@ -34,6 +35,21 @@ def test_status_counts_trials_and_says_why_some_failed(run):
     assert status["on_front"] == 3
     assert status["best_accuracy"] == 0.95
     assert list(status["failures"].values()) == [1]
+
+
+def test_paused_trials_are_counted_and_go_on_with_a_resume(tmp_path):
+    changes = {"state": "PAUSED", "epochs_trained": 2, "stop_reason": "gain: others gain more"}
+    paused = read_run(write_run(tmp_path / "run", [trial_row(0, np.nan, 0.3, **changes)]))
+    status = run_status(paused, searched=False)
+    assert (status["paused"], status["running"], status["pruned"]) == (1, 0, 0)
+    [trial] = status["paused_trials"]
+    assert (trial["trial"], trial["epochs_trained"]) == (0, 2)
+    assert trial["reason"] == "gain: others gain more"
+    assert status["stopped"] == {}
+    assert "--resume" not in printed(status_table(paused, searched=True))
+    text = printed(status_table(paused, searched=False))
+    assert "1 paused" in text
+    assert "--resume" in text
 
 
 def test_trials_without_a_driver_are_told_as_interrupted(run):

@@ -31,6 +31,11 @@ def test_each_trial_has_one_outcome_and_the_seconds_add_up(tmp_path: Path):
     assert rows[-1][-1] == "88 s (8)"
 
 
+def test_paused_trials_are_an_outcome_of_their_own(tmp_path: Path):
+    rows = [trial_row(0, np.nan, 0.1, state=state) for state in ("RUNNING", "PAUSED")]
+    assert trial_outcomes(read_run(write_run(tmp_path / "run", rows))) == ["unfinished", "paused"]
+
+
 def test_a_run_without_a_finished_trial_spends_time_too(tmp_path: Path):
     rows = [trial_row(0, np.nan, 0.1, state="FAIL", error="loss is NaN")]
     assert time_spent(read_run(write_run(tmp_path / "run", rows))).outcomes == ("failed",)

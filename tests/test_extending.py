@@ -130,7 +130,7 @@ def run(study: Study, two_workers: None) -> Run:
 
 
 def test_a_search_of_toys_ends_with_every_trial_told(run: Run):
-    assert run.counts() == {"COMPLETE": 3, "PRUNED": 3, "FAIL": 0, "RUNNING": 0}
+    assert run.counts() == {"COMPLETE": 3, "PRUNED": 3, "FAIL": 0, "RUNNING": 0, "PAUSED": 0}
     assert set(run.trials["model"]) <= {"toy_narrow", "toy_wide"}
     assert run.study["sampler"]["name"] == "toy"
 

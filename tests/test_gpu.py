@@ -61,6 +61,7 @@ def config(recipe: Recipe, data: ImageData, share: float) -> dict[str, Any]:
         "gpu_share": share,
         "deepest_unfrozen": None,
         "resume_from": [],
+        "pause_after": None,
         "avoid": [],
     }
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import fsspec
+import pausing
 import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
@@ -279,6 +280,75 @@ def test_what_a_command_adds_to_a_part_goes_to_the_address_but_for_its_checkpoin
     ]
     machine("second")
     assert (fetch_run(f"{RUNS}/mine") / "confirm/tested.parquet").read_bytes() == b"x"
+
+
+@pytest.mark.own_ray
+def test_paused_trials_go_on_elsewhere_from_their_checkpoints_at_the_address(
+    tmp_path: Path, demo_data: ImageData, store: Store, machine
+):
+    path = write_study(
+        tmp_path,
+        demo_data,
+        storage=RUNS,
+        space={"width": {"float": [0.1, 0.125]}, "batch_size": 4, "input_size": 48, "epochs": 20},
+        dominated="keep",
+        early_stopping={"name": pausing.HALFWAY},
+        budget={"trials": 6},
+    )
+    command = [sys.executable, pausing.__file__, "search", path]
+
+    def rows(state: str) -> list[dict]:
+        table = RemoteFolder(f"{RUNS}/tiny").read("trials.parquet")
+        found = pq.read_table(pa.BufferReader(table)).to_pylist() if table else []
+        return [row for row in found if row["state"] == state]
+
+    def seconds() -> dict[tuple[int, int], float]:
+        table = RemoteFolder(f"{RUNS}/tiny").read("epochs.parquet")
+        found = pq.read_table(pa.BufferReader(table)).to_pylist() if table else []
+        return {(row["trial"], row["epoch"]): row["seconds"] for row in found}
+
+    lost = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    while lost.poll() is None and not rows("PAUSED"):
+        time.sleep(0.1)
+    lost.send_signal(signal.SIGKILL)
+    lost.wait()
+    paused = rows("PAUSED")
+    assert paused
+    for row in paused:
+        assert f"tiny/{row['checkpoint']}/training.pt" in store.names("tiny/tune")
+    # These epochs are not trained again.
+    waiting = {row["trial"] for row in paused}
+    known = {key: spent for key, spent in seconds().items() if key[0] in waiting}
+    assert known
+    machine("second")
+    env = {**os.environ, "FLOPWISE_CACHE": str(tmp_path / "second")}
+    done = subprocess.run([*command, "--resume"], capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {row["trial"] for row in rows("COMPLETE")} == {0, 1, 3, 4}
+    assert {row["epochs_trained"] for row in rows("COMPLETE")} == {20}
+    assert {(row["trial"], row["epochs_trained"]) for row in rows("PRUNED")} == {(2, 10), (5, 10)}
+    saved = [name for name in store.names("tiny/tune") if name.endswith("training.pt")]
+    assert {f"tiny/{row['checkpoint']}/training.pt" for row in rows("COMPLETE")} == set(saved)
+    assert known.items() <= seconds().items()
+
+
+def test_a_paused_trial_loses_no_checkpoint_that_is_saved_before_others_are_removed(
+    tmp_path: Path, demo_data: ImageData, store: Store, machine
+):
+    below = "tiny/tune/session-001/trial-00003"
+    study = study_at(tmp_path, demo_data)
+    store.write(f"{below}/checkpoint_000000/training.pt", b"weights")
+    store.write(f"{below}/checkpoint_000001/training.pt", b"weights")
+    with synced_run(study, resume=False) as sync:
+        assert sync is not None
+        begin(study, demo_data, sync).close()
+        checkpoints = RemoteCheckpoints(sync)
+        kept = checkpoints.name(f"bucket/runs/{below}/checkpoint_000001")
+        checkpoints.keep(TrialRecord(number=3, paused="later", checkpoint=kept))
+        store.write(f"{below}/checkpoint_000002/training.pt", b"weights")  # it went on
+        sync.bring_all()
+        newest = [f"{RUNS}/{below}/checkpoint_00000{index}" for index in (2, 1)]
+        assert checkpoints.of(3) == newest
 
 
 def test_a_name_at_an_address_never_leads_out_of_the_copy():

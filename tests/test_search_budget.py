@@ -39,7 +39,9 @@ def run(tmp_path: Path, clock: Clock) -> Run:
         ({"hours": 1.0}, 3600.0, "hours"),
         ({"worker_hours": 6.5 / 3600}, 0.0, None),
         ({"worker_hours": 6.0 / 3600}, 0.0, "worker_hours"),
-        ({"trials": 6, "hours": 1.0}, 3600.0, "trials"),
+        ({"trials": 6, "hours": 1.0}, 3599.0, "trials"),
+        # Paused trials would go on if only the trials were used up.
+        ({"trials": 6, "hours": 1.0}, 3600.0, "hours"),
     ],
 )
 def test_each_limit_ends_a_search_when_it_is_reached(

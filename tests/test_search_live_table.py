@@ -102,6 +102,13 @@ def test_a_trial_that_goes_on_shows_what_an_earlier_session_knew(study: Study, l
     assert "50.0%" in printed(render(progress(study, ledger), []))
 
 
+def test_paused_trials_are_only_counted(study: Study, ledger: Ledger):
+    ledger.pause(3, "later", checkpoint="tune/3")
+    text = printed(render(progress(study, ledger), []))
+    assert "(2 complete, 1 failed, 1 paused)" in text
+    assert "33.0%" not in text
+
+
 def test_the_table_says_that_it_is_stopping(study: Study, ledger: Ledger):
     assert "stopping" in printed(render(progress(study, ledger, stopping=True), []))
 

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -123,7 +124,7 @@ def test_what_is_written_is_what_analysis_reads(tmp_path: Path, demo_data: Image
     folder.write_tables([complete(0), failed])
     run = read_run(folder.path)
     assert [run_recipe(row) for _, row in run.trials.iterrows()] == recipes
-    assert run.counts() == {"COMPLETE": 1, "PRUNED": 0, "FAIL": 1, "RUNNING": 0}
+    assert run.counts() == {"COMPLETE": 1, "PRUNED": 0, "FAIL": 1, "RUNNING": 0, "PAUSED": 0}
     row = run.front().iloc[0]
     assert (row["trial"], row["accuracy"], row["epochs_trained"], row["seconds"]) == (
         0,
@@ -308,12 +309,71 @@ def test_sessions_are_counted_and_checkpoints_of_a_trial_are_found_the_newest_fi
         checkpoint = trial / names
         checkpoint.mkdir(parents=True)
         (checkpoint / "state.pt").write_bytes(b"x")
-        os.utime(checkpoint, (age, age))
+        os.utime(checkpoint / "state.pt", (age, age))
         found.append(checkpoint)
     empty = found[-1].with_name("checkpoint_000009")
     empty.mkdir()
     assert folder.checkpoints.of(3) == [str(path) for path in found[::-1]]
     assert folder.checkpoints.of(4) == []
+    folder.close()
+
+
+def checkpoints_of(folder: RunFolder, number: int, *, times: Iterable[int]) -> list[str]:
+    """Make a trial's checkpoints, one of each time; returns their names."""
+    names = []
+    for index, time in enumerate(times):
+        name = f"{TUNE}/session-001/trial-{number:05d}/checkpoint_{index:06d}"
+        (folder.path / name).mkdir(parents=True)
+        (folder.path / name / "state.pt").write_bytes(b"x")
+        os.utime(folder.path / name / "state.pt", (time, time))
+        names.append(name)
+    return names
+
+
+def test_a_paused_trial_keeps_its_checkpoint_and_newer_ones(tmp_path: Path, demo_data: ImageData):
+    folder = RunFolder.create(study_in(tmp_path, demo_data), demo_data)
+    oldest, kept, newer = checkpoints_of(folder, 3, times=(1, 2, 3))
+    # This one's folder was written last: its removal was cut off.
+    os.utime(folder.path / oldest, (9, 9))
+    paused = TrialRecord(number=3, recipe=Recipe(), paused="later", checkpoint=kept)
+    folder.checkpoints.keep(paused)
+    assert folder.checkpoints.of(3) == [str(folder.path / name) for name in (newer, kept)]
+    # Whatever became of its own, it goes on from any other.
+    for gone in (None, oldest):
+        paused.checkpoint = gone
+        folder.checkpoints.keep(paused)
+        assert len(folder.checkpoints.of(3)) == 2
+    paused.paused, paused.state, paused.checkpoint = None, TrialState.PRUNED, None
+    folder.checkpoints.keep(paused)
+    assert folder.checkpoints.of(3) == []
+    folder.close()
+
+
+def test_checkpoints_of_a_longer_number_are_those_of_another_trial(
+    tmp_path: Path, demo_data: ImageData
+):
+    folder = RunFolder.create(study_in(tmp_path, demo_data), demo_data)
+    [other] = checkpoints_of(folder, 100_001, times=(1,))
+    folder.checkpoints.keep(TrialRecord(number=10_000, state=TrialState.PRUNED))
+    assert folder.checkpoints.of(10_000) == []
+    assert folder.checkpoints.of(100_001) == [str(folder.path / other)]
+    folder.close()
+
+
+def test_a_paused_trial_has_a_state_of_its_own_with_its_reason(
+    tmp_path: Path, demo_data: ImageData
+):
+    folder = RunFolder.create(study_in(tmp_path, demo_data), demo_data)
+    paused = TrialRecord(number=1, recipe=Recipe(), paused="later: no gain", checkpoint="tune/1")
+    paused.add_epochs([METRICS])
+    folder.write_tables([complete(0), paused])
+    run = read_run(folder.path)
+    row = run.trials.iloc[1]
+    assert row[["state", "epochs_trained", "seconds", "checkpoint", "stop_reason"]].tolist() == [
+        *("PAUSED", 1, 1.25, "tune/1", "later: no gain")
+    ]
+    assert len(run.epochs) == 2
+    assert run.counts_in_words() == "1 complete, 1 paused"
     folder.close()
 
 

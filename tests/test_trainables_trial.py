@@ -23,6 +23,7 @@ def config(data: ImageData, resume_from: list[Path] | None = None, **recipe: Any
         "gpu_share": 0,
         "deepest_unfrozen": None,
         "resume_from": [str(path) for path in resume_from or []],
+        "pause_after": None,
         "avoid": [],
     }
 
@@ -75,6 +76,20 @@ def test_a_trial_whose_last_epoch_was_kept_only_reports(demo_data: ImageData, tm
     trial.save_checkpoint(str(tmp_path))
     results = run_to_the_end(begin(config(demo_data, [tmp_path])))
     assert [len(result[EPOCHS]) for result in results] == [3]
+
+
+def test_a_trial_that_was_to_be_paused_there_trains_no_epoch_after_it(
+    demo_data: ImageData, tmp_path: Path
+):
+    first = begin(config(demo_data))
+    first.step()
+    first.step()
+    first.save_checkpoint(str(tmp_path))
+    settings = config(demo_data, [tmp_path])
+    result = begin({**settings, "pause_after": 2}).step()
+    assert (len(result[EPOCHS]), result["done"]) == (2, False)
+    # An older checkpoint lacks epochs, and they are trained first.
+    assert len(begin({**settings, "pause_after": 4}).step()[EPOCHS]) == 3
 
 
 def test_an_actor_trains_one_recipe_after_the_other(demo_data: ImageData):

@@ -60,8 +60,8 @@ class Trial(tune.Trainable):
     """Runs one epoch a step.
 
     Its config: number, recipe, data, copy_data (see open_near_data), device, threads, gpu_share (0
-    to 1, or whole GPUs), deepest_unfrozen (see Training), resume_from, and avoid: Ray's ids of
-    nodes.
+    to 1, or whole GPUs), deepest_unfrozen (see Training), resume_from, pause_after (the epoch after
+    which the driver had decided to pause it, or None), and avoid: Ray's ids of nodes.
 
     If a recipe fails, its trial ends with the reason in the result, and the actor stays warm for
     the next one. The actor dies only if an error leaves the GPU unusable.
@@ -141,7 +141,7 @@ class Trial(tune.Trainable):
             internal_kv._internal_kv_put(key, name.encode(), overwrite=True, namespace=PHASES)
 
     def _begin_training(self, data: ImageData) -> Training:
-        """Train the trial's first epoch in this process."""
+        """Train the trial's first epoch in this process, unless it only has to be paused."""
         try:
             return self._first_epoch(data)
         except RuntimeError as error:
@@ -164,7 +164,7 @@ class Trial(tune.Trainable):
         for folder in self._config["resume_from"]:
             if _load(training, folder):
                 break
-        if not training.done:
+        if not training.done and len(training.history) != self._config["pause_after"]:
             training.run_epoch()
         return training
 

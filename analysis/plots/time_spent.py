@@ -8,6 +8,7 @@ from analysis.plot_style import GREY, OKABE_ITO, picture_title, save_picture, ti
 from analysis.plots.html_style import page_figure
 from analysis.results.report_data import ReportData
 from analysis.results.time_spent import (
+    ASIDE,
     FAILED,
     NOT_BEGUN,
     OFF_FRONT,
@@ -24,6 +25,7 @@ _COLOURS = {
     NOT_BEGUN: "#cccccc",
     FAILED: OKABE_ITO[1],
     UNFINISHED: GREY,
+    ASIDE: OKABE_ITO[2],
 }
 
 
@@ -47,6 +49,7 @@ _WENT_INTO = {
     STOPPED: "trials that were stopped early",
     FAILED: "trials that failed",
     UNFINISHED: "unfinished trials",
+    ASIDE: "paused trials",
 }
 
 

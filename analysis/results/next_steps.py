@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.choose import Selection
-from analysis.columns import RUNNING, amount, is_missing
+from analysis.columns import PAUSED, RUNNING, amount, is_missing
 from analysis.results.hypervolume_trace import HypervolumeTrace
 from analysis.results.time_spent import write_duration
 from analysis.runs import Run
@@ -36,11 +36,18 @@ def next_steps(
     place: the run's folder or address. confirmed: whether its front was trained again already.
     """
     where, steps = shlex.quote(place), []
-    unfinished = run.counts()[RUNNING]
-    if unfinished:
-        trials = "1 unfinished trial" if unfinished == 1 else f"{unfinished:,} unfinished trials"
+    counts = run.counts()
+    left = [
+        f"1 {word} trial" if number == 1 else f"{number:,} {word} trials"
+        for number, word in ((counts[RUNNING], "unfinished"), (counts[PAUSED], "paused"))
+        if number
+    ]
+    if left:
         steps.append(
-            NextStep(command="flopwise search STUDY --resume", expected=f"Continues {trials}.")
+            NextStep(
+                command="flopwise search STUDY --resume",
+                expected=f"Continues {' and '.join(left)}.",
+            )
         )
     front = run.front()
     if not confirmed:

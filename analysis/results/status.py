@@ -7,7 +7,17 @@ import pandas as pd
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from analysis.columns import COMPLETE, FAIL, PRUNED, RUNNING, plain_row, write_number, write_percent
+from analysis.columns import (
+    COMPLETE,
+    FAIL,
+    PAUSED,
+    PRUNED,
+    RUNNING,
+    plain,
+    plain_row,
+    write_number,
+    write_percent,
+)
 from analysis.results.front_table import front_table
 from analysis.results.spending import (
     Spending,
@@ -43,6 +53,7 @@ def _status(
     interval = None if best is None else run.accuracy_interval(best)
     failed = run.trials.loc[run.trials["state"] == FAIL, "error"].fillna("no reason recorded")
     running = run.trials.loc[run.trials["state"] == RUNNING]
+    paused = run.trials.loc[run.trials["state"] == PAUSED]
     return {
         "name": run.name,
         "folder": location or str(run.path),
@@ -54,6 +65,7 @@ def _status(
         "not_begun": run.num_not_begun,
         "failed": counts[FAIL],
         "running": counts[RUNNING],
+        "paused": counts[PAUSED],
         "on_front": 0 if run.feasible.empty else len(run.front()),
         "constraints": run.broken_constraints(),
         "best_accuracy": best,
@@ -61,6 +73,10 @@ def _status(
         "seconds_trained": _total(run.trials, "seconds"),
         **spending_record(spending),
         "running_trials": [_running_row(run, plain_row(row)) for _, row in running.iterrows()],
+        "paused_trials": [
+            _running_row(run, plain_row(row)) | {"reason": plain(row["stop_reason"])}
+            for _, row in paused.iterrows()
+        ],
         "stopped": {one.kind: one.num_trials for one in stop_reasons(run)},
         "failures": {str(reason): int(n) for reason, n in failed.value_counts(sort=True).items()},
     }
@@ -96,7 +112,7 @@ def status_table(run: Run, *, searched: bool, location: str | None = None) -> Ta
         if trial["accuracy"] is not None:
             message += f", {write_percent(trial['accuracy'])} % so far"
         table.add_row(f"{running} {trial['trial']}", message)
-    if status["running"] and not searched:
+    if (status["running"] or status["paused"]) and not searched:
         table.add_row("to resume", "flopwise search STUDY --resume")
     for reason, number in status["stopped"].items():
         table.add_row(f"stopped {number} x", reason)

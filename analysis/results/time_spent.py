@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.columns import COMPLETE, FAIL, PRUNED
+from analysis.columns import COMPLETE, FAIL, PAUSED, PRUNED
 from analysis.pareto.front import FloatArray, IntArray
 from analysis.runs import Run
 
 ON_FRONT, OFF_FRONT, STOPPED = "on the front", "off the front", "stopped early"
-NOT_BEGUN, FAILED, UNFINISHED = "not begun", "failed", "unfinished"
-OUTCOMES = (ON_FRONT, OFF_FRONT, STOPPED, NOT_BEGUN, FAILED, UNFINISHED)
+NOT_BEGUN, FAILED, UNFINISHED, ASIDE = "not begun", "failed", "unfinished", "paused"
+OUTCOMES = (ON_FRONT, OFF_FRONT, STOPPED, NOT_BEGUN, FAILED, UNFINISHED, ASIDE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +39,7 @@ def trial_outcomes(run: Run) -> list[str]:
         elif state == COMPLETE:
             outcomes.append(ON_FRONT if trial in front else OFF_FRONT)
         else:
-            outcomes.append(FAILED if state == FAIL else UNFINISHED)
+            outcomes.append({FAIL: FAILED, PAUSED: ASIDE}.get(state, UNFINISHED))
     return outcomes
 
 

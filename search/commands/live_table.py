@@ -82,7 +82,7 @@ def render(progress: Progress, latest: Sequence[TrialRecord]) -> Group:
     objectives = list(progress.study.objectives)
     on_front = progress.ledger.front()
     running = _table("running", "epoch", "accuracy")
-    for record in progress.ledger.in_state(TrialState.RUNNING):
+    for record in progress.ledger.unfinished():
         epochs = record.known_epochs
         accuracy = f"{epochs[-1].accuracy:.1%}" if epochs else "-"
         accuracy = progress.phases.get(record.number, accuracy)
@@ -140,7 +140,8 @@ def time_left(progress: Progress) -> float | None:
     ]
     if budget.trials is None or not trained:
         return by_clock
-    running = len(progress.ledger.in_state(TrialState.RUNNING))
+    # Paused trials are left out: most of them are given up.
+    running = len(progress.ledger.unfinished())
     open_trials = budget.trials - progress.ledger.num_begun + running
     each = sum(record.seconds for record in trained) / len(trained)
     by_trials = open_trials * each / progress.num_workers
@@ -162,7 +163,8 @@ def _headline(progress: Progress) -> Text:
         "stopped early": pareto_tracker.counts[TrialState.PRUNED] - pareto_tracker.num_refused,
         "not begun": pareto_tracker.num_refused,
         "failed": pareto_tracker.counts[TrialState.FAIL],
-        "running": sum(record.state == TrialState.RUNNING for record in records),
+        "running": len(progress.ledger.unfinished()),
+        "paused": len(progress.ledger.paused),
     }
     budget = progress.study.budget.trials
     message = ", ".join(f"{count} {word}" for word, count in counts.items() if count)

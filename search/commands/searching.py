@@ -139,14 +139,6 @@ def _tell_estimate(screen: Console, study: "Study") -> None:
     screen.print(estimate_table(estimate))
 
 
-_ENDINGS = {
-    "exhausted": "the space has no untried recipes left that keep the constraints",
-    "plateau": "the front has stopped growing: budget.plateau",
-    "hours": "the hours of the budget are used up",
-    "worker_hours": "the worker hours of the budget are used up",
-}
-
-
 def _tell_resume(screen: Console, study: Path, how: str) -> NoReturn:
     screen.print(f"{how}; continue with: {_resume_command(study)}", markup=False, soft_wrap=True)
     raise typer.Exit(130)
@@ -174,6 +166,7 @@ def _tell_end(screen: Console, study: Path, location: Path | str, result) -> Non
     from analysis.runs import read_run
     from search.commands.live_table import clock
     from search.commands.results import print_front
+    from search.engine import ENDINGS
     from spaces.errors import UserError
 
     read = read_run(result.folder)
@@ -196,9 +189,8 @@ def _tell_end(screen: Console, study: Path, location: Path | str, result) -> Non
             raise typer.Exit(1)
         screen.print(f"no trial ran to its end: {how}{first}", markup=False, soft_wrap=True)
         raise typer.Exit(1)
-    ended_by = _ENDINGS.get(result.ending)
-    if ended_by:
-        screen.print(ended_by)
+    if result.ending != "trials":
+        screen.print(ENDINGS[result.ending])
     screen.print(
         f"searched for {clock(result.seconds)}; results: {near(location)}; next:\n"
         f"  {flopwise} report {run}\n"

@@ -57,21 +57,24 @@ def next_trial(ledger: Ledger, *, spent: Callable[[], object | None]) -> TrialRe
     spent: the limit that is reached, as `BudgetMeter.spent`; None: there is budget left.
     Skips proposals that are over already, for example because their recipe has a result. Raises
     SpaceExhaustedError after 200 of these in a row, if no paused trial is to go on. An interrupted
-    trial needs no budget, and a paused one none of a budget of trials.
+    trial needs no budget, and a paused one none of a budget of trials. So a later call may return
+    one after an earlier call returned None, or raised: a trial was paused in between.
     """
     if ledger.next_interrupted is not None:
         return ledger.propose()
-    for _ in range(_MAX_REPEATS):
+    while True:
         limit = spent()
-        if limit is not None:
-            return ledger.resume_paused(may_begin=False) if limit == "trials" else None
-        record = ledger.propose()
-        if record is not None:
+        if limit is None and ledger.num_repeats < _MAX_REPEATS:
+            record = ledger.propose()
+            if record is not None:
+                return record
+        elif limit in (None, "trials"):
+            record = ledger.resume_paused(may_begin=False)
+            if record is None and limit is None:
+                raise SpaceExhaustedError
             return record
-    record = ledger.resume_paused(may_begin=False)
-    if record is None:
-        raise SpaceExhaustedError
-    return record
+        else:
+            return None
 
 
 class BudgetMeter:
@@ -84,18 +87,21 @@ class BudgetMeter:
         self._on_plateau = False
 
     def spent(self) -> Spent | None:
-        """The first limit that is reached; None: there is budget left."""
+        """The first limit that is reached; None: there is budget left.
+
+        Trials come last: if only they are used up, paused trials may go on.
+        """
         budget, ledger = self._budget, self._ledger
         if ledger.should_abort():
             return "failures"
-        if budget.trials is not None and ledger.num_begun >= budget.trials:
-            return "trials"
         if budget.hours is not None and ledger.seconds_searched >= budget.hours * 3600:
             return "hours"
         if budget.worker_hours is not None and ledger.worker_seconds >= budget.worker_hours * 3600:
             return "worker_hours"
         if budget.plateau is not None and self._stands_still(budget.plateau):
             return "plateau"
+        if budget.trials is not None and ledger.num_begun >= budget.trials:
+            return "trials"
         return None
 
     def _stands_still(self, plateau: PlateauSettings) -> bool:

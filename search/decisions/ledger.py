@@ -94,6 +94,8 @@ class Ledger:
         """Trials that freed their workers and may go on later, by number."""
         self.given_up: list[TrialRecord] = []
         """Paused trials that will never go on. Whoever removes their checkpoints empties it."""
+        self.num_repeats = 0
+        """So many of the latest proposals in a row did not begin."""
         self._results = RecipeResults(earlier)
         self._context = StoppingContext(
             pareto_tracker=self.pareto_tracker,
@@ -141,7 +143,9 @@ class Ledger:
         record = TrialRecord(number=self._store.ask(len(self.records)))
         self.records[record.number] = record
         if not (self._draw(record) and self._is_admitted(record) and self._is_new(record)):
+            self.num_repeats += 1
             return None
+        self.num_repeats = 0
         self._begin(record)
         return record
 
@@ -160,7 +164,7 @@ class Ledger:
         record = self._rule.resume(paused, self._context, may_begin=may_begin)
         if record is not None:
             del self.paused[record.number]
-            record.paused = None
+            record.paused = record.checkpoint = None
             self._store.store_pause(record)
             self._begin(record)
         return record
@@ -171,7 +175,7 @@ class Ledger:
         Its epochs are stored: unlike a running trial's, they must survive this driver.
         """
         record = self.records[number]
-        record.paused, record.checkpoint = reason, checkpoint
+        record.paused, record.pausing, record.checkpoint = reason, None, checkpoint
         self._store.store_pause(record)
         self._set_aside(record)
 
@@ -217,8 +221,9 @@ class Ledger:
         """Add epochs of a running trial; returns whether it goes on.
 
         If the stopping rule ends the trial, it is told as pruned at once. If the rule pauses it,
-        call `pause` once its state is saved. Epochs that are known already change nothing, so a
-        trial that resumed from a checkpoint reports all of its epochs.
+        call `pause` once its state is saved; if that is cut off, the trial has to reach this epoch
+        again, and is paused there. Epochs that are known already change nothing, so a trial that
+        resumed from a checkpoint reports all of its epochs.
         ran_on: the machine.
         """
         record, epochs = self.records[number], list(epochs)
@@ -226,8 +231,10 @@ class Ledger:
             return Stop(reason=record.stop_reason or "it is over")
         record.add_machine(ran_on)
         record.add_epochs(epochs)
-        if not epochs:
+        if not epochs or epochs[-1].epoch < record.epochs[-1].epoch:
             return Go()
+        if record.pausing is not None:
+            return Pause(reason=record.pausing)
         self._index.note()
         decision = self._rule.decide(record, self._context)
         if isinstance(decision, Stop | Pause) and record.has_run_all_epochs:
@@ -235,7 +242,10 @@ class Ledger:
         if isinstance(decision, Stop):
             record.stop_reason = decision.reason
             self._tell(record, TrialState.PRUNED)
-        elif isinstance(decision, Go) and decision.rungs:
+        elif isinstance(decision, Pause):
+            record.pausing = decision.reason
+            self._store.store_pause(record)
+        elif decision.rungs:
             record.rungs |= decision.rungs
             # Others are compared with these accuracies, so they must survive this driver.
             self._store.store_rungs(record)
@@ -280,6 +290,10 @@ class Ledger:
     def in_state(self, *states: TrialState) -> list[TrialRecord]:
         """Trials in one of the states, by number."""
         return [record for record in self.records.values() if record.state in states]
+
+    def unfinished(self) -> list[TrialRecord]:
+        """Trials that are neither over nor paused, by number: they run, or wait to do so."""
+        return [record for record in self.in_state(TrialState.RUNNING) if record.paused is None]
 
     @property
     def num_begun(self) -> int:

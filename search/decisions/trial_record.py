@@ -32,8 +32,8 @@ class TrialRecord:
     epochs: list[EpochMetrics] = field(default_factory=list)
     """Of this session, with those of the checkpoint from which it went on."""
     earlier_epochs: list[EpochMetrics] = field(default_factory=list)
-    """Of a trial that goes on: what an earlier session knew. No rule looks at them, since the
-    trial repeats those after its checkpoint."""
+    """Of a trial that goes on: what an earlier session knew, until it reports again. No rule looks
+    at them, since the trial repeats those after its checkpoint."""
     accuracy: float | None = None
     """After the last epoch, on the validation split; None until the trial is complete."""
     error: str | None = None
@@ -42,6 +42,8 @@ class TrialRecord:
     """Why it ended before its last epoch, or never began."""
     paused: str | None = None
     """Why it is paused; None if it is not. Its state is RUNNING meanwhile."""
+    pausing: str | None = None
+    """Why it will be paused as soon as its state is saved; None if it will not."""
     checkpoint: str | None = None
     """The path of the newest checkpoint; relative if it is below the run folder."""
     reused: int | None = None
@@ -59,7 +61,7 @@ class TrialRecord:
     @property
     def known_epochs(self) -> list[EpochMetrics]:
         """Its epochs, to show and to count: until it reports again, those of earlier sessions."""
-        return self.epochs or self.earlier_epochs
+        return max(self.epochs, self.earlier_epochs, key=len)
 
     @property
     def seconds(self) -> float:
@@ -93,9 +95,11 @@ class TrialRecord:
 
     def add_epochs(self, epochs: Iterable[EpochMetrics]) -> None:
         """Add epochs. A resumed trial may repeat some."""
-        known = {metrics.epoch: metrics for metrics in self.epochs}
-        known.update({metrics.epoch: metrics for metrics in epochs})
+        new = {metrics.epoch: metrics for metrics in epochs}
+        known = {metrics.epoch: metrics for metrics in self.epochs} | new
         self.epochs = [known[epoch] for epoch in sorted(known)]
+        if new:
+            self.earlier_epochs = []
 
     def add_machine(self, ran_on: str | None) -> None:
         """Add the machine that the trial runs on now. A trial may move between machines."""
@@ -104,9 +108,10 @@ class TrialRecord:
             self.ran_on = MOVED.join([*known, ran_on])
 
     def pause(self) -> dict[str, Any]:
-        """What is stored when the trial is paused, and again when it goes on."""
+        """What is stored when it is to be paused, when it is paused, and when it goes on."""
         return {
             "reason": self.paused,
+            "pausing": self.pausing,
             "checkpoint": self.checkpoint,
             "ran_on": self.ran_on,
             "cpus": self.cpus,
@@ -173,6 +178,7 @@ def _read(frozen: optuna.trial.FrozenTrial) -> tuple[TrialRecord, TrialState | N
 def _read_pause(record: TrialRecord, pause: Mapping[str, Any] | None) -> None:
     if pause is not None:
         record.paused, record.checkpoint = pause["reason"], pause["checkpoint"]
+        record.pausing = pause["pausing"]
         record.ran_on, record.cpus, record.gpus = pause["ran_on"], pause["cpus"], pause["gpus"]
         record.add_epochs(EpochMetrics(**metrics) for metrics in pause["epochs"])
 

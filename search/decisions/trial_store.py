@@ -103,7 +103,7 @@ class TrialStore:
         self._trials[record.number].set_user_attr(RUNGS, record.rungs)
 
     def store_pause(self, record: TrialRecord) -> None:
-        """Store that a trial is paused, or goes on, with the epochs that its checkpoint has."""
+        """Store that a trial is to be paused, is paused or goes on, with its epochs so far."""
         self._trials[record.number].set_user_attr(PAUSED, record.pause())
 
     def store_outcome(self, record: TrialRecord, state: TrialState) -> None:

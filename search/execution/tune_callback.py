@@ -9,6 +9,7 @@ from typing import Any
 from optuna.trial import TrialState
 from ray.tune import Callback
 from ray.tune.experiment import Trial as RayTrial
+from ray.tune.result import SHOULD_CHECKPOINT
 
 from search.cluster.node_health import NodeHealth
 from search.cluster.nodes import alive_nodes
@@ -21,6 +22,7 @@ from search.cluster.worker_failures import (
     reason,
 )
 from search.decisions.ledger import Ledger
+from search.decisions.stopping import Pause
 from search.execution.search_stopper import SearchStopper, unless_broken_off
 from search.execution.tune_reports import TuneReports, trial_number
 from search.storage.run_folder import RunFolder
@@ -67,7 +69,10 @@ class LedgerCallback(Callback):
         **info: Any,
     ) -> None:
         number = trial_number(trial)
-        self._reports.report(trial, result)
+        decision = self._reports.report(trial, result)
+        if isinstance(decision, Pause):
+            # Ray saves the trial before it executes the scheduler's decision to stop it.
+            result[SHOULD_CHECKPOINT] = True
         num_epochs = len(self._ledger.records[number].epochs)
         if num_epochs > self._num_epochs.get(number, 0):
             self._num_epochs[number] = num_epochs
@@ -104,6 +109,9 @@ class LedgerCallback(Callback):
             pass  # told when the scheduler stopped it
         elif number in self._failures:
             dropped = self._ledger.fail(number, self._failures[number])
+        elif record.pausing is not None:
+            checkpoint = self._checkpoints.get(number)
+            self._ledger.pause(number, record.pausing, checkpoint=checkpoint)
         else:
             dropped = self._ledger.complete(number, checkpoint=self._checkpoints.get(number))
         self._folder.checkpoints.keep(record)

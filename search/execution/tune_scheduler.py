@@ -6,14 +6,18 @@ from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial as RayTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from search.decisions.stopping import Stop
+from search.decisions.stopping import Pause, Stop
 from search.execution.search_stopper import SearchStopper, unless_broken_off
 from search.execution.tune_reports import TuneReports
 from trainables.trial import FAILURE
 
 
 class LedgerScheduler(FIFOScheduler):
-    """Starts trials in the order in which they come. Stops a trial if the ledger does."""
+    """Starts trials in the order in which they come. Stops a trial if the ledger does.
+
+    A paused trial is stopped too, since only that frees its worker. It goes on as a new one of
+    Ray's, with the same number.
+    """
 
     def __init__(self, reports: TuneReports, stopper: SearchStopper) -> None:
         super().__init__()
@@ -30,7 +34,7 @@ class LedgerScheduler(FIFOScheduler):
 
     @unless_broken_off
     def _stops(self, trial: RayTrial, result: dict[str, Any]) -> bool:
-        return isinstance(self._reports.report(trial, result), Stop)
+        return isinstance(self._reports.report(trial, result), Stop | Pause)
 
     def __getstate__(self) -> dict[str, Any]:
         """Save nothing. Ray pickles the tuner to restore it, but we begin a new one instead."""

@@ -4,16 +4,19 @@ Ray's own OptunaSearch is not used: it loses failed trials and tells stopped one
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from ray.tune.search import Searcher
 
 from search.cluster.retries import Retries
-from search.decisions.budget import BudgetMeter, SpaceExhaustedError, next_trial
+from search.decisions.budget import BudgetMeter, SpaceExhaustedError, Spent, next_trial
 from search.decisions.ledger import Ledger
 from search.decisions.trial_record import TrialRecord
 from search.execution.search_stopper import SearchStopper, unless_broken_off
 from search.execution.tune_reports import with_number
+
+# Paused trials still go on after one of these has ended the proposals.
+_PAUSED_GO_ON = ("trials", "exhausted")
 
 
 class LedgerSearcher(Searcher):
@@ -40,8 +43,8 @@ class LedgerSearcher(Searcher):
         # Ray's id of a trial that has to run alone, while it runs.
         self._alone: str | None = None
         self._live: set[str] = set()
-        self._over = False
-        self.exhausted = False
+        self.ended_by: Spent | Literal["exhausted"] | None = None
+        """Why no more trials begin; None: there is budget left."""
 
     @unless_broken_off
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -55,19 +58,26 @@ class LedgerSearcher(Searcher):
         if interrupted is not None and not self._retries.may_begin(interrupted):
             return None
         record = None
-        # Once the budget is used up, only trials whose process died begin again.
-        if not self._over or interrupted is not None:
-            try:
-                record = next_trial(self._ledger, spent=self._meter.spent)
-            except SpaceExhaustedError:
-                self.exhausted = True
+        # Once the budget is used up, only trials that had begun go on: those whose process died,
+        # and paused ones if there was only no new one left.
+        if interrupted is not None or self.ended_by in (None, *_PAUSED_GO_ON):
+            record = self._next()
         if record is None:
-            self._over = True
             return Searcher.FINISHED if self._ledger.is_idle else None
         self._live.add(trial_id)
         if alone:
             self._alone = trial_id
         return with_number(record.number, self._config_of(record))
+
+    def _next(self) -> TrialRecord | None:
+        try:
+            record = next_trial(self._ledger, spent=self._meter.spent)
+            limit = self._meter.spent() or "trials"
+        except SpaceExhaustedError:
+            record, limit = None, "exhausted"
+        if record is None and (self.ended_by is None or self._ledger.paused):
+            self.ended_by = limit
+        return record
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from analysis.columns import COMPLETE, RUNNING, plain_row
+from analysis.columns import COMPLETE, PAUSED, RUNNING, plain_row
 from analysis.runs import STUDY, read_run, run_recipe
 from search.decisions.budget import Budget
 from search.decisions.samplers import SamplerSettings
@@ -142,7 +142,7 @@ def _finished(folder: Path) -> dict[str, RecipeRun]:
     """The trials of a run folder that are over, by recipe key."""
     found: dict[str, RecipeRun] = {}
     trials = read_run(folder).trials
-    for _, row in trials.loc[trials["state"] != RUNNING].iterrows():
+    for _, row in trials.loc[~trials["state"].isin((RUNNING, PAUSED))].iterrows():
         cells = plain_row(row)
         recipe = run_recipe(cells)
         kept = folder / cells["checkpoint"] if cells["checkpoint"] else None

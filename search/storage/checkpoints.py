@@ -7,15 +7,19 @@ killed, its newest checkpoint may be incomplete.
 
 import re
 import shutil
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 from analysis.runs import TUNE
 from search.decisions.trial_record import TrialRecord
 from search.storage.remote_sync import RemoteSync
 from spaces.addresses import address_below
 
+_Saved = TypeVar("_Saved", Path, str)
+# A file of a checkpoint.
 _SAVED = re.compile(rf"({TUNE}/session-\d+/trial-(\d+)[^/]*/checkpoint_[^/]+)/.")
 
 
@@ -40,19 +44,23 @@ class LocalCheckpoints:
         return str(Path(path).resolve().relative_to(self._run.resolve()))
 
     def keep(self, record: TrialRecord) -> None:
-        """Remove a finished trial's checkpoints of all sessions, except the one that it keeps."""
+        """Remove the checkpoints of a finished or paused trial, except the one that it keeps."""
         kept = self._run / record.checkpoint if record.checkpoint else None
-        for path in self._find(record.number):
-            if path != kept:
-                shutil.rmtree(path, ignore_errors=True)
+        paused = record.paused is not None
+        for path in _superseded(self._find(record.number), kept, paused=paused):
+            shutil.rmtree(path, ignore_errors=True)
 
     def remove(self, name: str) -> None:
         shutil.rmtree(self._run / name, ignore_errors=True)
 
     def _find(self, number: int) -> list[Path]:
-        pattern = f"session-*/{trial_folder_name(number)}*/checkpoint_*"
-        found = [path for path in (self._run / TUNE).glob(pattern) if any(path.iterdir())]
-        return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
+        times = []
+        pattern = f"session-*/{trial_folder_name(number)}*/checkpoint_*/*"
+        for path in (self._run / TUNE).glob(pattern):
+            with suppress(OSError):  # it was removed just now
+                name = path.relative_to(self._run).as_posix()
+                times.append((name, path.stat().st_mtime_ns))
+        return [self._run / name for name in _newest_first(times, number)]
 
 
 class RemoteCheckpoints:
@@ -85,24 +93,44 @@ class RemoteCheckpoints:
 
     def keep(self, record: TrialRecord) -> None:
         if record.number in self._begun:
-            self._sync.later(partial(self._keep, record.number, record.checkpoint))
+            paused = record.paused is not None
+            self._sync.later(partial(self._keep, record.number, record.checkpoint, paused=paused))
 
     def remove(self, name: str) -> None:
         self._sync.later(partial(self._remote.remove, name))
 
-    def _keep(self, number: int, kept: str | None) -> None:
-        for name in self._find(number):
-            if name != kept:
-                self._remote.remove(name)
+    def _keep(self, number: int, kept: str | None, *, paused: bool) -> None:
+        for name in _superseded(self._find(number), kept, paused=paused):
+            self._remote.remove(name)
 
     def _find(self, number: int) -> list[str]:
-        newest = {}
-        for name, info in self._remote.list(TUNE).items():
-            found = _SAVED.match(name)
-            if found and int(found[2]) == number:
-                newest[found[1]] = max(info.mtime_ns, newest.get(found[1], 0))
-        # Object stores record whole seconds, so the name decides between equal times.
-        return sorted(newest, key=lambda name: (newest[name], name), reverse=True)
+        listed = self._remote.list(TUNE).items()
+        return _newest_first(((name, info.mtime_ns) for name, info in listed), number)
+
+
+def _newest_first(files: Iterable[tuple[str, int]], number: int) -> list[str]:
+    """A trial's checkpoints among (path of a file, its time), newest first.
+
+    By their files: the time of a folder changes while it is being removed.
+    """
+    newest: dict[str, int] = {}
+    for name, time_ns in files:
+        found = _SAVED.match(name)
+        if found and int(found[2]) == number:
+            newest[found[1]] = max(time_ns, newest.get(found[1], 0))
+    # Object stores record whole seconds, so the name decides between equal times.
+    return sorted(newest, key=lambda name: (newest[name], name), reverse=True)
+
+
+def _superseded(
+    newest_first: Sequence[_Saved], kept: _Saved | None, *, paused: bool
+) -> Sequence[_Saved]:
+    """The checkpoints of a trial that nothing needs any more, if it keeps this one."""
+    if not paused:
+        return [one for one in newest_first if one != kept]
+    # By the time they are removed, the trial may have gone on and have saved a newer one. Without
+    # the one that it keeps, it goes on from any other.
+    return newest_first[newest_first.index(kept) + 1 :] if kept in newest_first else []
 
 
 def trial_folder_name(number: int) -> str:

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from filelock import Timeout
 from optuna.trial import TrialState
 
+from analysis.columns import PAUSED
 from analysis.runs import EPOCHS, STUDY, TRIALS, TUNE, read_run, trial_columns
 from search.decisions.trial_record import TrialRecord, read_record
 from search.storage.checkpoints import LocalCheckpoints, RemoteCheckpoints
@@ -214,14 +215,14 @@ def _metric_bounds(study: Mapping[str, Any]) -> dict[str, Any]:
 def _trial_row(record: TrialRecord) -> dict[str, Any]:
     return {
         "trial": record.number,
-        "state": record.state.name,
+        "state": record.state.name if record.paused is None else PAUSED,
         **(record.recipe.to_dict() if record.recipe else {}),
         **record.numbers(),
         "epochs_trained": len(record.known_epochs),
         "seconds": record.seconds,
         "search_seconds": record.search_seconds,
         "error": record.error,
-        "stop_reason": record.stop_reason,
+        "stop_reason": record.stop_reason if record.paused is None else record.paused,
         "checkpoint": record.checkpoint,
         "ran_on": record.ran_on,
         "cpus": record.cpus,
