@@ -1,6 +1,6 @@
-"""Records benchmarks/photo_curves: full learning curves on real photographs, to replay searches on.
+"""Records benchmarks/photo_curves: full learning curves on real photographs, for replays.
 
-    python benchmarks/photo_curves.py --out OUT        # hours; the same command goes on after a break
+    python benchmarks/photo_curves.py --out OUT    # hours; the same command goes on after a break
 
 Needs ../shared/data/animals25 (class folders of JPEGs) and ../shared/weights, a MobileNetV2 with
 ImageNet weights, beside this checkout; says so and ends where they are absent. 112 recipes are

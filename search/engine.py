@@ -46,7 +46,8 @@ from search.study.preflight import check_study
 from search.study.study import AUTO, Study
 from spaces.columns import LATENCY
 from spaces.errors import UserError
-from trainables.costing.training_cost import share_of_training
+from trainables.cost import recipe_cost
+from trainables.costing.training_cost import share_of_training, training_effort
 from trainables.data.copying import open_near_data
 from trainables.data.dataset import ImageData
 from trainables.trial import Trial
@@ -356,6 +357,15 @@ def _open_ledger(
         # A sampler that knows earlier trials needs no startup trials.
         effort=None if earlier else partial(share_of_training, num_classes=len(data.classes)),
         num_trials=study.budget.trials,
+        training_effort=partial(
+            training_effort,
+            num_classes=len(data.classes),
+            num_train=len(data.rows("train")),
+            num_validation=len(data.rows("validation")),
+            device=study.trial_resources.device,
+            threads=study.trial_resources.cpus,
+        ),
+        foretell=partial(recipe_cost, num_classes=len(data.classes)),
     )
     return open_ledger(
         optuna_study,

@@ -109,13 +109,15 @@ class Ledger:
         self._index = self._context.index = GainIndex(
             space=proposals.space,
             objectives=proposals.objectives,
-            measure=measure,
-            effort=proposals.arithmetic,
+            foretell=proposals.foretell or measure,
+            effort=proposals.training_effort,
             fresh=proposals.fresh or FreshRecipes(proposals.space),
             seed=proposals.seed,
             context=self._context,
         )
         store.index = self._index
+        for record in earlier:
+            self._index.note(record)
         self._clock = clock
         self._opened = clock() - store.seconds_searched
         for frozen in store.trials():
@@ -194,11 +196,11 @@ class Ledger:
     def _begin(self, record: TrialRecord) -> None:
         self._running.add(record.number)
         self._results.begin(record)
-        self._index.begin(record)
+        self._index.note(record)
 
     def _set_aside(self, record: TrialRecord) -> None:
         self._running.discard(record.number)
-        self._index.note()
+        self._index.note(record)
         self.paused[record.number] = record
 
     @property
@@ -235,7 +237,7 @@ class Ledger:
             return Go()
         if record.pausing is not None:
             return Pause(reason=record.pausing)
-        self._index.note()
+        self._index.note(record)
         decision = self._rule.decide(record, self._context)
         if isinstance(decision, Stop | Pause) and record.has_run_all_epochs:
             return Go()
@@ -399,7 +401,7 @@ class Ledger:
     def _take_in(self, record: TrialRecord) -> list[TrialRecord]:
         """Count a trial that is over; returns the trials that lose their checkpoint."""
         dropped = self.pareto_tracker.take_in(record)
-        self._index.end(record)
+        self._index.note(record)
         if record.state == TrialState.COMPLETE:
             self._rule.learn(record)
             if self._keep_dominated:

@@ -6,7 +6,6 @@ from functools import cached_property
 
 from optuna.samplers import BaseSampler
 
-from search.decisions.gain.effort import Effort
 from search.decisions.gain.fresh import FreshRecipes
 from search.decisions.gain.index import GainIndex
 from search.decisions.samplers import SAMPLERS, build_sampler
@@ -15,6 +14,8 @@ from search.decisions.trial_views import TrialView
 from spaces.objectives import Objectives
 from spaces.recipe import Recipe
 from spaces.space import SearchSpace
+from trainables.costing.effort import Effort
+from trainables.costing.figures import Cost
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,22 +36,27 @@ class Proposals:
     """Applied to each sampler before it is used."""
     fresh: FreshRecipes | None = None
     """Recipes for the gain sampler to choose from; None: drawn from the space."""
-    arithmetic: Callable[[Recipe], Effort] = lambda _: Effort(epoch=1.0)
+    training_effort: Callable[[Recipe], Effort] = lambda _: Effort(epoch=1.0)
+    """The seconds that training a recipe takes, by arithmetic."""
+    foretell: Callable[[Recipe], Cost] | None = None
+    """The cost of a recipe without measuring any; None: as the ledger measures it."""
     startup_space: SearchSpace | None = None
     """The space for looking ahead at startup trials, if drawing from `space` has side effects."""
 
     def sampler_of(self, number: int, index: GainIndex | None = None) -> BaseSampler:
         """The sampler that proposes the trial of a number."""
-        if self.sampler == "gain":
-            return self.wrap(build_sampler(self.sampler, seed=self.seed, trial_number=number, index=index))
+        if SAMPLERS[self.sampler].plans_its_start:
+            return self._drawn_by(number, index)
         return self._drawn_by(number) if self._startup is None else self._startup.sampler_of(number)
 
     def view(self) -> TrialView:
         """A new, empty view: what the sampler is shown of the trials."""
         return SAMPLERS[self.sampler].view(self.objectives)
 
-    def _drawn_by(self, number: int) -> BaseSampler:
-        return self.wrap(build_sampler(self.sampler, seed=self.seed, trial_number=number))
+    def _drawn_by(self, number: int, index: GainIndex | None = None) -> BaseSampler:
+        return self.wrap(
+            build_sampler(self.sampler, seed=self.seed, trial_number=number, index=index)
+        )
 
     @cached_property
     def _startup(self) -> StartupTrials | None:

@@ -42,8 +42,11 @@ class SamplerEntry:
     """One sampler."""
 
     build: Callable[["SamplerContext"], BaseSampler]
+    """Makes the sampler of one trial."""
     view: Callable[[Objectives], TrialView]
     """The trials that it is shown."""
+    plans_its_start: bool = False
+    """Whether its first trials have an order already; others begin with the most frozen ones."""
 
 
 @plain_dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +94,7 @@ def _build_gp(context: SamplerContext) -> BaseSampler:
 
 
 SAMPLERS: dict[str, SamplerEntry] = {
-    "gain": SamplerEntry(build=_build_gain, view=OneTrial),
+    "gain": SamplerEntry(build=_build_gain, view=OneTrial, plans_its_start=True),
     "tpe": SamplerEntry(
         build=_build_tpe, view=partial(BestAndLatest, best=32, latest=96, running=32)
     ),

@@ -17,7 +17,6 @@ from optuna.trial import TrialState
 
 from analysis.results.hypervolume_trace import SeededTraces
 from search.decisions.budget import Budget, BudgetMeter, SpaceExhaustedError, Spent, next_trial
-from search.decisions.gain.effort import Effort
 from search.decisions.gain.fresh import FreshRecipes
 from search.decisions.ledger import open_ledger
 from search.decisions.proposals import Proposals
@@ -27,6 +26,8 @@ from search.decisions.trial_record import TrialRecord
 from search.simulation.pool import Pool, PoolSampler, PoolSpace
 from search.simulation.tabular_benchmark import TabularBenchmark
 from spaces.recipe import Recipe
+from spaces.space import SearchSpace
+from trainables.costing.effort import Effort
 from trainables.costing.figures import Cost
 
 # A trial's time besides its epochs: benchmarks/overhead.py.
@@ -102,8 +103,18 @@ def traces_of(name: str, replays: Sequence[SimulatedSearch]) -> SeededTraces:
 class _PoolRecipes(FreshRecipes):
     """The recorded recipes that are left, in place of drawn ones."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, space: SearchSpace, pool: Pool) -> None:
+        super().__init__(space)
         self._pool = pool
+
+    def first(self, seed: int) -> list[Recipe]:
+        usual = super().first(seed)
+        nearest = (self._pool.nearest(recipe.to_dict()) for recipe in usual)
+        return [
+            near
+            for near, recipe in zip(nearest, usual, strict=True)
+            if (near.model, near.unfrozen) == (recipe.model, recipe.unfrozen)
+        ]
 
     def draw(self, seed: int, count: int) -> list[Recipe]:
         return self._pool.left()
@@ -119,7 +130,6 @@ class _Simulation:
         self._table = table
         self._settings = settings
         self._pool = Pool(table)
-        self._effort_seconds = table.seconds_of_effort
         self._now = 0.0
         self._events: list[tuple[float, int, int, int]] = []
         self._order = itertools.count()
@@ -142,8 +152,8 @@ class _Simulation:
             effort=table.share_trained,
             wrap=lambda sampler: PoolSampler(sampler, table.space, self._pool),
             startup_space=table.space,
-            fresh=_PoolRecipes(self._pool),
-            arithmetic=lambda recipe: Effort(epoch=self._effort_seconds * table.effort(recipe)),
+            fresh=_PoolRecipes(table.space, self._pool),
+            training_effort=self._effort_of,
         )
         self._ledger = open_ledger(
             study,
@@ -234,6 +244,9 @@ class _Simulation:
             yield
         finally:
             self._driver_seconds += time.perf_counter() - started
+
+    def _effort_of(self, recipe: Recipe) -> Effort:
+        return Effort(epoch=self._table.seconds_of_effort * self._table.effort(recipe))
 
     def _cost_of(self, recipe: Recipe) -> Cost:
         return self._pool.find(recipe).cost

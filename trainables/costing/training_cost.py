@@ -3,6 +3,7 @@
 import functools
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import nn
 
@@ -31,16 +32,35 @@ def share_of_training(recipe: Recipe, num_classes: int) -> float:
 
 def trained_share(recipe: Recipe, num_classes: int) -> float:
     """The share of a model's multiply-adds in layers that train: 0 to 1."""
-    model, macs = _layer_macs(architecture_of(recipe), num_classes)
-    freeze(model, recipe.unfrozen)
-    if recipe.unfrozen is None:
-        return 1.0
+    return _trained(architecture_of(recipe), recipe.unfrozen, num_classes).share
+
+
+class _Trained(NamedTuple):
+    """What of a model trains."""
+
+    gflop: float
+    """Of the whole model, for one image."""
+    share: float
+    """Of the multiply-adds, in layers that train."""
+    tensors: int
+    """Weights and biases that train."""
+
+
+@functools.lru_cache(maxsize=16 * _MOST_ARCHITECTURES)
+def _trained(architecture: Recipe, unfrozen: int | None, num_classes: int) -> _Trained:
+    model, macs = _layer_macs(architecture, num_classes)
+    freeze(model, unfrozen)
     trained = sum(
         number
         for name, number in macs.by_layer.items()
         if any(weight.requires_grad for weight in model.get_submodule(name).parameters())
     )
-    return trained / sum(macs.by_layer.values())
+    total = sum(macs.by_layer.values())
+    return _Trained(
+        gflop=2 * total / 1e9,
+        share=1.0 if unfrozen is None else trained / total,
+        tensors=sum(weight.requires_grad for weight in model.parameters()),
+    )
 
 
 @functools.lru_cache(maxsize=_MOST_ARCHITECTURES)
@@ -86,10 +106,7 @@ def training_effort(
     """
     speed = _GPU if device == "cuda" else _CORE
     gflop_a_second = speed.gflop_a_second * (threads if device == "cpu" else 1)
-    model, macs = _layer_macs(architecture_of(recipe), num_classes)
-    gflop = 2 * sum(macs.by_layer.values()) / 1e9
-    trained = trained_share(recipe, num_classes)
-    tensors = sum(weight.requires_grad for weight in model.parameters())
+    gflop, trained, tensors = _trained(architecture_of(recipe), recipe.unfrozen, num_classes)
     shares = has_shared_features(recipe)
     forward = trained if shares else 1.0
     images = num_train + num_validation

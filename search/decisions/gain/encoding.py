@@ -79,7 +79,6 @@ class Encoding:
         joint = (1 + distance + distance**2 / 3) * np.exp(-distance)
         return alike / max(1, ones.shape[1]), joint
 
-
     def linear(self, points: FloatArray) -> FloatArray:
         """(recipes, columns) for linear models: numbers, 0.5 where absent; a column each word."""
         num_numbers = len(self._scales)

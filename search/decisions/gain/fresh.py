@@ -4,6 +4,7 @@ import random
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from search.decisions.gain.first_design import pretrained_heads
 from spaces.errors import UserError
 from spaces.recipe import Recipe
 from spaces.space import SearchSpace
@@ -15,6 +16,10 @@ class FreshRecipes:
 
     def __init__(self, space: SearchSpace) -> None:
         self._space = space
+
+    def first(self, seed: int) -> list[Recipe]:
+        """Recipes to try before any others; see `pretrained_heads`."""
+        return pretrained_heads(self._space, seed)
 
     def draw(self, seed: int, count: int) -> list[Recipe]:
         """Recipes from all over the space."""

@@ -24,8 +24,9 @@ class FrontArea:
         self._floor = floor
         if self._num_costs == 1:
             best = np.maximum.accumulate(np.concatenate([[floor], self._accuracies]))
-            self._levels = best
-            self._edges = np.concatenate([[-np.inf], self._costs[:, 0], [1 + _MARGIN]])
+            rises = np.flatnonzero(np.diff(best) > 0)
+            self._levels = best[np.concatenate([[0], rises + 1])]
+            self._edges = np.concatenate([[-np.inf], self._costs[rises, 0], [1 + _MARGIN]])
         elif self._num_costs > 1:
             sampler = qmc.Sobol(self._num_costs, scramble=False)
             self._samples = sampler.random_base2(_NUM_SAMPLES_LOG2) * (1 + _MARGIN)
@@ -43,6 +44,18 @@ class FrontArea:
         shares = self._shares(costs)
         heights = np.maximum(accuracies[:, :, None] - self._levels, 0.0)
         return np.einsum("mql,ml->m", heights, shares) / accuracies.shape[1]
+
+    def whole_with(self, costs: FloatArray, accuracies: FloatArray) -> float:
+        """The area that models add together."""
+        total, front = 0.0, self
+        for cost, accuracy in zip(costs, accuracies, strict=True):
+            total += float(front.gains(cost[None], np.array([[accuracy]]))[0])
+            front = FrontArea(
+                np.vstack([front._costs, cost]),
+                np.append(front._accuracies, accuracy),
+                floor=self._floor,
+            )
+        return total
 
     def _shares(self, costs: FloatArray) -> FloatArray:
         """(models, levels): the part of the costs where the model counts and the level holds."""

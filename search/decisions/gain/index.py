@@ -2,14 +2,14 @@
 
 Fresh, running and paused trials are compared by it. The gain is the hypervolume that a trial is
 expected to add, given its known costs and what all learning curves say of its accuracy. The seconds
-are those that are left until its last epoch.
+are those that are left until its last epoch, by arithmetic: what a clock measured differs from run
+to run, and the same study must decide the same again.
 """
 
 import functools
-import os
 import math
 from bisect import insort
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,28 +18,39 @@ from optuna.trial import TrialState
 from scipy.stats import norm
 
 from search.decisions.gain.curves import CurveModel, Points, Predicted
-from search.decisions.gain.effort import Effort
 from search.decisions.gain.encoding import Encoding
+from search.decisions.gain.first_design import cheapest_along
 from search.decisions.gain.fresh import FreshRecipes
 from search.decisions.gain.front_area import FrontArea
-from search.decisions.gain.seconds import EpochSeconds
 from search.decisions.stopping import StoppingContext
 from search.decisions.trial_record import TrialRecord
-from spaces.columns import FloatArray
+from spaces.columns import ARCHITECTURE_FIELDS, FloatArray
 from spaces.errors import UserError
 from spaces.objectives import Objectives
 from spaces.recipe import Recipe
 from spaces.space import SearchSpace
+from trainables.costing.effort import Effort
 from trainables.costing.figures import Cost
 
 _QUANTILES = norm.ppf((np.arange(12) + 0.5) / 12)
+# The model's cost is cubic in its rows, which are epochs of trials. Half are of trials that are
+# over, so that there are curves to their end however many trials run.
 _MOST_ROWS = 400
-_TRIAL_SECONDS = 0.1
-def _X(name, default):
-    return float(os.environ.get("FW_" + name, default))
-_NUM_FIRST = _X("NF", 8)
-_SHARE_AT_RANDOM = _X("RND", 0.07)
-_NUM_BASE, _NUM_DRAWN, _NUM_NEAR = 512, 256, 256
+# Each trial uses up one of the budget, whatever seconds it takes. So it has a price: this part of
+# the median trial of the space. Without one, a search of 16 trials spent 13 on the cheapest model,
+# half a second each. To this comes the time between trials (benchmarks/overhead.py).
+_PRICE, _TRIAL_SECONDS = 0.5, 0.1
+# Some proposals are random, so that no mistake of the model lasts.
+_SHARE_AT_RANDOM = 0.07
+# Candidates: drawn once for the search, drawn for each trial, and near the front's recipes.
+_NUM_BASE, _NUM_DRAWN, _NUM_NEAR = 512, 192, 192
+# Architectures are counted once, in about 0.1 s: so many before the first trial, and so many more
+# before each other one.
+_NUM_COUNTED_FIRST, _NUM_COUNTED = 24, 4
+_MOST_KNOWN = 10_000
+_AT_RANDOM = 1  # a stream of random numbers
+# With many workers, the model is fitted again after this share of their number of events.
+_EVENTS_A_FIT = 1 / 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,15 +58,16 @@ class Outlook:
     """What is expected of a trial."""
 
     gain: float
-    """Hypervolume that it is expected to add to the front."""
+    """Hypervolume that it is expected to add to the front, as a share of the whole range."""
     seconds: float
-    """Left until its last epoch."""
-    accuracies: tuple[float, ...]
-    """Quantiles of its last accuracy."""
+    """Left until its last epoch, on a machine of ordinary speed."""
+    accuracies: FloatArray
+    """Quantiles of its last accuracy, evenly spaced."""
 
     @property
     def rate(self) -> float:
-        return self.gain / self.seconds**_X("A", 1.0)
+        """Gain per second."""
+        return self.gain / self.seconds
 
 
 class _Candidate(NamedTuple):
@@ -64,7 +76,8 @@ class _Candidate(NamedTuple):
     recipe: Recipe
     key: str
     point: FloatArray
-    costs: list[float]
+    magnitudes: list[float]
+    """Of the costs that are objectives."""
     schedule: int
     effort: Effort
 
@@ -75,10 +88,10 @@ class _Candidates:
     def __init__(self, candidates: Sequence[_Candidate]) -> None:
         self.all = list(candidates)
         self.points = np.array([one.point for one in candidates])
-        self.costs = np.array([one.costs for one in candidates])
+        self.magnitudes = np.array([one.magnitudes for one in candidates])
         self.schedules = np.array([one.schedule for one in candidates], dtype=np.intp)
-        self.efforts = np.array([one.effort.epoch for one in candidates])
-        self.epochs = np.array([one.recipe.epochs for one in candidates])
+        self.seconds = np.array([one.effort.seconds(one.recipe.epochs) for one in candidates])
+        self.once = np.array([one.effort.once for one in candidates])
 
 
 class GainIndex:
@@ -89,367 +102,419 @@ class GainIndex:
         *,
         space: SearchSpace,
         objectives: Objectives,
-        measure: Callable[[Recipe], Cost],
+        foretell: Callable[[Recipe], Cost],
         effort: Callable[[Recipe], Effort],
         fresh: FreshRecipes,
         seed: int,
         context: StoppingContext,
     ) -> None:
-        self.encoding = Encoding(space.rules)
-        self.effort_of = effort
+        """foretell: a recipe's costs, without measuring. effort: the seconds that it takes.
+
+        fresh: where candidates come from. seed: the study's.
+        """
+        self._encoding = Encoding(space.rules)
         self._objectives = objectives
-        self._measure = measure
+        self._foretell = foretell
+        self._effort = effort
         self._source = fresh
         self._seed = seed
         self._context = context
         self._version = 0
-        self._fitted = -1
+        self._fitted: int | None = None
         self._schedules: dict[str, int] = {}
+        self._records: dict[int, TrialRecord] = {}
         self._own: dict[int, _Candidate] = {}
         self._over: list[int] = []
         self._shared: set[str] = set()
         self._tried: set[str] = set()
         self._known: dict[Recipe, _Candidate | None] = {}
-        self._base: list[_Candidate] = []
-        self._candidates = _Candidates([])
+        self._architectures: list[tuple[Any, ...]] = []
+        self._base: list[Recipe] = []
+        self._first: list[_Candidate] = []
+        self._price = _TRIAL_SECONDS
+        self._cost_range = np.zeros(self._num_costs), np.ones(self._num_costs)
+        self._pool = _Candidates([])
+        self._pool_basis: tuple[int, ...] = ()
+        self._predicted_at: tuple[Any, ...] = ()
+        self._rates = self._means = np.empty(0)
+        self._quantiles = np.empty((0, len(_QUANTILES)))
+        self._running: dict[int, tuple[list[float], float]] = {}
 
     # What happened
 
-    def note(self) -> None:
-        """Something changed: a trial began, ended, or reported."""
+    def note(self, record: TrialRecord) -> None:
+        """Note that something changed about a trial: it began, reported, was paused or ended."""
+        if record.recipe is None or record.cost is None:
+            return
+        if record.number not in self._records:
+            self._records[record.number] = record
+            self._tried.add(record.key)
+            shared = self._of(record).effort.shared
+            if shared is not None:
+                self._shared.add(shared)
+        if record.state.is_finished() and record.epochs and record.state != TrialState.FAIL:
+            insort(self._over, record.number)
         self._version += 1
 
-    def end(self, record: TrialRecord) -> None:
-        """Note that a trial is over."""
-        if record.epochs and record.recipe is not None and record.state != TrialState.FAIL:
-            insort(self._over, record.number)
-        self.note()
+    # What is asked
 
-    def begin(self, record: TrialRecord) -> None:
-        self._tried.add(record.key)
-        assert record.recipe is not None
-        shared = self._of(record).effort.shared
-        if shared is not None:
-            self._shared.add(shared)
-        self.note()
-
-    # Encoding
-
-    def schedule(self, recipe: Recipe) -> int:
-        return self._schedules.setdefault(recipe.scheduler, len(self._schedules))
-
-    def cost_of(self, recipe: Recipe) -> list[float] | None:
-        """Magnitudes of the costs that are objectives; None if a bound excludes the recipe."""
-        try:
-            cost = self._measure(recipe)
-        except UserError:
+    def propose(self, number: int) -> Recipe | None:
+        """The recipe for a new trial of this number; None if none is left that may begin."""
+        self._fit_if_outdated()
+        first = next((one for one in self._first if one.key not in self._tried), None)
+        if first is not None:
+            return first.recipe
+        self._rate_fresh()
+        free = np.flatnonzero(self._rates >= 0)
+        if not len(free):
             return None
-        figures = cost.figures
-        for bound in self._objectives.constraints:
-            if not bound.is_of_a_metric and bound.violation(figures.get(bound.column)) > 0:
-                return None
-        return self._magnitudes(figures)
+        rng = np.random.default_rng([self._seed, number, _AT_RANDOM])
+        at_random = rng.random() < _SHARE_AT_RANDOM
+        best = int(rng.choice(free) if at_random else self._rates.argmax())
+        # Until the model is fitted again, others are rated as if this one ran already.
+        self._running[number] = (self._pool.magnitudes[best].tolist(), float(self._means[best]))
+        self._area = self._area_of([*self._front.values(), *self._running.values()])
+        return self._pool.all[best].recipe
 
-    def _magnitudes(self, figures: Any) -> list[float]:
+    @property
+    def best_fresh_rate(self) -> float:
+        """Of the candidates for a new trial."""
+        self._fit_if_outdated()
+        return float(self._rates.max(initial=0.0))
+
+    def outlooks(self, records: Sequence[TrialRecord]) -> list[Outlook]:
+        """What trials may still add that run, are paused, or are about to begin."""
+        self._fit_if_outdated()
+        if not records:
+            return []
+        quantiles = self._of_records(records).accuracies(_QUANTILES)
         found = []
-        for name, way in self._objectives.items():
-            if name != self._objectives.metric:
-                value = figures[name]
-                value = math.log(max(value, 1e-12))
-                found.append(-value if way == "max" else value)
+        for record, accuracies in zip(records, quantiles, strict=True):
+            area = self._area_without(record.number)
+            costs = self._scaled(np.array([self._of(record).magnitudes]))
+            gain = float(area.gains(costs, accuracies[None])[0])
+            left = self._price + self._seconds_left(record)
+            found.append(Outlook(gain=gain, seconds=left, accuracies=accuracies))
         return found
 
-    def _scaled(self, costs: FloatArray) -> FloatArray:
-        low, high = self._cost_range
-        return (costs - low) / np.where(high > low, high - low, 1.0)
+    @property
+    def average_rate(self) -> float:
+        """Of all trials so far: the area of their front, by the seconds that they took."""
+        spent = sum(
+            len(record.epochs) * self._of(record).effort.epoch for record in self._records.values()
+        )
+        empty = FrontArea(np.empty((0, self._num_costs)), np.empty(0), floor=self._floor)
+        costs, accuracies = self._scaled_front()
+        return empty.whole_with(costs, accuracies) / spent if spent else 0.0
 
-    # The model
+    # What is known of recipes
 
-    def _refresh(self) -> None:
-        lag = len(self._context.running) // 32
-        if self._fitted >= 0 and self._version - self._fitted <= lag:
-            return
-        self._fitted = self._version
-        self._fit()
-
-    def _fit(self) -> None:
-        context = self._context
-        if not self._base:
-            self._base = self._look_up(self._source.draw(self._seed, _NUM_BASE))
-            costs = np.array([one.costs for one in self._base])
-            self._cost_range = costs.min(axis=0), costs.max(axis=0)
-            self._candidates = _Candidates(self._base)
-        front = context.pareto_tracker.front()
-        chosen = [record.number for record in front if record.epochs and record.number >= 0]
-        chosen += [n for n in sorted(context.paused)]
-        chosen += [n for n in sorted(context.running, reverse=True)]
-        chosen += self._over[::-1]
-        rows: list[tuple[int, int, float, int, int, float]] = []
-        records = []
-        self._row_count: dict[int, int] = {}
-        seen = set()
-        for number in chosen:
-            record = context.trials[number]
-            if number in seen or not record.epochs:
-                continue
-            seen.add(number)
-            own = self._observations(record)
-            if len(rows) + len(own) > _MOST_ROWS:
-                break
-            which = len(records)
-            records.append(record)
-            rows += [(which, *row) for row in own]
-        self._records = records
-        self._in_fit = {record.number: len(record.epochs) for record in records}
-        self._fit_seconds(records)
-        if not rows:
-            self._model = None
-        else:
-            which, times, schedules, trials, accuracies = map(np.array, zip(*rows, strict=True))
-            points = np.array([self._of(record).point for record in records])
-            self._model = CurveModel(
-                self.encoding,
-                Points(
-                    recipes=points, which=which, times=times, schedules=schedules, trials=trials
-                ),
-                accuracies,
-                noise=np.array([_X("CN", 0.0) if self._at_chance(a) else 0.0 for a in accuracies]),
-            )
-        self._set_front()
-        self._rate_fresh()
-        self._paused_outlooks: dict[int, Outlook] | None = None
+    @property
+    def _num_costs(self) -> int:
+        return len(self._objectives) - (self._objectives.metric is not None)
 
     def _look_up(self, recipes: Iterable[Recipe]) -> list[_Candidate]:
-        """What is known of recipes, without those that break a bound or were tried."""
-        found = {}
+        """What is known of recipes, each once, without those that break a bound."""
+        if len(self._known) > _MOST_KNOWN:
+            self._known.clear()
+        found: dict[str, _Candidate] = {}
         for recipe in recipes:
             if recipe not in self._known:
-                self._known[recipe] = self._new(recipe)
+                self._known[recipe] = self._candidate(recipe)
             candidate = self._known[recipe]
-            if candidate is not None and candidate.key not in self._tried:
+            if candidate is not None:
                 found[candidate.key] = candidate
         return list(found.values())
 
-    def _new(self, recipe: Recipe) -> _Candidate | None:
-        costs = self.cost_of(recipe)
-        if costs is None:
-            return None
-        return _Candidate(
-            recipe=recipe,
-            key=recipe.key,
-            point=self.encoding.encode([recipe.to_dict()])[0],
-            costs=costs,
-            schedule=self.schedule(recipe),
-            effort=self.effort_of(recipe),
-        )
+    def _affordable(self, recipes: Iterable[Recipe], number: int) -> list[Recipe]:
+        """Those whose architectures are few enough to be counted by the trial of a number."""
+        most = _NUM_COUNTED_FIRST + _NUM_COUNTED * number
+        allowed = self._architectures[:most] if len(self._architectures) > most else None
+        if allowed is None:
+            return list(recipes)
+        allowed = set(allowed)
+        return [recipe for recipe in recipes if _architecture(recipe) in allowed]
 
-    def _at_chance(self, accuracy):
-        chance = self._context.chance
-        if chance is None:
-            return accuracy < _X("CF", 0.03)
-        return chance.explains(accuracy)
+    def _candidate(self, recipe: Recipe) -> _Candidate | None:
+        """What is known of a recipe; None if it breaks a bound, or can't be built."""
+        try:
+            figures = self._foretell(recipe).figures
+            effort = self._effort(recipe)
+        except UserError:
+            return None
+        bounds = (bound for bound in self._objectives.constraints if not bound.is_of_a_metric)
+        if any(bound.violation(figures.get(bound.column)) > 0 for bound in bounds):
+            return None
+        return self._with_figures(recipe, figures, effort)
 
     def _of(self, record: TrialRecord) -> _Candidate:
         """What is known of a trial's recipe, whatever bounds it breaks."""
         if record.number not in self._own:
             assert record.recipe is not None
-            self._own[record.number] = _Candidate(
-                recipe=record.recipe,
-                key=record.key,
-                point=self.encoding.encode([record.recipe.to_dict()])[0],
-                costs=self._record_costs(record),
-                schedule=self.schedule(record.recipe),
-                effort=self.effort_of(record.recipe),
+            assert record.cost is not None
+            effort = self._effort(record.recipe)
+            self._own[record.number] = self._with_figures(
+                record.recipe, record.cost.figures, effort
             )
         return self._own[record.number]
 
+    def _with_figures(
+        self, recipe: Recipe, figures: Mapping[str, Any], effort: Effort
+    ) -> _Candidate:
+        magnitudes = [
+            math.log(max(figures[name], 1e-12)) * (-1 if way == "max" else 1)
+            for name, way in self._objectives.items()
+            if name != self._objectives.metric
+        ]
+        return _Candidate(
+            recipe=recipe,
+            key=recipe.key,
+            point=self._encoding.encode([recipe.to_dict()])[0],
+            magnitudes=magnitudes,
+            schedule=self._schedules.setdefault(recipe.scheduler, len(self._schedules)),
+            effort=effort,
+        )
+
+    def _scaled(self, magnitudes: FloatArray) -> FloatArray:
+        """Costs from 0 to 1, over the range of the candidates."""
+        low, high = self._cost_range
+        return (magnitudes.reshape(-1, self._num_costs) - low) / np.where(
+            high > low, high - low, 1.0
+        )
+
+    def _seconds_left(self, record: TrialRecord) -> float:
+        recipe, effort = self._of(record).recipe, self._of(record).effort
+        return effort.seconds(recipe.epochs) - len(record.epochs) * effort.epoch
+
+    # The model
+
+    def _fit_if_outdated(self) -> None:
+        lag = int(len(self._context.running) * _EVENTS_A_FIT)
+        if self._fitted is None:
+            self._begin()
+        elif self._version - self._fitted <= lag:
+            return
+        self._fitted = self._version
+        self._fit_curves()
+        self._set_front()
+        self._set_pool()
+        self._rate_fresh()
+
+    def _begin(self) -> None:
+        """Decide what depends on the space and the seed alone, so that a resume decides it again.
+
+        These are the range of the costs, the price of a trial, and the first trials.
+        """
+        first = self._source.first(self._seed)
+        self._base = self._source.draw(self._seed, _NUM_BASE)
+        self._architectures = list(dict.fromkeys(map(_architecture, [*first, *self._base])))
+        candidates = self._look_up(self._affordable([*first, *self._base], 0))
+        pool = _Candidates(candidates)
+        magnitudes = pool.magnitudes.reshape(-1, self._num_costs)
+        if candidates:
+            self._cost_range = magnitudes.min(axis=0), magnitudes.max(axis=0)
+            self._price = _TRIAL_SECONDS + _PRICE * float(np.median(pool.seconds))
+        self._first = self._look_up(first)
+        knows_nothing = all(number >= 0 for number in self._over)
+        if not first and candidates and knows_nothing:
+            costs = self._scaled(magnitudes).sum(axis=1)
+            chosen = cheapest_along(costs, pool.seconds + pool.once)
+            self._first = [candidates[position] for position in chosen]
+
+    def _set_pool(self) -> None:
+        """Draw the candidates for the next trial: they depend on its number and on the front."""
+        number = len(self._context.trials)
+        front = [record for record in self._context.pareto_tracker.front() if record.recipe]
+        basis = (number, *(record.number for record in front))
+        if basis == self._pool_basis:
+            return
+        self._pool_basis = basis
+        rng = np.random.default_rng([self._seed, number])
+        seeds = rng.integers(2**31, size=2).tolist()
+        recipes = [
+            *self._base,
+            *self._source.draw(seeds[0], _NUM_DRAWN),
+            *self._source.near((one.recipe for one in front if one.recipe), seeds[1], _NUM_NEAR),
+        ]
+        self._pool = _Candidates(self._look_up(self._affordable(recipes, number)))
+
+    def _fit_curves(self) -> None:
+        """Fit the model to rows of the front, the latest trials that are over, and open ones."""
+        context = self._context
+        front = sorted(record.number for record in context.pareto_tracker.front())
+        ended = [*front, *self._over[::-1]]
+        open_ones = [*sorted(context.paused), *sorted(context.running, reverse=True)]
+        rows: dict[int, list[tuple[float, int, int, float]]] = {}
+        count = 0
+        for numbers, most in (
+            (ended, _MOST_ROWS // 2),
+            (open_ones, _MOST_ROWS),
+            (ended, _MOST_ROWS),
+        ):
+            for number in numbers:
+                record = self._records.get(number)
+                if number in rows or record is None or not record.epochs:
+                    continue
+                own = self._observations(record)
+                if count + len(own) > most:
+                    break
+                rows[number] = own
+                count += len(own)
+        self._epochs_in_fit = {number: len(self._records[number].epochs) for number in rows}
+        self._model = None
+        if count:
+            numbers = list(rows)
+            points, accuracies = self._points(
+                [(which, *row) for which, number in enumerate(numbers) for row in rows[number]],
+                np.array([self._of(self._records[number]).point for number in numbers]),
+            )
+            self._model = CurveModel(self._encoding, points, accuracies)
+
+    @staticmethod
+    def _points(rows: Sequence[Any], recipes: FloatArray) -> tuple[Points, FloatArray]:
+        which, times, schedules, trials, accuracies = map(np.array, zip(*rows, strict=True))
+        points = Points(
+            recipes=recipes, which=which, times=times, schedules=schedules, trials=trials
+        )
+        return points, accuracies
+
     def _observations(self, record: TrialRecord) -> list[tuple[float, int, int, float]]:
+        """(time, schedule, trial, accuracy) at a trial's milestones, and at its last epoch."""
         assert record.recipe is not None
-        epochs = record.recipe.epochs
-        last = len(record.epochs)
-        at = [epoch for epoch in milestones(epochs) if epoch <= last]
-        if last not in at:
-            at.append(last)
+        epochs, last = record.recipe.epochs, len(record.epochs)
+        at = sorted({*(epoch for epoch in milestones(epochs) if epoch <= last), last})
         schedule = self._of(record).schedule
         return [
-            (time_of(epoch, epochs), schedule, record.number, record.epochs[epoch - 1].accuracy)
+            (_time(epoch, epochs), schedule, record.number, record.epochs[epoch - 1].accuracy)
             for epoch in at
             if math.isfinite(record.epochs[epoch - 1].accuracy)
         ]
 
-    def _fit_seconds(self, records: Sequence[TrialRecord]) -> None:
-        self._seconds = None
-        if records and os.environ.get("FW_SEC") != "arith":
-            points = self._plain(np.array([self._of(record).point for record in records]))
-            efforts = np.array([self._of(record).effort.epoch for record in records])
-            seconds = np.array([_epoch_seconds(record) for record in records])
-            self._seconds = EpochSeconds(points, efforts, seconds)
-
-    def _plain(self, points: FloatArray) -> FloatArray:
-        return self.encoding.linear(points)
-
-    def _predict(self, points: FloatArray, schedules: Any, trials: Any) -> Predicted:
+    def _predict(self, points: Points) -> Predicted:
         if self._model is None:
             return Predicted(mean=np.zeros(len(points)), deviation=np.full(len(points), 2.0))
-        return self._model.predict(
-            Points(
-                recipes=points,
-                which=np.arange(len(points)),
-                times=np.ones(len(points)),
-                schedules=schedules,
-                trials=trials,
-            )
-        )
+        return self._model.predict(points)
 
     def _of_records(self, records: Sequence[TrialRecord]) -> Predicted:
-        return self._predict(
-            np.array([self._of(record).point for record in records]),
-            np.array([self._of(record).schedule for record in records]),
-            np.array([record.number for record in records]),
+        """The last accuracies of trials, given their own curves."""
+        predicted = self._predict(
+            Points(
+                recipes=np.array([self._of(record).point for record in records]),
+                which=np.arange(len(records)),
+                times=np.ones(len(records)),
+                schedules=np.array([self._of(record).schedule for record in records]),
+                trials=np.array([record.number for record in records]),
+            )
         )
+        for position, record in enumerate(records):
+            if len(record.epochs) > self._epochs_in_fit.get(record.number, 0):
+                one = self._given_its_curve(record)
+                predicted.mean[position] = one.mean[0]
+                predicted.deviation[position] = one.deviation[0]
+        return predicted
+
+    def _given_its_curve(self, record: TrialRecord) -> Predicted:
+        """As `_of_records`, for a trial with epochs that the model was not fitted to."""
+        in_fit = self._epochs_in_fit.get(record.number, 0)
+        assert record.recipe is not None
+        known = _time(in_fit, record.recipe.epochs) if in_fit else -1.0
+        rows = [row for row in self._observations(record) if row[0] > known]
+        candidate = self._of(record)
+        recipes = candidate.point[None]
+        target = Points(
+            recipes=recipes,
+            which=np.zeros(1, dtype=np.intp),
+            times=np.ones(1),
+            schedules=np.array([candidate.schedule]),
+            trials=np.array([record.number]),
+        )
+        if not rows or self._model is None:
+            return self._predict(target)
+        observed, accuracies = self._points([(0, *row) for row in rows], recipes)
+        return self._model.predict_given(target, observed, accuracies)
 
     # Gains
 
     def _set_front(self) -> None:
         context = self._context
-        front = context.pareto_tracker.front()
-        self._front_costs = [self._record_costs(record) for record in front]
-        self._front_accuracies = [record.accuracy or 0.0 for record in front]
-        running = [context.trials[n] for n in sorted(context.running)]
-        running = [r for r in running if r.recipe is not None and r.cost is not None]
+        self._front = {
+            record.number: (self._of(record).magnitudes, self._value(record.accuracy or 0.0))
+            for record in context.pareto_tracker.front()
+        }
+        bounds = [
+            bound.bound
+            for bound in self._objectives.metric_constraints
+            if bound.sign.startswith(">")
+        ]
+        chance = context.chance
+        self._floor = max([*bounds, chance.accuracy if chance is not None else 0.0])
+        running = [self._records[number] for number in sorted(context.running)]
         self._running = {}
         if running:
-            predicted = self._of_records(running)
-            means = predicted.accuracies(np.zeros(1))[:, 0]
+            means = self._of_records(running).accuracies(np.zeros(1))[:, 0]
             for record, mean in zip(running, means, strict=True):
-                self._running[record.number] = (self._record_costs(record), float(mean))
-        chance = context.chance
-        self._floor = chance.accuracy if chance is not None else 0.0
-        self._area = self._area_without(None)
+                self._running[record.number] = (self._of(record).magnitudes, float(mean))
+        self._area = self._area_of([*self._front.values(), *self._running.values()])
 
-    def _area_without(self, number: int | None) -> FrontArea:
-        others = [pair for n, pair in self._running.items() if n != number]
-        costs = [*self._front_costs, *(cost for cost, _ in others)]
-        accuracies = [*self._front_accuracies, *(mean for _, mean in others)]
-        num_costs = len(self._objectives) - 1
-        return FrontArea(
-            self._scaled(np.array(costs).reshape(len(costs), num_costs)),
-            np.array(accuracies),
-            floor=self._floor,
-        )
+    def _value(self, accuracy: float) -> float:
+        return accuracy
 
-    def _record_costs(self, record: TrialRecord) -> list[float]:
-        assert record.cost is not None
-        return self._magnitudes(record.cost.figures)
+    def _scaled_front(self) -> tuple[FloatArray, FloatArray]:
+        magnitudes = [pair[0] for pair in self._front.values()]
+        return self._scaled(np.array(magnitudes)), np.array([p[1] for p in self._front.values()])
+
+    def _area_without(self, number: int) -> FrontArea:
+        """The front with what running trials are expected to add, all except one."""
+        if number not in self._running:
+            return self._area
+        others = [pair for other, pair in self._running.items() if other != number]
+        return self._area_of([*self._front.values(), *others])
+
+    def _area_of(self, pairs: Sequence[tuple[list[float], float]]) -> FrontArea:
+        magnitudes = np.array([pair[0] for pair in pairs])
+        accuracies = np.array([pair[1] for pair in pairs])
+        return FrontArea(self._scaled(magnitudes), accuracies, floor=self._floor)
 
     def _rate_fresh(self) -> None:
-        pool = self._candidates
+        """Rate the candidates; -1 where a trial has the recipe already."""
+        pool = self._pool
         if not pool.all:
             self._rates = np.empty(0)
             return
-        trials = np.full(len(pool.all), -1, dtype=np.intp)
-        predicted = self._predict(pool.points, pool.schedules, trials)
-        gains = self._area.gains(self._scaled(pool.costs), predicted.accuracies(_QUANTILES))
-        free = np.array([one.key not in self._tried for one in pool.all])
-        self._rates = np.where(free, gains / self._fresh_seconds(pool) ** _X("A", 1.0), -1.0)
-
-    def _fresh_seconds(self, pool: _Candidates) -> FloatArray:
-        once = np.array(
-            [
-                0.0 if one.effort.shared in self._shared else one.effort.once
-                for one in pool.all
-            ]
-        )
-        if self._seconds is None:
-            epoch = pool.efforts
-        else:
-            epoch = self._seconds.of(self._plain(pool.points), pool.efforts)
-        return _TRIAL_SECONDS + epoch * pool.epochs + once * epoch / pool.efforts
-
-    @property
-    def best_fresh_rate(self) -> float:
-        self._refresh()
-        return float(self._rates.max(initial=0.0))
-
-    def propose(self, number: int) -> Recipe | None:
-        """The recipe of a new trial."""
-        self._refresh()
-        rng = np.random.default_rng([self._seed, number])
-        front = [record.recipe for record in self._context.pareto_tracker.front() if record.recipe]
-        drawn = self._source.draw(int(rng.integers(2**31)), _NUM_DRAWN)
-        near = self._source.near(front, int(rng.integers(2**31)), _NUM_NEAR)
-        base = [one for one in self._base if one.key not in self._tried]
-        own = {one.key: one for one in [*base, *self._look_up([*drawn, *near])]}
-        self._candidates = _Candidates(list(own.values()))
-        self._rate_fresh()
-        if not (self._rates >= 0).any():
-            return None
-        if number < _NUM_FIRST or rng.random() < _SHARE_AT_RANDOM:
-            free = np.flatnonzero(self._rates >= 0)
-            best = int(rng.choice(free))
-        else:
-            best = int(self._rates.argmax())
-        return self._candidates.all[best].recipe
-
-    def outlook(self, record: TrialRecord) -> Outlook:
-        """What a running or paused trial may still add."""
-        return self.outlooks([record])[0]
-
-    def outlooks(self, records: Sequence[TrialRecord]) -> list[Outlook]:
-        self._refresh()
-        predicted = self._of_records(records)
-        accuracies = predicted.accuracies(_QUANTILES)
-        found = []
-        for record, quantiles in zip(records, accuracies, strict=True):
-            area = self._area_without(record.number) if record.number in self._running else self._area
-            costs = self._scaled(np.array([self._record_costs(record)]))
-            gain = float(area.gains(costs, quantiles[None])[0])
-            found.append(
-                Outlook(
-                    gain=gain, seconds=self._seconds_left(record), accuracies=tuple(quantiles)
+        count = len(pool.all)
+        if self._predicted_at != (self._fitted, self._pool_basis):
+            self._predicted_at = (self._fitted, self._pool_basis)
+            predicted = self._predict(
+                Points(
+                    recipes=pool.points,
+                    which=np.arange(count),
+                    times=np.ones(count),
+                    schedules=pool.schedules,
+                    trials=np.full(count, -1),
                 )
             )
-        return found
+            self._quantiles = predicted.accuracies(_QUANTILES)
+            self._means = predicted.accuracies(np.zeros(1))[:, 0]
+        gains = self._area.gains(self._scaled(pool.magnitudes), self._quantiles)
+        pays = [one.effort.shared not in self._shared for one in pool.all]
+        seconds = self._price + pool.seconds + np.where(pays, pool.once, 0.0)
+        free = [one.key not in self._tried for one in pool.all]
+        self._rates = np.where(free, gains / seconds, -1.0)
 
-    def _seconds_left(self, record: TrialRecord) -> float:
-        assert record.recipe is not None
-        left = record.recipe.epochs - len(record.epochs)
-        if os.environ.get("FW_SEC") == "arith":
-            return _TRIAL_SECONDS + left * self._of(record).effort.epoch
-        return _TRIAL_SECONDS + left * _epoch_seconds(record)
 
-    def best_paused(self, records: Sequence[TrialRecord]) -> tuple[TrialRecord, Outlook] | None:
-        if not records:
-            return None
-        self._refresh()
-        outlooks = self.outlooks(records)
-        best = max(range(len(records)), key=lambda i: outlooks[i].rate)
-        return records[best], outlooks[best]
-
-    @property
-    def front_area(self) -> float:
-        """Of the front so far."""
-        self._refresh()
-        empty = FrontArea(
-            np.empty((0, len(self._objectives) - 1)), np.empty(0), floor=self._floor
-        )
-        return 1.0
+def _architecture(recipe: Recipe) -> tuple[Any, ...]:
+    return tuple(getattr(recipe, field) for field in ARCHITECTURE_FIELDS)
 
 
 @functools.cache
-def milestones(epochs: int) -> list[int]:
-    """1, 2, 3, 5, 8, 12, ...: each 1.5 times the one before, rounded up."""
+def milestones(epochs: int) -> tuple[int, ...]:
+    """Epochs at which a trial is rated: 1, 2, 3, 4, 6, 9, ..., each 1.5 times the one before."""
     found = [1]
     while found[-1] < epochs:
         found.append(max(found[-1] + 1, math.floor(found[-1] * 1.5)))
-    return [epoch for epoch in found if epoch <= epochs]
+    return tuple(epoch for epoch in found if epoch <= epochs)
 
 
-def time_of(epoch: int, epochs: int) -> float:
+def _time(epoch: int, epochs: int) -> float:
+    """When in its training an epoch ends: 0 for the first, 1 for the last, by magnitude."""
     return math.log(epoch) / math.log(epochs) if epochs > 1 else 1.0
-
-
-def _epoch_seconds(record: TrialRecord) -> float:
-    known = record.epochs
-    counted = known[1:] or known  # the first one may include frozen features
-    return max(1e-4, sum(one.seconds for one in counted) / len(counted))

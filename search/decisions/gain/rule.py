@@ -6,72 +6,72 @@ from search.decisions.gain.index import GainIndex, milestones
 from search.decisions.stopping import Decision, Go, Pause, StoppingContext, StoppingRule
 from search.decisions.trial_record import TrialRecord
 
-import os
-_PATIENCE = float(os.environ.get('FW_P', 0.5))
-_NO_GAIN = 3e-4
+# A trial goes on while its gain per second is at least this part of the best that could be begun or
+# resumed in its place. A change of trial has a price, and predictions are rough.
+_ENOUGH = 0.5
+# Each keeps a checkpoint. The trials that promise least are given up.
 _MOST_PAUSED = 64
+# Once no new trial may begin, a paused one goes on if its gain per second is at least this part of
+# the search's average.
+_WORTH_FINISHING = 0.05
 
 
 class GainRule(StoppingRule):
     """Compares the gain per second of a running trial with that of all others."""
 
-    def __init__(self) -> None:
-        self._decided: dict[int, int] = {}
-
     def decide(self, trial: TrialRecord, context: StoppingContext) -> Decision:
         assert trial.recipe is not None
-        last = len(trial.epochs)
-        before = self._decided.get(trial.number, 0)
-        passed = [m for m in milestones(trial.recipe.epochs) if before < m <= last]
-        self._decided[trial.number] = last
-        if not passed or trial.has_run_all_epochs:
+        epoch, epochs = len(trial.epochs), trial.recipe.epochs
+        if epoch >= epochs or epoch not in milestones(epochs):
             return Go()
-        index = context.index
-        assert index is not None
-        own = index.outlook(trial)
-        paused = index.best_paused([context.trials[n] for n in sorted(context.paused)])
-        best_paused = paused[1].rate if paused else 0.0
-        best = max(index.best_fresh_rate, best_paused)
-        if own.rate >= _PATIENCE * best:
+        index = _index_of(context)
+        own = index.outlooks([trial])[0].rate
+        paused = [context.trials[number] for number in sorted(context.paused)]
+        rates = [outlook.rate for outlook in index.outlooks(paused)]
+        best = max([index.best_fresh_rate, *rates])
+        if own >= _ENOUGH * best or self._leads(trial, own, context):
             return Go()
-        if len(context.running) > 1 and self._is_best_running(trial, own.rate, context):
-            return Go()
-        return Pause(
-            reason=f"gain: {own.gain:.2g} in {own.seconds:.0f} s, elsewhere {best / max(own.rate, 1e-12):.1f} times as much a second"
-        )
+        times = f"{best / own:.1f} times" if own > best / 1000 else "over 1,000 times"
+        return Pause(reason=f"gain: {times} as much in a second elsewhere, after epoch {epoch}")
 
-    def _is_best_running(self, trial, rate: float, context: StoppingContext) -> bool:
-        others = [context.trials[n] for n in sorted(context.running) if n != trial.number]
-        others = [one for one in others if one.epochs]
-        if not others:
-            return False
-        assert context.index is not None
-        return all(rate >= other.rate for other in context.index.outlooks(others))
+    @staticmethod
+    def _leads(trial: TrialRecord, rate: float, context: StoppingContext) -> bool:
+        """Whether none of the trials that run beside it has a higher rate.
+
+        One always goes on, so that no mistake of the model stops everything.
+        """
+        others = [context.trials[number] for number in sorted(context.running)]
+        others = [other for other in others if other is not trial and other.epochs]
+        outlooks = _index_of(context).outlooks(others)
+        return bool(others) and all(rate >= outlook.rate for outlook in outlooks)
 
     def resume(
         self, paused: Collection[TrialRecord], context: StoppingContext, *, may_begin: bool
     ) -> TrialRecord | None:
-        index = context.index
-        assert index is not None
-        best = index.best_paused(list(paused))
-        assert best is not None
-        if not may_begin or best[1].rate >= _PATIENCE * index.best_fresh_rate:
-            return best[0]
-        return None
+        index = _index_of(context)
+        outlooks = index.outlooks(list(paused))
+        record, outlook = max(zip(paused, outlooks, strict=True), key=lambda pair: pair[1].rate)
+        if may_begin:
+            least = _ENOUGH * index.best_fresh_rate
+        else:
+            least = _WORTH_FINISHING * index.average_rate
+        return record if outlook.rate >= least else None
 
     def give_up(
         self, paused: Collection[TrialRecord], context: StoppingContext
     ) -> Mapping[int, str]:
-        assert context.index is not None
-        records = list(paused)
-        outlooks = context.index.outlooks(records)
-        found = {
-            record.number: f"gain: {outlook.gain:.1g} of the front's area is all that it may add"
-            for record, outlook in zip(records, outlooks, strict=True)
-            if outlook.gain < float(__import__("os").environ.get("FW_NG", 0))
-        }
-        left = [pair for pair in zip(records, outlooks, strict=True) if pair[0].number not in found]
-        left.sort(key=lambda pair: pair[1].rate)
-        for record, _ in left[: max(0, len(left) - _MOST_PAUSED)]:
-            found[record.number] = f"gain: {_MOST_PAUSED} paused trials have more"
-        return found
+        too_many = len(paused) - _MOST_PAUSED
+        if too_many <= 0:
+            return {}
+        outlooks = _index_of(context).outlooks(list(paused))
+        ranked = sorted(zip(outlooks, paused, strict=True), key=lambda pair: pair[0].rate)
+        reason = f"gain: {_MOST_PAUSED} paused trials promise more in a second"
+        return {record.number: reason for _, record in ranked[:too_many]}
+
+    def rungs(self, epochs: int) -> list[int]:
+        return [epoch for epoch in milestones(epochs) if epoch < epochs]
+
+
+def _index_of(context: StoppingContext) -> GainIndex:
+    assert context.index is not None, "a ledger has one"
+    return context.index
