@@ -252,7 +252,10 @@ class GainIndex:
         if record.number not in self._own:
             assert record.recipe is not None
             assert record.cost is not None
-            effort = self._effort(record.recipe)
+            try:
+                effort = self._effort(record.recipe)
+            except UserError:  # then its training fails, and says so
+                effort = Effort(epoch=1.0)
             self._own[record.number] = self._with_figures(
                 record.recipe, record.cost.figures, effort
             )
