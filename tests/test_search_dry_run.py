@@ -166,17 +166,19 @@ def test_the_first_trial_pays_for_frozen_features(
     tmp_path: Path, demo_data: ImageData, candidates: list[Candidate], probed: Probed
 ):
     recipe = Recipe(model="mobilenet_v2", unfrozen=2, epochs=3)
-    images = {
-        "num_train": len(demo_data.rows("train")),
-        "num_validation": len(demo_data.rows("validation")),
-    }
-    effort = training_effort(recipe, num_classes=len(demo_data.classes), **images)
+    num_train, num_validation = (len(demo_data.rows(split)) for split in ("train", "validation"))
+    effort = training_effort(
+        recipe,
+        num_classes=len(demo_data.classes),
+        num_train=num_train,
+        num_validation=num_validation,
+    )
     # A machine of half the speed, where building a model takes 1 s.
     probe = replace(
         probed.probes[0],
         recipe=recipe,
-        train_images=images["num_train"],
-        validation_images=images["num_validation"],
+        train_images=num_train,
+        validation_images=num_validation,
         epoch_seconds=2 * effort.epoch,
         setup_seconds=2 * effort.once + 1,
         save_seconds=0.0,
