@@ -331,10 +331,16 @@ def test_the_factor_of_a_machine_is_the_geometric_mean_by_model():
     assert measured.factor("a") == pytest.approx(2.0)
     assert measured.factor("b") == pytest.approx(4.0)
     assert measured.factor("c") == pytest.approx(16 ** (1 / 3))
-    assert measured.spread == pytest.approx(math.sqrt(2) * math.log(4))
-    assert calibrate([Timed("a", 3.0, 1.0)]).spread == 0
+    assert sorted(measured.errors) == pytest.approx([-math.log(4), 0, math.log(4)])
     unknown = calibrate([Timed("a", 0.0, 1.0)])
     assert (unknown.factor("a"), unknown.overall) == (1, 1)
+
+
+def test_the_spread_of_probes_is_shrunk_towards_the_usual_one():
+    agree = calibrate([Timed("a", 2.0, 1.0), Timed("a", 4.0, 2.0)])
+    differ = calibrate([Timed("a", 2.0, 1.0), Timed("a", 4.0, 1.0)])
+    assert agree.spread(0.3) < 0.3 < differ.spread(0.3)
+    assert calibrate([Timed("a", 2.0, 1.0)]).spread(0.3) == pytest.approx(0.3)
 
 
 def test_a_fit_finds_what_the_parts_take():

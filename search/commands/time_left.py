@@ -10,9 +10,9 @@ from search.planning.calibration import Calibration, Timed, calibrate
 from search.planning.forecast import epochs_left_by_stopping
 from trainables.costing.effort import Effort
 
-# The latest trials show how fast the machine is now. After a resume, the arithmetic has to count
-# the models of this many.
-_MOST_SEEN = 32
+# The latest trials show how fast the machine is now, and how long a trial takes. For the former, a
+# resume has to count their models again.
+_MOST_TIMED, _MOST_SEEN = 32, 128
 
 
 def time_left(progress: Progress) -> float | None:
@@ -42,13 +42,14 @@ def _until_trials_end(progress: Progress, num_new: int) -> float | None:
         for record in progress.ledger.records.values()
         if record.epochs and (record.state.is_finished() or record.paused is not None)
     ][-_MOST_SEEN:]
+    timed = [*others[-_MOST_TIMED:], *running]
     efforts = {
         record.number: progress.effort(record.recipe)
-        for record in (*others, *running)
+        for record in timed
         if record.recipe is not None
     }
-    calibration = _calibrate([*others, *running], efforts)
-    paid = {efforts[record.number].shared for record in (*others, *running) if record.known_epochs}
+    calibration = _calibrate(timed, efforts)
+    paid = {efforts[record.number].shared for record in timed if record.known_epochs}
     left, took = [], [record.seconds for record in others]
     for record in running:
         assert record.recipe is not None

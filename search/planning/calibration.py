@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+_USUAL_WEIGHT = 4
+
 
 class Timed(NamedTuple):
     """The same work, measured and foretold."""
@@ -26,15 +28,21 @@ class Calibration:
     by_model: Mapping[str, float]
     overall: float
     """For a model that was not measured."""
-    spread: float
-    """Standard deviation of measured / calibrated, in logarithms: 0.2 is about 20 %.
-
-    0 if no model was measured twice, since it is unknown then.
-    """
+    errors: tuple[float, ...]
+    """Logarithms of measured / calibrated, a number for each measurement."""
 
     def factor(self, model: str) -> float:
         """By which to multiply what was foretold for a recipe of this model."""
         return self.by_model.get(model, self.overall)
+
+    def spread(self, usual: float) -> float:
+        """Standard deviation of measured / calibrated, in logarithms: 0.2 is about 20 %.
+
+        usual: what it is elsewhere. It weighs as much as a few measurements.
+        """
+        spare = len(self.errors) - len(self.by_model)
+        squares = _USUAL_WEIGHT * usual**2 + sum(error**2 for error in self.errors)
+        return math.sqrt(squares / (_USUAL_WEIGHT + spare))
 
 
 def calibrate(measurements: Iterable[Timed]) -> Calibration:
@@ -47,12 +55,11 @@ def calibrate(measurements: Iterable[Timed]) -> Calibration:
         if measured > 0:
             ratios[model].append(math.log(measured / foretold))
     if not ratios:
-        return Calibration(by_model={}, overall=1.0, spread=0.0)
+        return Calibration(by_model={}, overall=1.0, errors=())
     own = {model: float(np.mean(values)) for model, values in ratios.items()}
-    errors = [value - own[model] for model, values in ratios.items() for value in values]
-    spare = len(errors) - len(ratios)
+    logarithms = [(model, value) for model, values in ratios.items() for value in values]
     return Calibration(
         by_model={model: math.exp(value) for model, value in own.items()},
-        overall=math.exp(float(np.mean([value for each in ratios.values() for value in each]))),
-        spread=math.sqrt(sum(error**2 for error in errors) / spare) if spare else 0.0,
+        overall=math.exp(float(np.mean([value for _, value in logarithms]))),
+        errors=tuple(value - own[model] for model, value in logarithms),
     )
