@@ -46,6 +46,8 @@ from search.study.preflight import check_study
 from search.study.study import AUTO, Study
 from spaces.columns import LATENCY
 from spaces.errors import UserError
+from spaces.recipe import Recipe
+from trainables.costing.effort import Effort
 from trainables.costing.training_cost import share_of_training, training_effort
 from trainables.data.copying import open_near_data
 from trainables.data.dataset import ImageData
@@ -82,6 +84,8 @@ class Progress:
     """Ctrl-C was pressed, and the running trials are being ended."""
     phases: Mapping[int, str] = field(default_factory=dict)
     """What running trials do while they end no epoch, by number: for instance "reading data"."""
+    effort: Callable[[Recipe], Effort] = lambda _: Effort(epoch=1.0)
+    """The seconds that training a recipe takes, by arithmetic."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +148,8 @@ def run_search(
                         folder.restore_epochs(ledger.unfinished())
                 except OSError as error:
                     raise UserError(f"can't write {folder.path}: {error.strerror}") from None
-                session = _Session(study, folder, ledger, capacity, health, show)
+                effort = _training_effort(study, data)
+                session = _Session(study, folder, ledger, capacity, health, show, effort)
                 return session.run(None if over else trainable)
             finally:
                 folder.close()
@@ -161,6 +166,7 @@ class _Session:
         capacity: Capacity,
         health: NodeHealth,
         show: Callable[[Progress], None],
+        effort: Callable[[Recipe], Effort],
     ) -> None:
         self._study = study
         self._folder = folder
@@ -169,6 +175,7 @@ class _Session:
         self._health = health
         self._on_cluster = joins_a_cluster()
         self._show = show
+        self._effort = effort
         self._curves = CurveLogs(folder.path)
         self._stopper = SearchStopper()
         self._phases: dict[int, str] = {}
@@ -323,6 +330,7 @@ class _Session:
             seconds=self._ledger.seconds_searched,
             stopping=self._stopper.requested,
             phases=self._phases,
+            effort=self._effort,
         )
 
     def _ending(self, searcher: LedgerSearcher) -> Ending:
@@ -361,14 +369,7 @@ def _open_ledger(
         # A sampler that knows earlier trials needs no startup trials.
         effort=None if earlier else partial(share_of_training, num_classes=len(data.classes)),
         num_trials=study.budget.trials,
-        training_effort=partial(
-            training_effort,
-            num_classes=len(data.classes),
-            num_train=len(data.rows("train")),
-            num_validation=len(data.rows("validation")),
-            device=study.trial_resources.device,
-            threads=study.trial_resources.cpus,
-        ),
+        training_effort=_training_effort(study, data),
         foretell=foretold_cost(measure, len(data.classes)),
     )
     return open_ledger(
@@ -383,6 +384,17 @@ def _open_ledger(
             majority_share=data.majority_share("validation"),
             num_images=len(data.rows("validation")),
         ),
+    )
+
+
+def _training_effort(study: Study, data: ImageData) -> Callable[[Recipe], Effort]:
+    return partial(
+        training_effort,
+        num_classes=len(data.classes),
+        num_train=len(data.rows("train")),
+        num_validation=len(data.rows("validation")),
+        device=study.trial_resources.device,
+        threads=study.trial_resources.cpus,
     )
 
 

@@ -8,7 +8,8 @@ from optuna.trial import TrialState
 from rich.console import Console
 from searches import metrics, write_study
 
-from search.commands.live_table import LiveTable, clock, render, time_left
+from search.commands.live_table import LiveTable, clock, render
+from search.commands.time_left import time_left
 from search.decisions.ledger import Ledger, open_ledger
 from search.decisions.proposals import Proposals
 from search.decisions.stopping import StoppingRule
@@ -18,13 +19,15 @@ from search.storage.optuna_storage import create_study
 from search.study.study import Study, load_study
 from spaces.constraints import read_study_constraint
 from trainables.cost import recipe_cost
+from trainables.costing.effort import Effort
 from trainables.data.dataset import ImageData
 
 
 @pytest.fixture
 def study(demo_data: ImageData, tmp_path: Path) -> Study:
     space = {"learning_rate": {"log": [1e-4, 1e-1]}, "input_size": 48, "epochs": 2}
-    return load_study(write_study(tmp_path, demo_data, space=space, budget={"trials": 6}))
+    changes = {"budget": {"trials": 6}, "early_stopping": {"name": "none"}}
+    return load_study(write_study(tmp_path, demo_data, space=space, **changes))
 
 
 @pytest.fixture
@@ -38,7 +41,7 @@ def ledger(study: Study, tmp_path: Path) -> Ledger:
         )
         ledger.complete(number)
     ledger.fail(2, "out of memory: 12 GB")
-    records[3].add_epochs([metrics(1, 0.33)])
+    records[3].add_epochs([metrics(1, 0.33, seconds=10.0)])
     return ledger
 
 
@@ -75,7 +78,7 @@ def test_the_table_shows_what_runs_what_finished_the_front_and_the_time(
     latest = ledger.in_state(TrialState.COMPLETE, TrialState.FAIL)
     text = printed(render(progress(study, ledger), latest))
     for words in (
-        "tiny: 4 of 6 trials (2 complete, 1 failed, 1 running), 1:01, about 0:30 left",
+        "tiny: 4 of 6 trials (2 complete, 1 failed, 1 running), 1:01, about 0:25 left",
         "1/2",
         "33.0%",
         "out of memory: 12 GB",
@@ -114,8 +117,39 @@ def test_the_table_says_that_it_is_stopping(study: Study, ledger: Ledger):
 
 
 def test_time_left_follows_from_what_trials_took(study: Study, ledger: Ledger):
-    # Three trials are not finished, at 20 s each on two workers.
-    assert time_left(progress(study, ledger)) == pytest.approx(30.0)
+    # One epoch of a trial that runs, and two new trials at 20 s each, on two workers.
+    assert time_left(progress(study, ledger)) == pytest.approx(25.0)
+    ledger.pause(3, "later", checkpoint="tune/3")
+    # It is left out, and the 10 s that it took count among what a trial takes.
+    assert time_left(progress(study, ledger)) == pytest.approx(2 * (50 / 3) / 2)
+
+
+def test_before_the_first_epoch_time_left_follows_from_arithmetic_alone(
+    study: Study, tmp_path: Path
+):
+    ledger = empty_ledger(study, tmp_path, "first")
+    effort = Effort(epoch=3.0, setup=1.0, once=30.0, shared="features")
+
+    def left() -> float | None:
+        return time_left(progress(study, ledger, effort=lambda _: effort))
+
+    assert left() is None
+    records = [asked(ledger), asked(ledger)]
+    # The first trial computes features for all: until it ends, the five others fit beside it.
+    assert left() == pytest.approx(30 + 7)
+    # This machine takes twice the foretold seconds, and the features are there.
+    ledger.report(records[1].number, [metrics(1, 0.5, seconds=6.0)])
+    assert left() == pytest.approx((14 + 8 + 4 * 14) / 2)
+
+
+def test_time_left_is_at_least_that_of_the_longest_trial(study: Study, ledger: Ledger):
+    only_running = replace(study, budget=replace(study.budget, trials=4))
+    assert time_left(progress(only_running, ledger, num_workers=16)) == pytest.approx(10.0)
+
+
+def test_no_more_time_is_left_than_the_clock_allows(study: Study, ledger: Ledger):
+    short = replace(study, budget=replace(study.budget, hours=70 / 3600))
+    assert time_left(progress(short, ledger)) == pytest.approx(9.0)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ from torch import nn
 from spaces.recipe import Recipe
 from trainables.costing.figures import Cost
 from trainables.costing.macs import LayerMacs, count_macs
-from trainables.models.building import architecture_of, build_on_meta
+from trainables.costing.training_cost import layer_macs
+from trainables.models.building import architecture_of
 
 _FLOAT_BITS = 32
 _INT8_BITS = 8
@@ -73,8 +74,8 @@ def recipe_cost(recipe: Recipe, num_classes: int) -> Cost:
 
 @functools.lru_cache(maxsize=1024)
 def _architecture_cost(architecture: Recipe, num_classes: int) -> Cost:
-    model = build_on_meta(architecture, num_classes)
-    return measure_cost(model, architecture.input_size, int8=architecture.qat)
+    model, macs = layer_macs(architecture, num_classes)
+    return _measure(model, macs, architecture.input_size, int8=architecture.qat)
 
 
 def measure_cost(model: nn.Module, input_size: int, *, int8: bool = False) -> Cost:
@@ -82,7 +83,10 @@ def measure_cost(model: nn.Module, input_size: int, *, int8: bool = False) -> Co
 
     model: always the float model. int8: return the cost of its quantised form.
     """
-    macs = count_macs(model, input_size)
+    return _measure(model, count_macs(model, input_size), input_size, int8=int8)
+
+
+def _measure(model: nn.Module, macs: LayerMacs, input_size: int, *, int8: bool) -> Cost:
     bits = bits_by_layer(model, macs, int8=int8)
     quantised = frozenset(name for name in bits if bits[name] == _INT8_BITS)
     counted = CountedModel(

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.columns import describe_recipe, heading, write_number, write_percent
+from search.commands.time_left import time_left
 from search.decisions.trial_record import TrialRecord
 from search.engine import Progress
 from spaces.columns import ACCURACY
@@ -127,25 +128,6 @@ def _came_to(record: TrialRecord) -> str:
     if record.state == TrialState.PRUNED:
         return "not begun" if record.refused else f"stopped at {len(record.epochs)}"
     return write_percent(record.accuracy) + "%"
-
-
-def time_left(progress: Progress) -> float | None:
-    """Estimate the seconds until the budget is used up; None where it is too early to tell."""
-    budget = progress.study.budget
-    by_clock = None if budget.hours is None else budget.hours * 3600 - progress.seconds
-    trained = [
-        record
-        for record in progress.ledger.records.values()
-        if record.state.is_finished() and record.epochs
-    ]
-    if budget.trials is None or not trained:
-        return by_clock
-    # Paused trials are left out: most of them are given up.
-    running = len(progress.ledger.unfinished())
-    open_trials = budget.trials - progress.ledger.num_begun + running
-    each = sum(record.seconds for record in trained) / len(trained)
-    by_trials = open_trials * each / progress.num_workers
-    return by_trials if by_clock is None else min(by_trials, by_clock)
 
 
 def clock(seconds: float) -> str:

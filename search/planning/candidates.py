@@ -34,10 +34,10 @@ class Candidate:
     """The share of its multiply-adds in blocks that train."""
     tried_first: bool
 
-    def gflop(self, train_images: int, validation_images: int) -> float:
-        """GFLOP of an epoch. A layer that trains takes twice as much backward as forward."""
-        passes = train_images * (1 + 2 * self.trained_share) + validation_images
-        return self.cost.gflops * passes
+    @property
+    def training_gflop(self) -> float:
+        """GFLOP to train with one image. A layer that trains takes twice as much backward."""
+        return self.cost.gflops * (1 + 2 * self.trained_share)
 
 
 def draw_candidates(
@@ -79,7 +79,7 @@ def draw_candidates(
 
 def choose_probes(candidates: Sequence[Candidate]) -> list[Candidate]:
     """Up to three: a cheap, a medium and an expensive one, of different models if possible."""
-    ranked = sorted(candidates, key=lambda candidate: candidate.gflop(1, 0))
+    ranked = sorted(candidates, key=lambda candidate: candidate.training_gflop)
     chosen: dict[tuple[Any, ...], Candidate] = {}
     for index in _PLACES:
         centre, reach = index * (len(ranked) - 1), _REACH * len(ranked)

@@ -1,26 +1,28 @@
-"""Estimates what a study will take from short probes: trials, time, disk and memory.
+"""Estimates what a study will take: trials, time, disk and memory.
 
-Recipes are drawn at random. A sampler that learns may prefer cheaper or more expensive ones. Up to
-three are trained for a moment; the others' times follow from their FLOPs. The estimate ignores that
-a plateau may end the search, and the load of other programs.
+Recipes are drawn at random. A sampler that learns may prefer cheaper or more expensive ones. Their
+times follow from arithmetic (`training_effort`). Up to three are trained for a moment, to learn how
+fast this machine is. The first trial that needs frozen features pays for them, even if an earlier
+search left them in the cache. The estimate ignores that a plateau may end the search, and the load
+of other programs.
 """
 
 import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from search.cluster.capacity import workers_at_most
-from search.decisions.stopping_rules import build_stopping_rule
+from search.planning.calibration import Calibration, Timed, calibrate
 from search.planning.candidates import Candidate, choose_probes, draw_candidates
 from search.planning.estimate import Estimate, ProbeTime
 from search.planning.forecast import (
     Course,
-    FloatArray,
-    expected_epochs,
-    fit_parts,
+    epochs_left_by_stopping,
     range_of,
     run_through,
 )
@@ -31,20 +33,31 @@ from search.planning.memory_estimate import (
     resized_bytes,
     worker_bytes,
 )
-from search.planning.probe_processes import PROBE_SECONDS, Probed, run_probes
+from search.planning.probe_processes import (
+    PROBE_OVERRIDES,
+    PROBE_SECONDS,
+    Probe,
+    Probed,
+    run_probes,
+)
 from search.planning.resource_tuning import available_resources, decide_resources
 from search.study.preflight import check_study
 from search.study.study import AUTO, Study
+from spaces.columns import FloatArray
+from spaces.recipe import Recipe, recipe_from
+from trainables.costing.effort import Effort
+from trainables.costing.training_cost import training_effort
 from trainables.data.copying import open_near_data
 from trainables.data.dataset import ImageData
 from trainables.system.shared_cache import free_bytes
 
 _NUM_COURSES = 100
 _MAX_SIMULATED_TRIALS = 500_000
-# Batch size, batch norm and optimiser change an epoch's time by about this part (measured: the
-# baseline CNN at 48 and 64 px). Between models, seconds a GFLOP differ by a factor of about 2 (at
-# 64 px from 0.016 for ResNet18 to 0.15 for MobileNetV3-Small).
-_WITHIN_A_MODEL, _BETWEEN_MODELS = 0.15, 0.6
+# How far the arithmetic is off, as a standard deviation of logarithms. Measured on one core, 64 to
+# 224 px: 0.2 for MobileNetV2, frozen or not, and 0.4 for the baseline CNN, since batch norm is not
+# in the arithmetic. So three probes miss the total by 0.2 (0.18 measured, and one probe 0.28).
+# Between six models at 64 and 128 px, on a busy core: 0.5.
+_WITHIN_A_MODEL, _BETWEEN_MODELS = 0.3, 0.6
 # Guessed: how much the total changes if more trials run side by side than were probed, and if early
 # stopping keeps more or fewer trials than by chance.
 _NEIGHBOURS, _STOPPING = 0.25, 0.25
@@ -52,8 +65,6 @@ _NEIGHBOURS, _STOPPING = 0.25, 0.25
 # worker starts and after the last trial, such as Ray's start and the figures.
 _SECONDS_BETWEEN_TRIALS = 0.1
 _AROUND_SECONDS = 11.0
-# Measured on a CPU: an epoch with fake quantisation took 1.4 to 2.1 times as long as one in float.
-_QAT_EPOCH = 2.0
 # Measured in a run folder: the tables, Optuna's storage and Ray Tune's own files.
 _BYTES_A_TRIAL, _BYTES_AN_EPOCH = 25_000, 600
 _FRONT_SIZE = 10
@@ -111,11 +122,12 @@ def project(
 
     start_seconds: from the start of the command to the first trial.
     """
-    times = _Times(data, candidates, probed)
+    machine = _Machine(study, data, probed)
     epochs = _mean_epochs(study, candidates)
-    seconds = times.trial_seconds(epochs)
-    doubts = _doubts(candidates, epochs, probed, times, seconds, workers)
-    courses = _simulate(study, candidates, seconds, doubts, workers)
+    times = machine.times(candidates, epochs)
+    seconds = times.seconds
+    doubts = _doubts(candidates, epochs, probed, machine.calibration, seconds, workers)
+    courses = _simulate(study, candidates, times, doubts, workers)
     trials = range_of([course.trials for course in courses])
     spread = float(seconds.std() / seconds.mean() / math.sqrt(max(1.0, trials.middle)))
     doubts.append((spread, f"recipes differ, and {trials.middle:.0f} trials are few"))
@@ -136,98 +148,136 @@ def project(
         memory_gb=(workers * memory + probed.shared_bytes + RAY_BYTES) / 1e9,
         machine_memory_gb=machine_bytes() / 1e9,
         gpu_memory_gb=gpu_memory / 1e9,
-        probes=times.probes(),
+        probes=machine.probe_times(),
         doubt=max(doubts)[1],
     )
 
 
 def _mean_epochs(study: Study, candidates: Sequence[Candidate]) -> FloatArray:
     """(candidates,) epochs that each would train on average, with early stopping."""
-    rule = build_stopping_rule(study.early_stopping, study.objectives)
     lengths = [candidate.recipe.epochs for candidate in candidates]
-    reduction, trials = study.early_stopping.reduction, study.budget.trials
-    mean = {
-        epochs: expected_epochs(epochs, rule.rungs(epochs), reduction, trials=trials)
-        for epochs in set(lengths)
-    }
+    mean = {epochs: epochs_left_by_stopping(study, epochs) for epochs in set(lengths)}
     return np.array([mean[epochs] for epochs in lengths])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Times:
-    """The time of every candidate, from the probes' times."""
+    """What the candidates take on this machine."""
 
-    def __init__(self, data: ImageData, candidates: Sequence[Candidate], probed: Probed) -> None:
-        self._candidates = candidates
+    seconds: FloatArray
+    """(candidates,) of a trial that finds its frozen features, and until the next one begins."""
+    once: FloatArray
+    """(candidates,) of computing its frozen features."""
+    shared: tuple[str | None, ...]
+    """The name of these features, of each candidate."""
+
+
+class _Machine:
+    """Foretells seconds by arithmetic. The probes say how fast this machine is."""
+
+    def __init__(self, study: Study, data: ImageData, probed: Probed) -> None:
+        resources = study.trial_resources
+        self._foretell = partial(
+            training_effort,
+            num_classes=len(data.classes),
+            device=resources.device,
+            threads=resources.cpus,
+        )
+        self._train, self._validation = len(data.rows("train")), len(data.rows("validation"))
         self._probed = probed
-        self._images = len(data.rows("train")), len(data.rows("validation"))
-        by_key = {candidate.recipe.key: candidate for candidate in candidates}
-        self._probes = [by_key[probe.recipe.key] for probe in probed.probes]
-        amounts = [
-            _amounts(candidate, probe.train_images, probe.validation_images)
-            for candidate, probe in zip(self._probes, probed.probes, strict=True)
-        ]
-        seconds = [probe.epoch_seconds for probe in probed.probes]
-        self.fit = fit_parts(np.array(amounts), np.array(seconds))
-        self.models = {candidate.recipe.model for candidate in self._probes}
-
-    def trial_seconds(self, epochs: FloatArray) -> FloatArray:
-        """(candidates,) seconds of a trial with these epochs, and until the next one begins."""
-        setup = float(np.median([probe.setup_seconds for probe in self._probed.probes]))
-        # A checkpoint is written, and copied into the run folder.
-        save = 2 * float(np.median([probe.save_seconds for probe in self._probed.probes]))
-        each = np.array([self._epoch_seconds(candidate) for candidate in self._candidates])
-        return setup + save + _SECONDS_BETWEEN_TRIALS + epochs * each
-
-    def probes(self) -> tuple[ProbeTime, ...]:
-        """The probes' times, scaled to an epoch over all images."""
-        fitted = self.fit.at(np.array([_amounts(each, *self._images) for each in self._probes]))
-        return tuple(
-            ProbeTime(
-                recipe=candidate.recipe.to_dict(),
-                gflops=candidate.cost.gflops,
-                epoch_seconds=float(seconds * ratio),
-                fitted_seconds=float(seconds),
+        efforts = [
+            self._foretell(
+                _as_probed(probe),
+                num_train=probe.train_images,
+                num_validation=probe.validation_images,
             )
-            for candidate, seconds, ratio in zip(self._probes, fitted, self.fit.ratios, strict=True)
+            for probe in probed.probes
+        ]
+        self.calibration = calibrate(
+            Timed(probe.recipe.model, probe.epoch_seconds, effort.epoch)
+            for probe, effort in zip(probed.probes, efforts, strict=True)
+        )
+        # A probe computes the frozen features of its images, which is not part of building a model.
+        build = [
+            max(0.0, probe.setup_seconds - self._factor(probe.recipe) * effort.once)
+            for probe, effort in zip(probed.probes, efforts, strict=True)
+        ]
+        save = [probe.save_seconds for probe in probed.probes]
+        # A checkpoint is written, and copied into the run folder.
+        around = np.median(build) + 2 * np.median(save)
+        self._around_seconds = float(around) + _SECONDS_BETWEEN_TRIALS
+
+    def times(self, candidates: Sequence[Candidate], epochs: FloatArray) -> _Times:
+        """What candidates take that train (candidates,) epochs."""
+        recipes = [candidate.recipe for candidate in candidates]
+        factors = np.array([self._factor(recipe) for recipe in recipes])
+        efforts = [self._effort(recipe) for recipe in recipes]
+        augment = self._probed.augment_seconds
+        augmenting = np.array([augment.get((r.augment, r.input_size), 0.0) for r in recipes])
+        # Only a trial that goes on long enough becomes int8.
+        share = epochs / np.array([recipe.epochs for recipe in recipes])
+        return _Times(
+            seconds=self._around_seconds
+            + factors * share * np.array([effort.setup for effort in efforts])
+            + epochs * factors * np.array([effort.epoch for effort in efforts])
+            + epochs * augmenting * self._train,
+            once=factors * np.array([effort.once for effort in efforts]),
+            shared=tuple(effort.shared for effort in efforts),
         )
 
-    def _epoch_seconds(self, candidate: Candidate) -> float:
-        recipe = candidate.recipe
-        seconds = float(self.fit.at(np.array(_amounts(candidate, *self._images))))
-        alike = [each.recipe.model == recipe.model for each in self._probes]
-        augment = self._probed.augment_seconds.get((recipe.augment, recipe.input_size), 0.0)
-        seconds = seconds * self.fit.ratio_of(alike) + augment * self._images[0]
-        fake_quantised = 1 - recipe.num_float_epochs / recipe.epochs
-        return seconds * (1 + (_QAT_EPOCH - 1) * fake_quantised)
+    def probe_times(self) -> tuple[ProbeTime, ...]:
+        """The probes' times, scaled to an epoch over all images."""
+        found = []
+        for probe in self._probed.probes:
+            recipe = _as_probed(probe)
+            sample = self._foretell(
+                recipe, num_train=probe.train_images, num_validation=probe.validation_images
+            )
+            foretold = self._effort(recipe).epoch
+            found.append(
+                ProbeTime(
+                    recipe=probe.recipe.to_dict(),
+                    epoch_seconds=probe.epoch_seconds * foretold / sample.epoch,
+                    foretold_seconds=foretold,
+                )
+            )
+        return tuple(found)
+
+    def _effort(self, recipe: Recipe) -> Effort:
+        return self._foretell(recipe, num_train=self._train, num_validation=self._validation)
+
+    def _factor(self, recipe: Recipe) -> float:
+        return self.calibration.factor(recipe.model)
 
 
-def _amounts(candidate: Candidate, train_images: int, validation_images: int) -> tuple[float, ...]:
-    """What an epoch's time grows with: images, and their GFLOP."""
-    return train_images + validation_images, candidate.gflop(train_images, validation_images)
+def _as_probed(probe: Probe) -> Recipe:
+    """The recipe that a probe really trained: without augmentation, and in float."""
+    return recipe_from({**probe.recipe.to_dict(), **PROBE_OVERRIDES})
 
 
 def _doubts(
     candidates: Sequence[Candidate],
     epochs: FloatArray,
     probed: Probed,
-    times: _Times,
+    calibration: Calibration,
     seconds: FloatArray,
     workers: int,
 ) -> list[tuple[float, str]]:
     """What may change all trials' times at once: by which part, and a description."""
-    misfit, within = times.fit.misfit, f"{100 * _WITHIN_A_MODEL:.0f}"
-    if misfit > _WITHIN_A_MODEL:
-        fit = f"probe times disagree by up to {100 * misfit:.0f} %"
-    else:
-        fit = f"probe times agree; batch size, batch norm and optimiser change times by {within} %"
-    doubts = [(max(misfit, _WITHIN_A_MODEL), fit)]
-    unlike = np.array([candidate.recipe.model not in times.models for candidate in candidates])
+    count = len(probed.probes)
+    within = calibration.spread(_WITHIN_A_MODEL)
+    message = (
+        f"for a single recipe, the arithmetic is off by about {100 * within:.0f} %, and only"
+        f" {count} {'was' if count == 1 else 'were'} probed"
+    )
+    doubts = [(within / math.sqrt(count), message)]
+    models = {candidate.recipe.model for candidate in candidates}
+    unlike = np.array([each.recipe.model not in calibration.by_model for each in candidates])
     if unlike.any():
         share = float(seconds[unlike].sum() / seconds.sum())
-        models = {candidate.recipe.model for candidate in candidates}
         message = (
-            f"{len(models - times.models)} of {len(models)} models were not probed, and take about"
-            f" {100 * share:.0f} % of the time"
+            f"{len(models - calibration.by_model.keys())} of {len(models)} models were not probed,"
+            f" and take about {100 * share:.0f} % of the time"
         )
         doubts.append((share * _BETWEEN_MODELS, message))
     if probed.processes < workers:
@@ -246,49 +296,52 @@ def _doubts(
 def _simulate(
     study: Study,
     candidates: Sequence[Candidate],
-    seconds: FloatArray,
+    times: _Times,
     doubts: Sequence[tuple[float, str]],
     workers: int,
 ) -> list[Course]:
     """Simulate searches of candidates in random order, with random errors in their times."""
     budget = study.budget
     rng = np.random.default_rng(study.seed)
-    keys = [candidate.recipe.key for candidate in candidates]
     worker_hours = min((budget.hours or math.inf) * workers, budget.worker_hours or math.inf)
-    expected = min(budget.trials or math.inf, worker_hours * 3600 / seconds.mean())
+    expected = min(budget.trials or math.inf, worker_hours * 3600 / times.seconds.mean())
     num_courses = int(min(_NUM_COURSES, max(10, _MAX_SIMULATED_TRIALS // max(1, expected))))
     off = rng.normal(0, math.hypot(*(size for size, _ in doubts)), num_courses)
     return [
         run_through(
-            _in_random_order(candidates, keys, seconds * factor, rng),
+            _in_random_order(candidates, times, factor, rng),
             workers=workers,
             trials=budget.trials,
             hours=budget.hours,
             worker_hours=budget.worker_hours,
         )
-        for factor in np.exp(off)
+        for factor in np.exp(off).tolist()
     ]
 
 
 def _in_random_order(
-    candidates: Sequence[Candidate],
-    keys: Sequence[str],
-    seconds: FloatArray,
-    rng: np.random.Generator,
+    candidates: Sequence[Candidate], times: _Times, factor: float, rng: np.random.Generator
 ) -> Iterator[float]:
-    """Endless seconds of trials. A recipe that was tried before is not trained again.
+    """Endless seconds of trials: the candidates' times, multiplied by a factor.
 
-    keys: of the candidates' recipes. A recipe only comes twice in a small space. In a large one, a
-    candidate stands for others.
+    A recipe that was tried before is not trained again. It only comes twice in a small space. In a
+    large one, a candidate stands for others.
     """
+    keys = [candidate.recipe.key for candidate in candidates]
+    seconds, once = (factor * times.seconds).tolist(), (factor * times.once).tolist()
     drawn = Counter(keys)
     tried: set[str] = set()
+    paid: set[str | None] = {None}
     first = [index for index, candidate in enumerate(candidates) if candidate.tried_first]
     others = [index for index, candidate in enumerate(candidates) if not candidate.tried_first]
     indices = first
     while True:
         for index in indices:
-            again = drawn[keys[index]] > 1 and keys[index] in tried
-            tried.add(keys[index])
-            yield _SECONDS_BETWEEN_TRIALS if again else float(seconds[index])
+            key, shared = keys[index], times.shared[index]
+            if drawn[key] > 1 and key in tried:
+                yield _SECONDS_BETWEEN_TRIALS
+                continue
+            tried.add(key)
+            yield seconds[index] + (0.0 if shared in paid else once[index])
+            paid.add(shared)
         indices = rng.choice(others or first, len(candidates)).tolist()

@@ -12,13 +12,13 @@ from search.planning.forecast import Range
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeTime:
-    """One probe's time, and the time that the fit to all probes gives it."""
+    """One probe's time, measured and foretold."""
 
     recipe: dict[str, Any]
-    gflops: float
     epoch_seconds: float
     """For one epoch over all images, without augmentation."""
-    fitted_seconds: float
+    foretold_seconds: float
+    """By arithmetic alone, for a machine of ordinary speed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,9 @@ def estimate_table(estimate: Estimate) -> Table:
         table.add_row("GPU memory", f"up to {_size(estimate.gpu_memory_gb)} per trial")
     for number, probe in enumerate(estimate.probes, start=1):
         words = describe_recipe(probe.recipe, ("input_size", "width", "unfrozen", "batch_size"))
-        table.add_row(f"probe {number}", f"{words}: {_duration(probe.epoch_seconds)} per epoch")
+        took = f"{_duration(probe.epoch_seconds)} per epoch"
+        foretold = f"{_duration(probe.foretold_seconds)} by arithmetic alone"
+        table.add_row(f"probe {number}", f"{words}: {took}; {foretold}")
     table.add_row("main uncertainty", estimate.doubt)
     return table
 

@@ -3,13 +3,15 @@
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.optimize import nnls
 
 from search.planning.candidates import Candidate
-from search.planning.forecast import fit_parts
 from search.planning.probe_processes import Probed
+from spaces.columns import FloatArray
 from spaces.recipe import Recipe
 from trainables.data.dataset import ImageData
 
@@ -70,3 +72,34 @@ def machine_bytes() -> int:
     with suppress(OSError, ValueError):  # a container without a limit says max
         total = min(total, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf-8")))
     return total
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Fit:
+    """Measurements, in bytes, fitted as a sum of parts."""
+
+    unit_of: FloatArray
+    """(parts,) what one unit of each part takes; none is negative."""
+    ratios: FloatArray
+    """(measurements,) measured / fitted."""
+
+    def at(self, amounts: FloatArray) -> FloatArray:
+        """What (..., parts) amounts take."""
+        return amounts @ self.unit_of
+
+    def ratio_of(self, chosen: Sequence[bool]) -> float:
+        """The geometric mean of the ratios of chosen measurements; 1 if none is chosen."""
+        ratios = self.ratios[np.array(chosen, dtype=bool)]
+        return float(np.exp(np.log(ratios).mean())) if len(ratios) else 1.0
+
+
+def fit_parts(amounts: FloatArray, measured: FloatArray) -> Fit:
+    """Fit measured = amounts @ x, x >= 0, by least squares of relative errors.
+
+    amounts: (measurements, parts), at least one above 0 in each row; measured: above 0.
+    """
+    # Scale the parts, so that very different units weigh the same in the solver.
+    scale = np.maximum(amounts.max(axis=0), np.finfo(float).tiny)
+    solution, _ = nnls(amounts / scale / measured[:, None], np.ones(len(measured)))
+    unit_of = solution / scale
+    return Fit(unit_of=unit_of, ratios=measured / (amounts @ unit_of))

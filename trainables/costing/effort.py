@@ -16,6 +16,6 @@ class Effort:
     shared: str | None = None
     """Names these features: trials with the same name share them."""
 
-    def seconds(self, epochs: int) -> float:
+    def seconds(self, epochs: float) -> float:
         """A trial of this many epochs that finds its frozen features."""
         return self.setup + epochs * self.epoch
