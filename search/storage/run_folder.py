@@ -227,6 +227,10 @@ def _trial_row(record: TrialRecord) -> dict[str, Any]:
         "ran_on": record.ran_on,
         "cpus": record.cpus,
         "gpus": record.gpus,
+        **{
+            f"expected_{name}": value
+            for name, value in (asdict(record.expected) if record.expected else {}).items()
+        },
     }
 
 
