@@ -119,7 +119,7 @@ class Ledger:
         for record in earlier:
             self._index.note(record)
         self._effort = proposals.training_effort
-        self._foretells = proposals.rate_by_gain or rule.rates_by_gain
+        self._foretells = proposals.rates_by_gain or rule.rates_by_gain
         self._clock = clock
         self._opened = clock() - store.seconds_searched
         for frozen in store.trials():

@@ -50,7 +50,7 @@ class Proposals:
         return self._drawn_by(number) if self._startup is None else self._startup.sampler_of(number)
 
     @property
-    def rate_by_gain(self) -> bool:
+    def rates_by_gain(self) -> bool:
         """Whether the sampler asks the gain index."""
         return SAMPLERS[self.sampler].rates_by_gain
 
