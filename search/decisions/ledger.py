@@ -119,7 +119,8 @@ class Ledger:
         for record in earlier:
             self._index.note(record)
         self._effort = proposals.training_effort
-        self._foretells = proposals.rates_by_gain or rule.rates_by_gain
+        # A rule from outside need not be a StoppingRule.
+        self._foretells = proposals.rates_by_gain or getattr(rule, "rates_by_gain", False)
         self._clock = clock
         self._opened = clock() - store.seconds_searched
         for frozen in store.trials():
