@@ -31,7 +31,7 @@ from search.execution.tune_callback import LedgerCallback
 from search.execution.tune_reports import TuneReports, trial_number
 from search.execution.tune_scheduler import LedgerScheduler
 from search.execution.tune_searcher import LedgerSearcher
-from search.planning.latency_meter import cost_meter
+from search.planning.latency_meter import cost_meter, foretold_cost
 from search.storage import optuna_storage
 from search.storage.checkpoints import trial_folder_name
 from search.storage.remote_sync import synced_run
@@ -46,7 +46,6 @@ from search.study.preflight import check_study
 from search.study.study import AUTO, Study
 from spaces.columns import LATENCY
 from spaces.errors import UserError
-from trainables.cost import recipe_cost
 from trainables.costing.training_cost import share_of_training, training_effort
 from trainables.data.copying import open_near_data
 from trainables.data.dataset import ImageData
@@ -349,6 +348,11 @@ def _open_ledger(
         )
         store_earlier_trials(optuna_study, earlier)
 
+    measure = cost_meter(
+        study.objectives,
+        len(data.classes),
+        known=lambda: [*earlier, *stored_records(optuna_study)],
+    )
     proposals = Proposals(
         space=study.space,
         objectives=study.objectives,
@@ -365,17 +369,13 @@ def _open_ledger(
             device=study.trial_resources.device,
             threads=study.trial_resources.cpus,
         ),
-        foretell=partial(recipe_cost, num_classes=len(data.classes)),
+        foretell=foretold_cost(measure, len(data.classes)),
     )
     return open_ledger(
         optuna_study,
         proposals,
         rule=build_stopping_rule(study.early_stopping, study.objectives),
-        measure=cost_meter(
-            study.objectives,
-            len(data.classes),
-            known=lambda: [*earlier, *stored_records(optuna_study)],
-        ),
+        measure=measure,
         earlier=earlier,
         keep_dominated=study.dominated == "keep",
         chance=Chance(

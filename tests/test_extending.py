@@ -96,7 +96,7 @@ class ToyTrial(Trial):
 def toys() -> Any:
     """Each toy in its table, as a line of it would be."""
     with pytest.MonkeyPatch.context() as patch:
-        entry = SamplerEntry(build=lambda _, derived: RandomSampler(seed=derived), view=FrontView)
+        entry = SamplerEntry(build=lambda to: RandomSampler(seed=to.derived), view=FrontView)
         patch.setitem(SAMPLERS, "toy", entry)
         patch.setitem(STOPPING_RULES, "toy", lambda _settings, _objectives: OddRule())
         column = Column(label="layers", unit="layers", meaning="layers that multiply", whole=True)

@@ -173,7 +173,7 @@ def test_the_command_has_numbers_for_programs():
 @pytest.mark.parametrize(
     ("option", "line"),
     [
-        (["--sampler", "tpee"], "--sampler: tpee is not one of tpe, nsga2.*did you mean tpe"),
+        (["--sampler", "tpee"], "--sampler: tpee is not one of gain, tpe, nsga2.*did you mean tpe"),
         (["--early-stopping", "median"], "--stopping: median is not one of pareto"),
         (["--reduction", "1"], "--reduction: 1 is not above 1"),
     ],

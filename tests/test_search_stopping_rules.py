@@ -43,16 +43,18 @@ def accuracy_after(record: TrialRecord, epoch: int) -> float:
 
 
 def epochs_of(run: Run, running: list[TrialRecord]) -> Iterator[tuple[TrialRecord, Decision]]:
-    """Report one epoch of each trial in turn, until all of them are over."""
+    """Report one epoch of each trial in turn, until all of them are over or paused."""
     while running:
         for record in list(running):
             epoch = len(record.epochs) + 1
             decision = run.ledger.report(
                 record.number, [metrics(epoch, accuracy_after(record, epoch))]
             )
-            if epoch == EPOCHS:
+            if isinstance(decision, Pause):
+                run.ledger.pause(record.number, decision.reason)
+            elif epoch == EPOCHS:
                 run.ledger.complete(record.number)
-            if record.state != TrialState.RUNNING:
+            if record.state != TrialState.RUNNING or record.paused:
                 running.remove(record)
             yield record, decision
 
@@ -73,28 +75,34 @@ def search(run: Run, trials: int = 30, workers: int = 3) -> list[tuple[int, int,
 def test_a_rule_decides_the_same_again(name: str, tmp_path: Path):
     one, other = (search(new_run(tmp_path / folder, name)) for folder in ("one", "other"))
     assert one == other
-    assert {type(decision) for _, _, decision in one} <= {Go, Stop}
+    assert {type(decision) for _, _, decision in one} <= {Go, Stop, Pause}
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_what_a_rule_stops_is_pruned_with_its_reason_and_the_rest_is_complete(
+def test_what_a_rule_stops_or_pauses_has_its_reason_and_the_rest_is_complete(
     name: str, tmp_path: Path
 ):
     run = new_run(tmp_path, name)
-    stopped = {
-        number: decision.reason for number, _, decision in search(run) if isinstance(decision, Stop)
-    }
-    assert bool(stopped) == (name != "none")
+    last = {number: decision for number, _, decision in search(run)}
+    ended = {n: decision for n, decision in last.items() if isinstance(decision, Stop | Pause)}
+    assert bool(ended) == (name != "none")
+    for decision in ended.values():
+        what, colon, how = decision.reason.partition(": ")
+        assert what
+        assert colon
+        assert how
     for number, record in run.ledger.records.items():
-        assert record.stop_reason == stopped.get(number)
-        if number in stopped:
-            what, colon, how = stopped[number].partition(": ")
-            assert what
-            assert colon
-            assert how
+        decision = ended.get(number)
+        if isinstance(decision, Stop):
             assert record.state == TrialState.PRUNED
+            assert record.stop_reason == decision.reason
             assert len(record.epochs) < EPOCHS
-            assert run.study.trials[number].user_attrs["outcome"]["stop_reason"] == stopped[number]
+            stored = run.study.trials[number].user_attrs["outcome"]
+            assert stored["stop_reason"] == decision.reason
+        elif isinstance(decision, Pause):
+            assert record.state == TrialState.RUNNING
+            assert record.paused == decision.reason
+            assert len(record.epochs) < EPOCHS
         else:
             assert record.state == TrialState.COMPLETE
             assert len(record.epochs) == EPOCHS
@@ -112,9 +120,9 @@ def test_a_rule_that_was_interrupted_decides_as_one_that_was_not(name: str, tmp_
         build_stopping_rule(EarlyStoppingSettings(name=name), objectives_of(OBJECTIVES))
     )
     assert search(interrupted, trials=15) == after
-    reasons = [record.stop_reason for record in straight.ledger.records.values()]
+    reasons = [(one.stop_reason, one.paused) for one in straight.ledger.records.values()]
     interrupted.reopen()
-    assert [record.stop_reason for record in interrupted.ledger.records.values()] == reasons
+    assert [(one.stop_reason, one.paused) for one in interrupted.ledger.records.values()] == reasons
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -126,7 +134,9 @@ def test_a_rule_names_the_epochs_at_which_it_may_stop(name: str):
 
 
 def test_a_rule_that_no_table_has_is_refused_with_the_nearest():
-    with pytest.raises(ValueError, match="paretto is not one of pareto, asha or none; did you"):
+    with pytest.raises(
+        ValueError, match="paretto is not one of pareto, asha, gain or none; did you"
+    ):
         EarlyStoppingSettings(name="paretto")
 
 

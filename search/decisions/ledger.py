@@ -446,7 +446,7 @@ class Ledger:
             self._close(record, outcome)
         elif record.paused is not None:
             self._results.begin(record)
-            self.paused[record.number] = record
+            self._set_aside(record)
         elif (
             (RECIPE in frozen.user_attrs or self._draw(record))
             and self._is_admitted(record)

@@ -1,5 +1,6 @@
 """Costs with a measured latency, for studies that need it. Each architecture is timed once."""
 
+import statistics
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -10,6 +11,9 @@ from spaces.recipe import Recipe
 from trainables.cost import recipe_cost
 from trainables.costing.figures import Cost
 from trainables.models.building import architecture_of
+
+# Before any model is measured. Only differences between models count.
+_MS_A_GFLOP = 20.0
 
 
 class LatencyMeter:
@@ -36,6 +40,26 @@ class LatencyMeter:
             latency = measure_untrained_latency(recipe, self._num_classes)
             self._latency_ms[architecture] = latency.median_ms
         return cost.with_latency(self._latency_ms[architecture])
+
+    def foretell(self, recipe: Recipe) -> Cost:
+        """The cost with a latency as of the models that were measured, in proportion to GFLOPs."""
+        cost = recipe_cost(recipe, self._num_classes)
+        architecture = architecture_of(recipe)
+        if architecture in self._latency_ms:
+            return cost.with_latency(self._latency_ms[architecture])
+        ratios = [
+            latency / recipe_cost(other, self._num_classes).effective_gflops
+            for other, latency in self._latency_ms.items()
+        ]
+        a_gflop = statistics.median(ratios) if ratios else _MS_A_GFLOP
+        return cost.with_latency(a_gflop * cost.effective_gflops)
+
+
+def foretold_cost(measure: Callable[[Recipe], Cost], num_classes: int) -> Callable[[Recipe], Cost]:
+    """A function that finds a recipe's cost without measuring anything. measure: a `cost_meter`."""
+    if isinstance(measure, LatencyMeter):
+        return measure.foretell
+    return partial(recipe_cost, num_classes=num_classes)
 
 
 def cost_meter(

@@ -282,9 +282,8 @@ class GainIndex:
     def _scaled(self, magnitudes: FloatArray) -> FloatArray:
         """Costs from 0 to 1, over the range of the candidates."""
         low, high = self._cost_range
-        return (magnitudes.reshape(-1, self._num_costs) - low) / np.where(
-            high > low, high - low, 1.0
-        )
+        rows = magnitudes.reshape(len(magnitudes), self._num_costs)
+        return (rows - low) / np.where(high > low, high - low, 1.0)
 
     def _seconds_left(self, record: TrialRecord) -> float:
         recipe, effort = self._of(record).recipe, self._of(record).effort
@@ -314,7 +313,7 @@ class GainIndex:
         self._architectures = list(dict.fromkeys(map(_architecture, [*first, *self._base])))
         candidates = self._look_up(self._affordable([*first, *self._base], 0))
         pool = _Candidates(candidates)
-        magnitudes = pool.magnitudes.reshape(-1, self._num_costs)
+        magnitudes = pool.magnitudes.reshape(len(candidates), self._num_costs)
         if candidates:
             self._cost_range = magnitudes.min(axis=0), magnitudes.max(axis=0)
             self._price = _TRIAL_SECONDS + _PRICE * float(np.median(pool.seconds))
@@ -389,12 +388,19 @@ class GainIndex:
         at = sorted({*(epoch for epoch in milestones(epochs) if epoch <= last), last})
         schedule = self._of(record).schedule
         return [
-            (_time(epoch, epochs), schedule, record.number, record.epochs[epoch - 1].accuracy)
+            (
+                _time(epoch, epochs),
+                schedule,
+                record.number,
+                self._value(record.epochs[epoch - 1].accuracy),
+            )
             for epoch in at
             if math.isfinite(record.epochs[epoch - 1].accuracy)
         ]
 
     def _predict(self, points: Points) -> Predicted:
+        if self._objectives.metric is None:
+            return Predicted(mean=np.full(len(points), 20.0), deviation=np.zeros(len(points)))
         if self._model is None:
             return Predicted(mean=np.zeros(len(points)), deviation=np.full(len(points), 2.0))
         return self._model.predict(points)
@@ -432,7 +438,7 @@ class GainIndex:
             schedules=np.array([candidate.schedule]),
             trials=np.array([record.number]),
         )
-        if not rows or self._model is None:
+        if not rows or self._model is None or self._objectives.metric is None:
             return self._predict(target)
         observed, accuracies = self._points([(0, *row) for row in rows], recipes)
         return self._model.predict_given(target, observed, accuracies)
@@ -461,7 +467,11 @@ class GainIndex:
         self._area = self._area_of([*self._front.values(), *self._running.values()])
 
     def _value(self, accuracy: float) -> float:
-        return accuracy
+        """What a study wants more of, from 0 to 1. If it has only costs, all models are as good."""
+        metric = self._objectives.metric
+        if metric is None:
+            return 1.0
+        return accuracy if self._objectives[metric] == "max" else 1 - accuracy
 
     def _scaled_front(self) -> tuple[FloatArray, FloatArray]:
         magnitudes = [pair[0] for pair in self._front.values()]

@@ -1,0 +1,337 @@
+"""Deciding by expected gain: the model of curves, the area of a front, proposals, and pauses."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import moocore
+import numpy as np
+import pytest
+from ledger_runs import Run, made_up_cost, objectives_of, recipe_of, space_of
+from optuna.trial import TrialState
+from searches import metrics
+
+from search.decisions.budget import Budget
+from search.decisions.gain.curves import CurveModel, Points
+from search.decisions.gain.encoding import Encoding
+from search.decisions.gain.first_design import cheapest_along, pretrained_heads
+from search.decisions.gain.fresh import FreshRecipes
+from search.decisions.gain.front_area import FrontArea
+from search.decisions.gain.index import milestones
+from search.decisions.gain.rule import GainRule
+from search.decisions.stopping import Pause
+from search.decisions.stopping_rules import EarlyStoppingSettings, build_stopping_rule
+from search.decisions.trial_record import TrialRecord
+from search.simulation.reading import read_benchmark
+from search.simulation.simulator import SimulatedSearch, SimulationSettings, simulate
+from spaces.constraints import Constraint
+from spaces.recipe import Recipe
+from spaces.suggesters import RandomTrial
+
+CURVES = Path(__file__).parents[1] / "benchmarks" / "curves"
+EPOCHS = 9
+CONTENT: dict[str, Any] = {
+    "input_size": {"int": [32, 128], "step": 16},
+    "width": [0.25, 0.5, 1.0],
+    "optimizer": ["adam", "sgd"],
+    "learning_rate": {"log": [1e-4, 1e-1]},
+    "epochs": EPOCHS,
+}
+PRETRAINED: dict[str, Any] = {
+    "model": ["baseline_cnn", "mobilenet_v2", "resnet18"],
+    "weights": {"fixed": "imagenet", "when": {"model": ["mobilenet_v2", "resnet18"]}},
+    "input_size": [96, 160],
+    "unfrozen": {"int": [0, 8], "when": {"weights": "imagenet"}},
+    "learning_rate": {"log": [1e-4, 1e-1]},
+    "batch_size": [16, 64],
+    "epochs": 4,
+}
+OBJECTIVES = {"accuracy": "max", "effective_gflops": "min"}
+
+
+# The area of a front
+
+
+def volume(costs: np.ndarray, accuracies: np.ndarray) -> float:
+    """By moocore, up to a cost of 1.1 and down to an accuracy of 0.1."""
+    losses = np.column_stack([-accuracies, costs])
+    return float(moocore.hypervolume(losses, ref=[-0.1, *[1.1] * costs.shape[1]]))
+
+
+@pytest.mark.parametrize(("num_costs", "tolerance"), [(1, 1e-12), (2, 0.03), (3, 0.08)])
+def test_the_gain_is_the_hypervolume_that_a_model_adds(num_costs: int, tolerance: float):
+    rng = np.random.default_rng(0)
+    costs, accuracies = rng.random((12, num_costs)) * 0.8, rng.random(12)
+    front = FrontArea(costs, accuracies, floor=0.1)
+    news, expected = rng.random((20, num_costs)) * 0.5, rng.random((20, 3))
+    gains = front.gains(news, expected)
+    before = volume(costs, accuracies)
+    for new, quantiles, gain in zip(news, expected, gains, strict=True):
+        added = [
+            volume(np.vstack([costs, new]), np.append(accuracies, accuracy)) - before
+            for accuracy in quantiles
+        ]
+        assert gain == pytest.approx(np.mean(added), abs=tolerance)
+
+
+def test_without_costs_the_gain_is_the_accuracy_above_the_best():
+    front = FrontArea(np.empty((2, 0)), np.array([0.5, 0.7]), floor=0.1)
+    gains = front.gains(np.empty((3, 0)), np.array([[0.6], [0.7], [0.9]]))
+    assert gains == pytest.approx([0.0, 0.0, 0.2])
+
+
+# The model of curves
+
+
+def points_of(rows: list[tuple[float, float, int]], recipes: dict[int, list[float]]) -> Points:
+    """rows: (time, schedule, trial); recipes: of each trial."""
+    trials = sorted({trial for *_, trial in rows})
+    return Points(
+        recipes=np.array([recipes[trial] for trial in trials]),
+        which=np.array([trials.index(trial) for *_, trial in rows]),
+        times=np.array([time for time, *_ in rows]),
+        schedules=np.array([int(schedule) for _, schedule, _ in rows]),
+        trials=np.array([trial for *_, trial in rows]),
+    )
+
+
+ENCODING = Encoding(
+    space_of({"learning_rate": {"log": [1e-4, 1e-1]}, "optimizer": ["adam", "sgd"]}).rules
+)
+RECIPES = {0: [0.2, 0.0], 1: [0.3, 0.0], 2: [0.9, 1.0], 3: [0.5, 0.0]}
+ROWS = [(0.0, 0, 0), (0.5, 0, 0), (1.0, 0, 0), (0.0, 0, 1), (0.5, 0, 1), (0.0, 0, 2), (1.0, 0, 2)]
+ACCURACIES = np.array([0.3, 0.5, 0.8, 0.35, 0.55, 0.1, 0.2])
+
+
+def at_the_end(trial: int, recipe: int | None = None) -> Points:
+    return points_of([(1.0, 0, trial)], {trial: RECIPES[trial if recipe is None else recipe]})
+
+
+def test_a_trial_that_ended_is_known_and_one_like_it_is_nearly_known():
+    model = CurveModel(ENCODING, points_of(ROWS, RECIPES), ACCURACIES)
+    own = model.predict(at_the_end(0))
+    assert own.accuracies(np.zeros(1))[0, 0] == pytest.approx(0.8, abs=0.02)
+    again = model.predict(at_the_end(-1, recipe=0))
+    assert again.accuracies(np.zeros(1))[0, 0] == pytest.approx(0.8, abs=0.08)
+    assert again.deviation[0] > own.deviation[0]
+    unlike = model.predict(at_the_end(3))
+    assert unlike.deviation[0] > again.deviation[0]
+
+
+def test_a_running_trial_is_foretold_from_its_curve_and_from_those_of_others():
+    model = CurveModel(ENCODING, points_of(ROWS, RECIPES), ACCURACIES)
+    middle = model.predict(at_the_end(1)).accuracies(np.zeros(1))[0, 0]
+    assert 0.7 < middle < 0.9  # it was ahead of trial 0, which ended at 0.8
+
+
+def test_epochs_that_come_later_count_as_if_the_model_had_been_fitted_to_them():
+    all_rows = points_of(ROWS, RECIPES)
+    whole = CurveModel(ENCODING, all_rows, ACCURACIES)
+    left_out = [3, 4]
+    kept = [position for position in range(len(ROWS)) if position not in left_out]
+    part = CurveModel(
+        ENCODING, points_of([ROWS[position] for position in kept], RECIPES), ACCURACIES[kept]
+    )
+    if part._own_scale != whole._own_scale:
+        pytest.fail("choose rows that lead to the same scale")
+    later = points_of([ROWS[position] for position in left_out], RECIPES)
+    given = part.predict_given(at_the_end(1), later, ACCURACIES[left_out])
+    # Only the centre differs: the mean of all observations.
+    shift = whole.predict(at_the_end(1)).mean - given.mean
+    assert abs(shift[0]) < 0.1
+    assert given.deviation == pytest.approx(whole.predict(at_the_end(1)).deviation, rel=1e-6)
+
+
+def test_a_dimension_that_only_one_recipe_has_counts_as_a_mismatch():
+    encoding = Encoding(space_of(PRETRAINED).rules)
+    absent, low, high = encoding.encode(
+        [
+            {"model": "baseline_cnn", "input_size": 96, "unfrozen": None, "batch_size": 16},
+            {"model": "baseline_cnn", "input_size": 96, "unfrozen": 0, "batch_size": 16},
+            {"model": "baseline_cnn", "input_size": 96, "unfrozen": 8, "batch_size": 16},
+        ]
+    )
+    alike, joint = encoding.similarity(np.array([absent, low]), np.array([absent, low, high]))
+    assert alike[0, 0] == joint[0, 0] == alike[1, 1] == joint[1, 1] == 1.0
+    assert joint[0, 1] == joint[0, 2]  # absent is as far from every number
+    assert joint[1, 2] == pytest.approx(joint[0, 1])  # as the ends of a range from each other
+
+
+# Candidates
+
+
+def test_the_first_trials_are_the_heads_of_pretrained_models_at_each_size():
+    heads = pretrained_heads(space_of(PRETRAINED), seed=0)
+    assert [(one.model, one.input_size) for one in heads] == [
+        ("mobilenet_v2", 96),
+        ("mobilenet_v2", 160),
+        ("resnet18", 96),
+        ("resnet18", 160),
+    ]
+    assert {(one.unfrozen, one.weights) for one in heads} == {(0, "imagenet")}
+    # Other fields as recipes have them by default, or as near as the space allows.
+    assert {(one.learning_rate, one.batch_size) for one in heads} == {(1e-3, 16)}
+
+
+def test_a_space_without_pretrained_models_has_no_heads_to_begin_with():
+    assert pretrained_heads(space_of(CONTENT), seed=0) == []
+    frozen = {"model": "mobilenet_v2", "unfrozen": {"int": [0, 4]}, "epochs": 2}
+    assert pretrained_heads(space_of(frozen), seed=0) == []
+
+
+def test_of_each_eighth_of_the_costs_the_quickest_begins():
+    costs = np.arange(16.0)
+    seconds = np.tile([2.0, 1.0], 8)
+    assert cheapest_along(costs, seconds) == list(range(1, 16, 2))
+    assert cheapest_along(np.zeros(3), np.array([3.0, 2.0, 1.0])) == [0, 1, 2]
+
+
+def test_recipes_near_another_one_differ_in_one_field_and_what_follows_from_it():
+    space = space_of(PRETRAINED)
+    recipe = Recipe(
+        model="mobilenet_v2",
+        weights="imagenet",
+        input_size=96,
+        unfrozen=3,
+        learning_rate=0.01,
+        batch_size=16,
+        epochs=4,
+    )
+    fresh = FreshRecipes(space)
+    near = fresh.near([recipe], seed=1, count=200)
+    assert near == fresh.near([recipe], seed=1, count=200)
+    changes = [
+        {field for field, value in one.to_dict().items() if value != recipe.to_dict()[field]}
+        for one in near
+    ]
+    assert {frozenset(change) for change in changes if len(change) > 1} == {
+        frozenset({"model", "weights", "unfrozen"})
+    }
+    assert {next(iter(change)) for change in changes if len(change) == 1} == {
+        *("model", "input_size", "unfrozen", "learning_rate", "batch_size")
+    }
+
+
+# Proposals
+
+
+def search(run: Run, trials: int) -> list[TrialRecord]:
+    """One worker, every trial to its end; its accuracy grows with its rate and its size."""
+    for _ in range(trials):
+        record = run.ask()
+        run.finish(record)
+    return list(run.ledger.records.values())
+
+
+def test_candidates_keep_the_bounds_on_costs(tmp_path: Path):
+    bound = Constraint(column="effective_gflops", sign="<=", bound=1.6)
+    run = Run(tmp_path, sampler="gain", constraints=[bound])
+    records = search(run, 20)
+    assert all(not record.refused for record in records)
+    assert all(made_up_cost(recipe_of(one)).effective_gflops <= 1.6 for one in records)
+    drawn = [space_of(run_content()).suggest(RandomTrial(seed)) for seed in range(50)]
+    assert any(made_up_cost(recipe).effective_gflops > 1.6 for recipe in drawn)
+
+
+def run_content() -> dict[str, Any]:
+    from ledger_runs import CONDITIONAL
+
+    return CONDITIONAL
+
+
+def test_no_recipe_is_proposed_twice_while_others_are_left(tmp_path: Path):
+    small = {"input_size": [32, 64, 96], "batch_size": [16, 32], "epochs": 2}
+    run = Run(tmp_path, sampler="gain", content=small)
+    recipes = [recipe_of(record) for record in search(run, 6)]
+    assert len(set(recipes)) == 6
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_an_interruption_changes_nothing_with_one_worker(every: int, tmp_path: Path):
+    straight, interrupted = (
+        Run(tmp_path / name, sampler="gain", content=CONTENT, rule=GainRule())
+        for name in ("straight", "interrupted")
+    )
+    made = [steps(straight, 40, every=None), steps(interrupted, 40, every=every)]
+    assert made[0] == made[1]
+    assert any("paused" in step for step in made[0])
+
+
+def steps(run: Run, count: int, *, every: int | None) -> list[tuple[Any, ...]]:
+    """What one worker does in so many epochs; every: reopen the study after so many of them."""
+    found: list[tuple[Any, ...]] = []
+    record = run.ask()
+    for step in range(count):
+        if every and step and step % every == 0:
+            number, known = record.number, record.epochs
+            run.reopen_with(GainRule())
+            record = run.ask()
+            assert record.number == number
+            if known:  # it goes on from its checkpoint
+                run.ledger.report(number, known)
+        epoch = len(record.epochs) + 1
+        recipe = recipe_of(record)
+        best = 0.9 - abs(math.log10(recipe.learning_rate) + 2.5) / 4
+        accuracy = best * (1 - 0.7 ** (epoch * recipe.width))
+        decision = run.ledger.report(record.number, [metrics(epoch, accuracy)])
+        if isinstance(decision, Pause):
+            run.ledger.pause(record.number, decision.reason)
+            found.append((record.number, epoch, "paused", decision.reason))
+            record = run.ask()
+        elif epoch == EPOCHS:
+            run.ledger.complete(record.number)
+            found.append((record.number, epoch, "complete", recipe))
+            record = run.ask()
+        else:
+            found.append((record.number, epoch, "goes on", recipe))
+    return found
+
+
+def test_milestones_grow_by_half():
+    assert milestones(20) == (1, 2, 3, 4, 6, 9, 13, 19)
+    assert milestones(1) == (1,)
+
+
+def test_a_rule_without_a_metric_pauses_nothing():
+    settings = EarlyStoppingSettings(name="gain")
+    costs = objectives_of({"gflops": "min", "size_mb": "min"})
+    assert not isinstance(build_stopping_rule(settings, costs), GainRule)
+
+
+def test_a_search_of_costs_alone_goes_to_the_cheapest(tmp_path: Path):
+    run = Run(tmp_path, sampler="gain", content=CONTENT, objectives={"gflops": "min"})
+    records = search(run, 12)
+    costs = [made_up_cost(recipe_of(record)).gflops for record in records]
+    assert min(costs) == made_up_cost(Recipe(input_size=32, width=0.25)).gflops
+
+
+# Whole searches, in simulated time
+
+
+def replay(sampler: str, stopping: str, **changes: Any) -> SimulatedSearch:
+    settings = SimulationSettings(
+        sampler=sampler,
+        early_stopping=EarlyStoppingSettings(name=stopping),
+        workers=4,
+        budget=Budget(trials=60),
+    )
+    return simulate(read_benchmark(CURVES), replace(settings, **changes))
+
+
+def seconds_to(share: float, done: SimulatedSearch) -> float:
+    return next((one.seconds for one in done.growth if one.hypervolume >= share), math.inf)
+
+
+def test_the_front_is_found_sooner_and_the_budget_is_kept():
+    gain, tpe = replay("gain", "gain"), replay("tpe", "pareto")
+    assert seconds_to(0.95, gain) < seconds_to(0.95, tpe)
+    assert sum(gain.counts.values()) == 60
+    assert gain.counts[TrialState.COMPLETE.name] > 0
+    assert gain.counts[TrialState.PRUNED.name] > gain.counts[TrialState.COMPLETE.name]
+
+
+def test_with_many_workers_proposals_differ():
+    many = replay("gain", "gain", workers=64, budget=Budget(trials=128))
+    assert sum(many.counts.values()) == 128
+    assert seconds_to(0.9, many) < seconds_to(0.9, replay("gain", "gain"))
