@@ -44,6 +44,12 @@ EPOCH_COLUMNS: tuple[str, ...] = (
 EPOCH_TYPES: dict[str, type] = {
     name: int if name in ("trial", "epoch") else float for name in EPOCH_COLUMNS
 }
+# What a search expected of a trial when it began: 10, 50 and 90 % quantiles of its last accuracy,
+# the hypervolume that it would add, and its seconds in epochs.
+EXPECTED_COLUMNS: tuple[str, ...] = (
+    *("expected_low", "expected_accuracy", "expected_high"),
+    *("expected_gain", "expected_seconds"),
+)
 # A table without these columns is refused.
 _ALWAYS = ("trial", "state", "model", "accuracy", "epoch")
 _WRITE_ANEW = "`flopwise search --resume` writes it anew"
@@ -78,6 +84,7 @@ def trial_columns() -> dict[str, type]:
         "cpus": int,
         "gpus": float,
         "stop_reason": str,
+        **dict.fromkeys(EXPECTED_COLUMNS, float),
     }
 
 

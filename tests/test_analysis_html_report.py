@@ -97,7 +97,8 @@ def test_every_figure_is_drawn_once_it_comes_near(page: Path):
     with open_page(page) as browser:
         names = browser.eval_on_selector_all(".figure", "all => all.map(one => one.id)")
         assert set(names) == {
-            *("front", "history-trials", "history-time", "curves-accuracy", "curves-loss"),
+            *("front", "history-trials", "history-time", "calibration"),
+            *("curves-accuracy", "curves-loss"),
             *(
                 "importances",
                 "parallel",
@@ -219,7 +220,14 @@ def test_what_is_not_known_is_said_in_its_place(tmp_path: Path):
     assert text.count(GONE) == 2
     assert "did not record when its trials ended" in text
     assert re.search(r'class="chosen"><td>2</td>', text)
-    for name in ("history-time", "importances", "classes", "distribution", "confirmed"):
+    for name in (
+        "history-time",
+        "calibration",
+        "importances",
+        "classes",
+        "distribution",
+        "confirmed",
+    ):
         assert f'id="{name}"' not in text
     assert "#believing" not in text
     assert 'class="ablation"' not in text
@@ -238,7 +246,14 @@ def test_pictures_are_written_for_all_that_is_known(report_data: ReportData, tmp
     names = [path.name for path in write_pictures(report_data, tmp_path / "a")]
     assert names == [
         *("front.png", "confirmed.png", "ablation-3-against-default.png", "history.png"),
-        *("curves.png", "importances.png", "parallel.png", "classes.png", "confusion.png"),
+        *(
+            "calibration.png",
+            "curves.png",
+            "importances.png",
+            "parallel.png",
+            "classes.png",
+            "confusion.png",
+        ),
         *("distribution.png", "time.png"),
     ]
     bare = read_run(write_run(tmp_path / "run", four_trials()))

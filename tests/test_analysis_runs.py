@@ -184,9 +184,10 @@ def test_a_mapping_without_every_field_takes_defaults():
 
 def test_the_columns_are_those_of_the_run_folder():
     assert tuple(trial_columns())[:3] == ("trial", "state", "model")
-    assert tuple(trial_columns())[-9:] == (
+    assert tuple(trial_columns())[-14:] == (
         *("epochs_trained", "seconds", "search_seconds", "error", "checkpoint", "ran_on"),
-        *("cpus", "gpus", "stop_reason"),
+        *("cpus", "gpus", "stop_reason", "expected_low", "expected_accuracy", "expected_high"),
+        *("expected_gain", "expected_seconds"),
     )
 
 

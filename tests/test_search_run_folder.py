@@ -2,7 +2,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from optuna.trial import TrialState
 
-from analysis.runs import EPOCHS, STUDY, TRIALS, TUNE, read_run, run_recipe
-from search.decisions.ledger import TrialRecord
+from analysis.runs import EPOCHS, EXPECTED_COLUMNS, STUDY, TRIALS, TUNE, read_run, run_recipe
+from search.decisions.trial_record import Expected, TrialRecord
 from search.storage import run_folder as run_folder_module
 from search.storage.run_folder import RunFolder
 from search.study.study import Study, load_study
@@ -64,6 +64,8 @@ TRIAL_TYPES = {
     **{"epochs_trained": "int64", "seconds": "double", "search_seconds": "double"},
     **{"error": "string", "checkpoint": "string"},
     **{"ran_on": "string", "cpus": "int64", "gpus": "double", "stop_reason": "string"},
+    **{"expected_low": "double", "expected_accuracy": "double", "expected_high": "double"},
+    **{"expected_gain": "double", "expected_seconds": "double"},
 }
 EPOCH_TYPES = {
     **{"trial": "int64", "epoch": "int64", "train_loss": "double", "train_accuracy": "double"},
@@ -121,8 +123,11 @@ def test_what_is_written_is_what_analysis_reads(tmp_path: Path, demo_data: Image
     failed = TrialRecord(
         number=1, recipe=recipes[1], cost=COST, state=TrialState.FAIL, error="loss is NaN"
     )
-    folder.write_tables([complete(0), failed])
+    foretold = Expected(low=0.4, accuracy=0.45, high=0.5, gain=0.01, seconds=1.5)
+    folder.write_tables([replace(complete(0), expected=foretold), failed])
     run = read_run(folder.path)
+    assert run.trials[list(EXPECTED_COLUMNS)].iloc[0].tolist() == list(asdict(foretold).values())
+    assert run.trials[list(EXPECTED_COLUMNS)].iloc[1].isna().all()
     assert [run_recipe(row) for _, row in run.trials.iterrows()] == recipes
     assert run.counts() == {"COMPLETE": 1, "PRUNED": 0, "FAIL": 1, "RUNNING": 0, "PAUSED": 0}
     row = run.front().iloc[0]

@@ -13,6 +13,11 @@ from pathlib import Path
 import plotly.graph_objects as go
 
 from analysis.plots.ablation_picture import draw_ablations_png
+from analysis.plots.calibration import (
+    describe_calibration,
+    draw_calibration_html,
+    draw_calibration_png,
+)
 from analysis.plots.classes import describe_classes, draw_classes_html, draw_classes_png
 from analysis.plots.confirmation import (
     describe_confirmation,
@@ -96,6 +101,13 @@ FIGURES: list[Figure] = [
         " that the axis names, with costs on a log scale.",
         draw_png=draw_hypervolume_png,
         draw_html=draw_hypervolume_html,
+    ),
+    Figure(
+        name="calibration",
+        title="Did trials end as expected?",
+        text=describe_calibration,
+        draw_png=draw_calibration_png,
+        draw_html=draw_calibration_html,
     ),
     Figure(
         name="curves",

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from analysis.results.ablation import Ablation
+from analysis.results.calibration import Calibration, calibration
 from analysis.results.class_accuracy import Labels, SplitPredictions
 from analysis.results.confirmation import Confirmation
 from analysis.results.curves import Curve, front_curves
@@ -20,6 +21,8 @@ class ReportData:
 
     run: Run
     history: HypervolumeTrace
+    calibration: Calibration | None
+    """None where nothing was expected of any complete trial."""
     curves: list[Curve]
     importances: dict[str, dict[str, float]]
     scales: list[Scale]
@@ -58,6 +61,7 @@ def find(
     return ReportData(
         run=run,
         history=hypervolume_trace(run, hypervolume_range),
+        calibration=calibration(run),
         curves=front_curves(run),
         importances=parameter_importances(run),
         scales=parallel_scales(run),

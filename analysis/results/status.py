@@ -18,6 +18,7 @@ from analysis.columns import (
     write_number,
     write_percent,
 )
+from analysis.results.calibration import calibration, calibration_record, expectations
 from analysis.results.front_table import front_table
 from analysis.results.spending import (
     Spending,
@@ -40,7 +41,9 @@ def run_status(run: Run, *, searched: bool, location: str | None = None) -> dict
     location: its address, where this is a copy. In the result, seconds_trained, gpu_hours and
     core_hours are of all trials; money is at the study's prices, None where it names none; stopped
     counts trials by the kind of reason for which they were stopped early, failures by their error;
-    constraints says which bounds on accuracy finished trials break, None if they keep all.
+    constraints says which bounds on accuracy finished trials break, None if they keep all;
+    expectations has what was expected of each trial when it began and what came out, calibration
+    how many complete trials ended as expected, None where nothing was expected.
     """
     return _status(run, run_spending(run), searched=searched, location=location)
 
@@ -77,6 +80,8 @@ def _status(
             _running_row(run, plain_row(row)) | {"reason": plain(row["stop_reason"])}
             for _, row in paused.iterrows()
         ],
+        "expectations": expectations(run),
+        "calibration": calibration_record(calibration(run)),
         "stopped": {one.kind: one.num_trials for one in stop_reasons(run)},
         "failures": {str(reason): int(n) for reason, n in failed.value_counts(sort=True).items()},
     }

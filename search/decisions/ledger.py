@@ -21,7 +21,7 @@ from search.decisions.stopping import (
     StoppingContext,
     StoppingRule,
 )
-from search.decisions.trial_record import RECIPE, TrialRecord, read_record
+from search.decisions.trial_record import RECIPE, Expected, TrialRecord, read_record
 from search.decisions.trial_store import TrialStore
 from spaces.errors import UserError
 from spaces.recipe import Recipe
@@ -118,6 +118,9 @@ class Ledger:
         store.index = self._index
         for record in earlier:
             self._index.note(record)
+        self._effort = proposals.training_effort
+        # A rule from outside need not be a StoppingRule.
+        self._foretells = proposals.rates_by_gain or getattr(rule, "rates_by_gain", False)
         self._clock = clock
         self._opened = clock() - store.seconds_searched
         for frozen in store.trials():
@@ -148,6 +151,9 @@ class Ledger:
             self.num_repeats += 1
             return None
         self.num_repeats = 0
+        if self._foretells:
+            record.expected = self._expected(record)
+            self._store.store_expected(record)
         self._begin(record)
         return record
 
@@ -192,6 +198,18 @@ class Ledger:
         """Give up every paused trial, at the end of a search."""
         for number in list(self.paused):
             self.give_up(number, reason)
+
+    def _expected(self, record: TrialRecord) -> Expected:
+        assert record.recipe is not None
+        [outlook] = self._index.outlooks([record])
+        return Expected(
+            low=outlook.accuracy_below(0.1),
+            accuracy=outlook.accuracy_below(0.5),
+            high=outlook.accuracy_below(0.9),
+            gain=outlook.gain,
+            # The outlook's seconds have the price of a trial in them, which no clock measures.
+            seconds=record.recipe.epochs * self._effort(record.recipe).epoch,
+        )
 
     def _begin(self, record: TrialRecord) -> None:
         self._running.add(record.number)

@@ -49,6 +49,11 @@ class Proposals:
             return self._drawn_by(number, index)
         return self._drawn_by(number) if self._startup is None else self._startup.sampler_of(number)
 
+    @property
+    def rates_by_gain(self) -> bool:
+        """Whether the sampler asks the gain index."""
+        return SAMPLERS[self.sampler].rates_by_gain
+
     def view(self) -> TrialView:
         """A new, empty view: what the sampler is shown of the trials."""
         return SAMPLERS[self.sampler].view(self.objectives)

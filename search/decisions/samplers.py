@@ -47,6 +47,8 @@ class SamplerEntry:
     """The trials that it is shown."""
     plans_its_start: bool = False
     """Whether its first trials have an order already; others begin with the most frozen ones."""
+    rates_by_gain: bool = False
+    """Whether it asks the gain index, so that something is expected of each trial."""
 
 
 @plain_dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +96,9 @@ def _build_gp(context: SamplerContext) -> BaseSampler:
 
 
 SAMPLERS: dict[str, SamplerEntry] = {
-    "gain": SamplerEntry(build=_build_gain, view=OneTrial, plans_its_start=True),
+    "gain": SamplerEntry(
+        build=_build_gain, view=OneTrial, plans_its_start=True, rates_by_gain=True
+    ),
     "tpe": SamplerEntry(
         build=_build_tpe, view=partial(BestAndLatest, best=32, latest=96, running=32)
     ),

@@ -6,7 +6,7 @@ decides by: rungs, curves, anything that it learns from trials.
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from search.decisions.chance import Chance
 from search.decisions.pareto_tracker import ParetoTracker
@@ -69,6 +69,9 @@ class StoppingRule:
     The same trials in the same order must lead to the same decisions, even if the search was
     interrupted in between. After a resume, `observe` is called once for each earlier trial.
     """
+
+    rates_by_gain: ClassVar[bool] = False
+    """Whether it asks `context.index`, so that something is expected of each trial."""
 
     def observe(self, trial: TrialRecord, context: StoppingContext) -> None:
         """Add what is known of a trial of an earlier session or run."""

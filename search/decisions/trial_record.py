@@ -16,8 +16,24 @@ from trainables.costing.figures import Cost
 from trainables.learning.metrics import EpochMetrics
 
 # Keys of Optuna's user attributes, in the order in which they are written.
-ENQUEUED, RECIPE, COST, RUNGS = "enqueued", "recipe", "cost", "rungs"
-PAUSED, OUTCOME = "paused", "outcome"
+ENQUEUED, RECIPE, COST, EXPECTED = "enqueued", "recipe", "cost", "expected"
+RUNGS, PAUSED, OUTCOME = "rungs", "paused", "outcome"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """What a search expected of a trial when it began, before its first epoch."""
+
+    low: float
+    """Its last accuracy would be below this with a probability of 10 %."""
+    accuracy: float
+    """The median of its last accuracy."""
+    high: float
+    """Its last accuracy would be above this with a probability of 10 %."""
+    gain: float
+    """Hypervolume that it would add to the front, as a share of the whole range."""
+    seconds: float
+    """In epochs, on a machine of ordinary speed."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -28,6 +44,8 @@ class TrialRecord:
     recipe: Recipe | None = None
     """None only for a trial that failed before its recipe was drawn."""
     cost: Cost | None = None
+    expected: Expected | None = None
+    """None if it did not begin, or if neither the sampler nor the stopping rule rates by gain."""
     state: TrialState = TrialState.RUNNING
     epochs: list[EpochMetrics] = field(default_factory=list)
     """Of this session, with those of the checkpoint from which it went on."""
@@ -157,6 +175,9 @@ def _read(frozen: optuna.trial.FrozenTrial) -> tuple[TrialRecord, TrialState | N
         record.recipe = recipe_from(written)
     if COST in attributes:
         record.cost = Cost.from_dict(attributes[COST])
+    if EXPECTED in attributes:
+        expected = {name: float(value) for name, value in attributes[EXPECTED].items()}
+        record.expected = Expected(**expected)
     outcome = attributes.get(OUTCOME)
     record.rungs = {int(rung): value for rung, value in attributes.get(RUNGS, {}).items()}
     if outcome is None:

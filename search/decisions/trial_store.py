@@ -6,6 +6,7 @@ driver dies at any moment, the next one knows what was finished and what has to 
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 
 import optuna
 from optuna.samplers import BaseGASampler
@@ -17,6 +18,7 @@ from search.decisions.sampler_view import study_with_view
 from search.decisions.trial_record import (
     COST,
     ENQUEUED,
+    EXPECTED,
     OUTCOME,
     PAUSED,
     RECIPE,
@@ -91,6 +93,10 @@ class TrialStore:
     def store_cost(self, record: TrialRecord) -> None:
         assert record.cost is not None
         self._trials[record.number].set_user_attr(COST, record.cost.to_dict())
+
+    def store_expected(self, record: TrialRecord) -> None:
+        assert record.expected is not None
+        self._trials[record.number].set_user_attr(EXPECTED, asdict(record.expected))
 
     def store_violations(self, record: TrialRecord, violations: Mapping[str, float]) -> None:
         """Store all violations: samplers also learn from constraints that hold."""

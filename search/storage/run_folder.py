@@ -227,7 +227,14 @@ def _trial_row(record: TrialRecord) -> dict[str, Any]:
         "ran_on": record.ran_on,
         "cpus": record.cpus,
         "gpus": record.gpus,
+        **_expected_cells(record),
     }
+
+
+def _expected_cells(record: TrialRecord) -> dict[str, float]:
+    if record.expected is None:
+        return {}
+    return {f"expected_{name}": value for name, value in asdict(record.expected).items()}
 
 
 def _trials_schema() -> pa.Schema:

@@ -69,6 +69,10 @@ class Outlook:
         """Gain per second."""
         return self.gain / self.seconds
 
+    def accuracy_below(self, share: float) -> float:
+        """The quantile of its last accuracy for a share from 0 to 1."""
+        return float(np.interp(norm.ppf(share), _QUANTILES, self.accuracies))
+
 
 class _Candidate(NamedTuple):
     """What is known of a recipe before training."""

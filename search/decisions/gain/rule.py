@@ -19,6 +19,8 @@ _WORTH_FINISHING = 0.05
 class GainRule(StoppingRule):
     """Compares the gain per second of a running trial with that of all others."""
 
+    rates_by_gain = True
+
     def decide(self, trial: TrialRecord, context: StoppingContext) -> Decision:
         assert trial.recipe is not None
         epoch, epochs = len(trial.epochs), trial.recipe.epochs
