@@ -19,7 +19,7 @@ from analysis.results.report_data import ReportData
 from analysis.results.status import run_status
 from analysis.runs import Run, read_run, run_recipe
 from search.decisions.samplers import SAMPLERS, SamplerEntry
-from search.decisions.stopping import Decision, Go, Stop, StoppingContext
+from search.decisions.stopping import Decision, Go, Stop, StoppingContext, StoppingRule
 from search.decisions.stopping_rules import STOPPING_RULES
 from search.decisions.trial_record import TrialRecord
 from search.decisions.trial_views import TrialView
@@ -55,12 +55,8 @@ class FrontView(TrialView):
         return self._by_number(self._known)
 
 
-class OddRule:
+class OddRule(StoppingRule):
     """Stops every trial with an odd number after its second epoch."""
-
-    def observe(self, trial: TrialRecord, context: StoppingContext) -> None: ...
-
-    def learn(self, trial: TrialRecord) -> None: ...
 
     def rungs(self, epochs: int) -> list[int]:
         return [2]

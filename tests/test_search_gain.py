@@ -1,6 +1,7 @@
 """Deciding by expected gain: the model of curves, the area of a front, proposals, and pauses."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -84,14 +85,14 @@ def test_without_costs_the_gain_is_the_accuracy_above_the_best():
 # The model of curves
 
 
-def points_of(rows: list[tuple[float, float, int]], recipes: dict[int, list[float]]) -> Points:
+def points_of(rows: Sequence[tuple[float, int, int]], recipes: dict[int, list[float]]) -> Points:
     """rows: (time, schedule, trial); recipes: of each trial."""
     trials = sorted({trial for *_, trial in rows})
     return Points(
         recipes=np.array([recipes[trial] for trial in trials]),
         which=np.array([trials.index(trial) for *_, trial in rows]),
         times=np.array([time for time, *_ in rows]),
-        schedules=np.array([int(schedule) for _, schedule, _ in rows]),
+        schedules=np.array([schedule for _, schedule, _ in rows]),
         trials=np.array([trial for *_, trial in rows]),
     )
 

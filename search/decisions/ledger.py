@@ -120,7 +120,7 @@ class Ledger:
             self._index.note(record)
         self._effort = proposals.training_effort
         # A rule from outside need not be a StoppingRule.
-        self._foretells = proposals.rates_by_gain or getattr(rule, "rates_by_gain", False)
+        self._foretells = proposals.rates_by_gain or rule.rates_by_gain
         self._clock = clock
         self._opened = clock() - store.seconds_searched
         for frozen in store.trials():

@@ -116,13 +116,13 @@ class CurveModel:
         same_schedule = ones.schedules[:, None] == others.schedules[None, :]
         same_trial = (ones.trials[:, None] == others.trials[None, :]) & (ones.trials[:, None] >= 0)
         return (
-            1.5 * alike + 0.8 * joint + (0.4 * alike + 0.5 * joint) * in_time,
+            0.75 * alike + 0.4 * joint + (0.2 * alike + 0.25 * joint) * in_time,
             (1.0 + 0.6 * same_schedule) * in_time,
             (0.25 + 0.2 * in_time) * same_trial,
         )
 
 
-_BY_RECIPE, _BY_TIME, _OWN = 1.5 + 0.8 + 0.4 + 0.5, 1.0 + 0.6, 0.25 + 0.2
+_BY_RECIPE, _BY_TIME, _OWN = 0.75 + 0.4 + 0.2 + 0.25, 1.0 + 0.6, 0.25 + 0.2
 
 
 def _most_likely(
