@@ -12,17 +12,14 @@ the `flopwise` command, into OUT (default: a new temporary folder), the report a
 """
 
 import argparse
-import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-import pandas as pd
 from comparison.images import ANIMALS, WEIGHTS
 from comparison.searches import FLOPWISE
-
-from spaces.yaml_files import read_yaml_mapping, write_yaml
+from comparison.shipping import ship
 
 STUDY = """\
 name: animals25
@@ -62,22 +59,7 @@ def main() -> None:
     run = out / "runs" / "animals25"
     subprocess.run([FLOPWISE, "report", run], check=True)
     if options.ship:
-        ship(run)
-
-
-def ship(run: Path) -> None:
-    """Copy what analysis reads of a run; no checkpoints, no image."""
-    shutil.rmtree(EXAMPLE, ignore_errors=True)
-    EXAMPLE.mkdir()
-    study = read_yaml_mapping(run / "study.yaml")
-    study["data"]["path"], study["storage"] = "data", "runs"
-    study["space"]["weights"]["fixed"] = WEIGHTS.name
-    (EXAMPLE / "study.yaml").write_text(write_yaml(study))
-    trials = pd.read_parquet(run / "trials.parquet")
-    trials["weights"] = trials["weights"].replace(str(WEIGHTS), WEIGHTS.name)
-    trials["checkpoint"] = None
-    trials.to_parquet(EXAMPLE / "trials.parquet", index=False)
-    shutil.copy(run / "epochs.parquet", EXAMPLE / "epochs.parquet")
+        ship(run, EXAMPLE)
 
 
 if __name__ == "__main__":

@@ -13,20 +13,19 @@ benchmarks/photo_curves.
 
 import argparse
 import random
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from comparison.images import ANIMALS, WEIGHTS
 from comparison.searches import FLOPWISE
+from comparison.shipping import ship
 
 from spaces.recipe import Recipe
 from spaces.space_file import parse_space
 from spaces.suggesters import RandomTrial
-from spaces.yaml_files import MOST_BYTES_OF_A_RUN, read_yaml_mapping, write_yaml
+from spaces.yaml_files import write_yaml
 
 TABLE = Path(__file__).with_name("photo_curves")
 # Model -> how many recipes are drawn, and how many of these are also trained with quantisation.
@@ -60,7 +59,7 @@ def main() -> None:
     study.write_text(write_yaml(make_study()))
     resume = ["--resume"] if run.is_dir() else []
     subprocess.run([FLOPWISE, "search", study, *resume], check=True)
-    ship(run)
+    ship(run, TABLE)
 
 
 def make_study() -> dict[str, Any]:
@@ -86,22 +85,6 @@ def make_study() -> dict[str, Any]:
         "budget": {"trials": len(recipes)},
         "dominated": "keep",
     }
-
-
-def ship(run: Path) -> None:
-    """Copy what a replay reads; no checkpoint, no image, no path of this machine."""
-    shutil.rmtree(TABLE, ignore_errors=True)
-    TABLE.mkdir()
-    study = read_yaml_mapping(run / "study.yaml", most_bytes=MOST_BYTES_OF_A_RUN)
-    study["data"]["path"], study["storage"] = "data", "runs"
-    study["space"]["weights"]["fixed"] = WEIGHTS.name
-    del study["space"]["enqueue"]
-    (TABLE / "study.yaml").write_text(write_yaml(study))
-    trials = pd.read_parquet(run / "trials.parquet")
-    trials["weights"] = trials["weights"].replace(str(WEIGHTS), WEIGHTS.name)
-    trials["checkpoint"] = None
-    trials.to_parquet(TABLE / "trials.parquet", index=False)
-    shutil.copy(run / "epochs.parquet", TABLE / "epochs.parquet")
 
 
 if __name__ == "__main__":

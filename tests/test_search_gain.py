@@ -9,7 +9,7 @@ from typing import Any
 import moocore
 import numpy as np
 import pytest
-from ledger_runs import Run, made_up_cost, objectives_of, recipe_of, space_of
+from ledger_runs import CONDITIONAL, Run, made_up_cost, objectives_of, recipe_of, space_of
 from optuna.trial import TrialState
 from searches import metrics
 
@@ -233,14 +233,8 @@ def test_candidates_keep_the_bounds_on_costs(tmp_path: Path):
     records = search(run, 20)
     assert all(not record.refused for record in records)
     assert all(made_up_cost(recipe_of(one)).effective_gflops <= 1.6 for one in records)
-    drawn = [space_of(run_content()).suggest(RandomTrial(seed)) for seed in range(50)]
+    drawn = [space_of(CONDITIONAL).suggest(RandomTrial(seed)) for seed in range(50)]
     assert any(made_up_cost(recipe).effective_gflops > 1.6 for recipe in drawn)
-
-
-def run_content() -> dict[str, Any]:
-    from ledger_runs import CONDITIONAL
-
-    return CONDITIONAL
 
 
 def test_no_recipe_is_proposed_twice_while_others_are_left(tmp_path: Path):

@@ -119,7 +119,6 @@ class Ledger:
         for record in earlier:
             self._index.note(record)
         self._effort = proposals.training_effort
-        # A rule from outside need not be a StoppingRule.
         self._foretells = proposals.rates_by_gain or rule.rates_by_gain
         self._clock = clock
         self._opened = clock() - store.seconds_searched

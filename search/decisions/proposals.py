@@ -45,7 +45,7 @@ class Proposals:
 
     def sampler_of(self, number: int, index: GainIndex | None = None) -> BaseSampler:
         """The sampler that proposes the trial of a number."""
-        if SAMPLERS[self.sampler].plans_its_start:
+        if self.rates_by_gain:
             return self._drawn_by(number, index)
         return self._drawn_by(number) if self._startup is None else self._startup.sampler_of(number)
 

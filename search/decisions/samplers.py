@@ -45,10 +45,11 @@ class SamplerEntry:
     """Makes the sampler of one trial."""
     view: Callable[[Objectives], TrialView]
     """The trials that it is shown."""
-    plans_its_start: bool = False
-    """Whether its first trials have an order already; others begin with the most frozen ones."""
     rates_by_gain: bool = False
-    """Whether it asks the gain index, so that something is expected of each trial."""
+    """Whether it asks the gain index, so that something is expected of each trial.
+
+    Its first trials have an order already; those of others begin with the most frozen ones.
+    """
 
 
 @plain_dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,9 +97,7 @@ def _build_gp(context: SamplerContext) -> BaseSampler:
 
 
 SAMPLERS: dict[str, SamplerEntry] = {
-    "gain": SamplerEntry(
-        build=_build_gain, view=OneTrial, plans_its_start=True, rates_by_gain=True
-    ),
+    "gain": SamplerEntry(build=_build_gain, view=OneTrial, rates_by_gain=True),
     "tpe": SamplerEntry(
         build=_build_tpe, view=partial(BestAndLatest, best=32, latest=96, running=32)
     ),

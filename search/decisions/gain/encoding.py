@@ -79,16 +79,6 @@ class Encoding:
         joint = (1 + distance + distance**2 / 3) * np.exp(-distance)
         return alike / max(1, ones.shape[1]), joint
 
-    def linear(self, points: FloatArray) -> FloatArray:
-        """(recipes, columns) for linear models: numbers, 0.5 where absent; a column each word."""
-        num_numbers = len(self._scales)
-        words = [
-            points[:, num_numbers + column, None] == np.arange(len(codes))
-            for column, codes in enumerate(self._codes.values())
-        ]
-        numbers = np.nan_to_num(points[:, :num_numbers], nan=0.5)
-        return np.column_stack([numbers, *words]).astype(float)
-
 
 def _scaled(value: Any, low: float, high: float, log: bool) -> float:
     if value is None or isinstance(value, str):

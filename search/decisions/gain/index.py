@@ -17,7 +17,7 @@ import numpy as np
 from optuna.trial import TrialState
 from scipy.stats import norm
 
-from search.decisions.gain.curves import CurveModel, Points, Predicted
+from search.decisions.gain.curves import CurveModel, IntArray, Points, Predicted
 from search.decisions.gain.encoding import Encoding
 from search.decisions.gain.first_design import cheapest_along
 from search.decisions.gain.fresh import FreshRecipes
@@ -129,6 +129,8 @@ class GainIndex:
         self._records: dict[int, TrialRecord] = {}
         self._own: dict[int, _Candidate] = {}
         self._over: list[int] = []
+        # Read only once something is asked: most samplers and rules never do.
+        self._unread: list[TrialRecord] = []
         self._shared: set[str] = set()
         self._tried: set[str] = set()
         self._known: dict[Recipe, _Candidate | None] = {}
@@ -152,10 +154,7 @@ class GainIndex:
             return
         if record.number not in self._records:
             self._records[record.number] = record
-            self._tried.add(record.key)
-            shared = self._of(record).effort.shared
-            if shared is not None:
-                self._shared.add(shared)
+            self._unread.append(record)
         if record.state.is_finished() and record.epochs and record.state != TrialState.FAIL:
             insort(self._over, record.number)
         self._version += 1
@@ -233,10 +232,9 @@ class GainIndex:
     def _affordable(self, recipes: Iterable[Recipe], number: int) -> list[Recipe]:
         """Those whose architectures are few enough to be counted by the trial of a number."""
         most = _NUM_COUNTED_FIRST + _NUM_COUNTED * number
-        allowed = self._architectures[:most] if len(self._architectures) > most else None
-        if allowed is None:
+        if len(self._architectures) <= most:
             return list(recipes)
-        allowed = set(allowed)
+        allowed = set(self._architectures[:most])
         return [recipe for recipe in recipes if _architecture(recipe) in allowed]
 
     def _candidate(self, recipe: Recipe) -> _Candidate | None:
@@ -295,6 +293,12 @@ class GainIndex:
     # The model
 
     def _fit_if_outdated(self) -> None:
+        for record in self._unread:
+            self._tried.add(record.key)
+            shared = self._of(record).effort.shared
+            if shared is not None:
+                self._shared.add(shared)
+        self._unread.clear()
         lag = int(len(self._context.running) * _EVENTS_A_FIT)
         if self._fitted is None:
             self._begin()
@@ -410,15 +414,7 @@ class GainIndex:
 
     def _of_records(self, records: Sequence[TrialRecord]) -> Predicted:
         """The last accuracies of trials, given their own curves."""
-        predicted = self._predict(
-            Points(
-                recipes=np.array([self._of(record).point for record in records]),
-                which=np.arange(len(records)),
-                times=np.ones(len(records)),
-                schedules=np.array([self._of(record).schedule for record in records]),
-                trials=np.array([record.number for record in records]),
-            )
-        )
+        predicted = self._predict(self._ends(records))
         for position, record in enumerate(records):
             if len(record.epochs) > self._epochs_in_fit.get(record.number, 0):
                 one = self._given_its_curve(record)
@@ -426,24 +422,24 @@ class GainIndex:
                 predicted.deviation[position] = one.deviation[0]
         return predicted
 
+    def _ends(self, records: Sequence[TrialRecord]) -> Points:
+        """The last epochs of trials."""
+        return _last_epochs(
+            np.array([self._of(record).point for record in records]),
+            np.array([self._of(record).schedule for record in records]),
+            np.array([record.number for record in records]),
+        )
+
     def _given_its_curve(self, record: TrialRecord) -> Predicted:
         """As `_of_records`, for a trial with epochs that the model was not fitted to."""
         in_fit = self._epochs_in_fit.get(record.number, 0)
         assert record.recipe is not None
         known = _time(in_fit, record.recipe.epochs) if in_fit else -1.0
         rows = [row for row in self._observations(record) if row[0] > known]
-        candidate = self._of(record)
-        recipes = candidate.point[None]
-        target = Points(
-            recipes=recipes,
-            which=np.zeros(1, dtype=np.intp),
-            times=np.ones(1),
-            schedules=np.array([candidate.schedule]),
-            trials=np.array([record.number]),
-        )
+        target = self._ends([record])
         if not rows or self._model is None or self._objectives.metric is None:
             return self._predict(target)
-        observed, accuracies = self._points([(0, *row) for row in rows], recipes)
+        observed, accuracies = self._points([(0, *row) for row in rows], target.recipes)
         return self._model.predict_given(target, observed, accuracies)
 
     # Gains
@@ -498,18 +494,10 @@ class GainIndex:
         if not pool.all:
             self._rates = np.empty(0)
             return
-        count = len(pool.all)
         if self._predicted_at != (self._fitted, self._pool_basis):
             self._predicted_at = (self._fitted, self._pool_basis)
-            predicted = self._predict(
-                Points(
-                    recipes=pool.points,
-                    which=np.arange(count),
-                    times=np.ones(count),
-                    schedules=pool.schedules,
-                    trials=np.full(count, -1),
-                )
-            )
+            no_trials = np.full(len(pool.all), -1)
+            predicted = self._predict(_last_epochs(pool.points, pool.schedules, no_trials))
             self._quantiles = predicted.accuracies(_QUANTILES)
             self._means = predicted.accuracies(np.zeros(1))[:, 0]
         gains = self._area.gains(self._scaled(pool.magnitudes), self._quantiles)
@@ -517,6 +505,17 @@ class GainIndex:
         seconds = self._price + pool.seconds + np.where(pays, pool.once, 0.0)
         free = [one.key not in self._tried for one in pool.all]
         self._rates = np.where(free, gains / seconds, -1.0)
+
+
+def _last_epochs(recipes: FloatArray, schedules: IntArray, trials: IntArray) -> Points:
+    """The last epoch of each recipe. recipes: (points, dimensions)."""
+    return Points(
+        recipes=recipes,
+        which=np.arange(len(recipes)),
+        times=np.ones(len(recipes)),
+        schedules=schedules,
+        trials=trials,
+    )
 
 
 def _architecture(recipe: Recipe) -> tuple[Any, ...]:
