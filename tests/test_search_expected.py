@@ -117,6 +117,6 @@ def test_a_storage_without_expectations_is_read_and_a_damaged_one_has_a_line(tmp
 
 def test_quantiles_of_an_outlook_are_exact_for_a_normal_distribution():
     shares = (np.arange(12) + 0.5) / 12
-    outlook = Outlook(gain=0.0, seconds=1.0, accuracies=0.5 + 0.1 * norm.ppf(shares))
+    outlook = Outlook(gain=0.0, seconds=1.0, price=0.0, accuracies=0.5 + 0.1 * norm.ppf(shares))
     for share in (0.1, 0.5, 0.9):
         assert outlook.accuracy_below(share) == pytest.approx(0.5 + 0.1 * norm.ppf(share))

@@ -60,7 +60,9 @@ class Outlook:
     gain: float
     """Hypervolume that it is expected to add to the front, as a share of the whole range."""
     seconds: float
-    """Left until its last epoch, on a machine of ordinary speed."""
+    """Left until its last epoch, on a machine of ordinary speed, and the price of a trial."""
+    price: float
+    """In seconds. A paused trial has paid it, once no new one may begin."""
     accuracies: FloatArray
     """Quantiles of its last accuracy, evenly spaced."""
 
@@ -197,14 +199,15 @@ class GainIndex:
             costs = self._scaled(np.array([self._of(record).magnitudes]))
             gain = float(area.gains(costs, accuracies[None])[0])
             left = self._price + self._seconds_left(record)
-            found.append(Outlook(gain=gain, seconds=left, accuracies=accuracies))
+            found.append(Outlook(gain=gain, seconds=left, price=self._price, accuracies=accuracies))
         return found
 
     @property
     def average_rate(self) -> float:
-        """Of all trials so far: the area of their front, by the seconds that they took."""
+        """Of all trials so far: the area of their front, by their price and seconds."""
         spent = sum(
-            len(record.epochs) * self._of(record).effort.epoch for record in self._records.values()
+            self._price + len(record.epochs) * self._of(record).effort.epoch
+            for record in self._records.values()
         )
         empty = FrontArea(np.empty((0, self._num_costs)), np.empty(0), floor=self._floor)
         costs, accuracies = self._scaled_front()

@@ -52,12 +52,14 @@ class GainRule(StoppingRule):
     ) -> TrialRecord | None:
         index = _index_of(context)
         outlooks = index.outlooks(list(paused))
-        record, outlook = max(zip(paused, outlooks, strict=True), key=lambda pair: pair[1].rate)
         if may_begin:
+            rates = [outlook.rate for outlook in outlooks]
             least = _ENOUGH * index.best_fresh_rate
         else:
+            rates = [outlook.gain / (outlook.seconds - outlook.price) for outlook in outlooks]
             least = _WORTH_FINISHING * index.average_rate
-        return record if outlook.rate >= least else None
+        record, rate = max(zip(paused, rates, strict=True), key=lambda pair: pair[1])
+        return record if rate >= least else None
 
     def give_up(
         self, paused: Collection[TrialRecord], context: StoppingContext
