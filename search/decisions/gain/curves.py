@@ -6,6 +6,7 @@ a recipe is the accuracy after its last epoch.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -71,30 +72,48 @@ class CurveModel:
 
     def predict(self, points: Points) -> Predicted:
         """The logits at points."""
-        cross = self._covariance(self._observed, points)
-        mean = self._centre + cross.T @ self._weights
-        explained = solve_triangular(self._factor, cross, lower=True)
-        variance = self._variance - (explained**2).sum(axis=0)
-        return Predicted(mean=mean, deviation=np.sqrt(np.maximum(variance, 1e-6)))
+        return self._predict(points)[0]
 
     def predict_given(self, points: Points, observed: Points, accuracies: FloatArray) -> Predicted:
-        """As `predict`, with a few more observations, which the model does not keep."""
-        near = np.ascontiguousarray(self._explained(observed))
-        known = self._covariance(observed, observed) - near.T @ near
-        known[np.diag_indices_from(known)] += _NOISE
-        far = self._explained(points)
-        between = self._covariance(observed, points) - near.T @ far
-        factor = cholesky(known, lower=True)
-        surprise = to_logits(accuracies) - self.predict(observed).mean
-        before = self.predict(points)
-        mean = before.mean + between.T @ cho_solve((factor, True), surprise)
-        explained = solve_triangular(factor, between, lower=True)
-        variance = before.deviation**2 - (explained**2).sum(axis=0)
-        return Predicted(mean=mean, deviation=np.sqrt(np.maximum(variance, 1e-6)))
+        """As `predict`, each point given later observations of its own trial.
 
-    def _explained(self, points: Points) -> FloatArray:
+        The model does not keep them. points: one of each trial.
+        """
+        (predicted, far), (seen, near) = self._predict(points), self._predict(observed)
+        surprises = to_logits(accuracies) - seen.mean
+        own = [np.flatnonzero(observed.trials == trial) for trial in points.trials]
+        counts = np.array([len(of_one) for of_one in own])
+        for count in np.unique(counts[counts > 0]):  # trials with as many observations, all at once
+            at = np.flatnonzero(counts == count)
+            of = np.stack([own[position] for position in at])  # (trials, observations)
+            ahead, behind = near[:, of], far[:, at]
+            known = self._within_a_trial(
+                observed.times[of][:, :, None], observed.times[of][:, None]
+            )
+            known -= np.einsum("rto,rtp->top", ahead, ahead)
+            known += _NOISE * np.eye(count)
+            between = self._within_a_trial(times, points.times[at][:, None])
+            between -= np.einsum("rto,rt->to", ahead, behind)
+            gain = np.linalg.solve(known, between[:, :, None])[:, :, 0]
+            predicted.mean[at] += (gain * surprises[of]).sum(axis=1)
+            variance = predicted.deviation[at] ** 2 - (gain * between).sum(axis=1)
+            predicted.deviation[at] = np.sqrt(np.maximum(variance, 1e-6))
+        return predicted
+
+    def _within_a_trial(self, times: FloatArray, others: FloatArray) -> FloatArray:
+        """Covariance of one recipe's accuracies at times of the same training."""
+        in_time = _in_time(times - others)
+        shared = _by_recipe(1.0, 1.0, in_time) + _by_time(in_time, 1.0)
+        return shared + self._own_scale * _by_trial(in_time)
+
+    def _predict(self, points: Points) -> tuple[Predicted, FloatArray]:
+        """As `predict`, and (rows, points) what the rows of the model explain of each point."""
         cross = self._covariance(self._observed, points)
-        return solve_triangular(self._factor, cross, lower=True)
+        mean = self._centre + cross.T @ self._weights
+        explained = solve_triangular(self._factor, cross, lower=True, check_finite=False)
+        variance = self._variance - (explained**2).sum(axis=0)
+        deviation = np.sqrt(np.maximum(variance, 1e-6))
+        return Predicted(mean=mean, deviation=deviation), explained
 
     def _covariance(self, ones: Points, others: Points) -> FloatArray:
         """Between all of ones and all of others: (ones, others)."""
@@ -104,25 +123,37 @@ class CurveModel:
     @property
     def _variance(self) -> float:
         """Of one point, before any observation."""
-        return _BY_RECIPE + _BY_TIME + _OWN * self._own_scale
+        return float(self._within_a_trial(np.zeros(1), np.zeros(1))[0])
 
     def _parts(self, ones: Points, others: Points) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Covariances (ones, others): by recipe, by time and schedule, and within a trial."""
         alike, joint = self._encoding.similarity(ones.recipes, others.recipes)
         pick = np.ix_(ones.which, others.which)
         alike, joint = alike[pick], joint[pick]
-        apart = ones.times[:, None] - others.times[None, :]
-        in_time = np.exp(-(apart**2) / (2 * _LENGTH_IN_TIME**2))
+        in_time = _in_time(ones.times[:, None] - others.times[None, :])
         same_schedule = ones.schedules[:, None] == others.schedules[None, :]
         same_trial = (ones.trials[:, None] == others.trials[None, :]) & (ones.trials[:, None] >= 0)
         return (
-            0.75 * alike + 0.4 * joint + (0.2 * alike + 0.25 * joint) * in_time,
-            (1.0 + 0.6 * same_schedule) * in_time,
-            (0.25 + 0.2 * in_time) * same_trial,
+            _by_recipe(alike, joint, in_time),
+            _by_time(in_time, same_schedule),
+            _by_trial(in_time) * same_trial,
         )
 
 
-_BY_RECIPE, _BY_TIME, _OWN = 0.75 + 0.4 + 0.2 + 0.25, 1.0 + 0.6, 0.25 + 0.2
+def _in_time(apart: FloatArray) -> FloatArray:
+    return np.exp(-(apart**2) / (2 * _LENGTH_IN_TIME**2))
+
+
+def _by_recipe(alike: Any, joint: Any, in_time: FloatArray) -> FloatArray:
+    return 0.75 * alike + 0.4 * joint + (0.2 * alike + 0.25 * joint) * in_time
+
+
+def _by_time(in_time: FloatArray, same_schedule: Any) -> FloatArray:
+    return (1.0 + 0.6 * same_schedule) * in_time
+
+
+def _by_trial(in_time: FloatArray) -> FloatArray:
+    return 0.25 + 0.2 * in_time
 
 
 def _most_likely(

@@ -15,7 +15,8 @@ class FrontArea:
     def __init__(self, costs: FloatArray, accuracies: FloatArray, *, floor: float) -> None:
         """costs: (models, costs) of a front, scaled; accuracies: (models,), or of any models.
 
-        floor: the accuracy above which the area counts.
+        floor: the accuracy above which the area counts. `edge`: positions of the models without
+        which the area would be smaller, and perhaps of some more.
         """
         self._num_costs = costs.shape[1]
         order = np.lexsort((-accuracies, costs[:, 0])) if self._num_costs else np.arange(len(costs))
@@ -27,14 +28,18 @@ class FrontArea:
             rises = np.flatnonzero(np.diff(best) > 0)
             self._levels = best[np.concatenate([[0], rises + 1])]
             self._edges = np.concatenate([[-np.inf], self._costs[rises, 0], [1 + _MARGIN]])
+            self.edge = order[rises]
         elif self._num_costs > 1:
             sampler = qmc.Sobol(self._num_costs, scramble=False)
             self._samples = sampler.random_base2(_NUM_SAMPLES_LOG2) * (1 + _MARGIN)
             below = (self._costs[None] <= self._samples[:, None]).all(axis=2)
-            levels = np.where(below, self._accuracies[None], floor).max(axis=1, initial=floor)
-            self._levels, self._level_of = np.unique(levels, return_inverse=True)
+            levels = np.where(below, self._accuracies[None], floor)
+            highest = levels.max(axis=1, initial=floor)
+            self._levels, self._level_of = np.unique(highest, return_inverse=True)
+            self.edge = order[(levels == highest[:, None]).any(axis=0) & (self._accuracies > floor)]
         else:
             self._levels = np.array([max([floor, *self._accuracies])])
+            self.edge = np.flatnonzero(self._accuracies == self._levels[0])
 
     def gains(self, costs: FloatArray, accuracies: FloatArray) -> FloatArray:
         """(models,) mean area that each model would add alone.

@@ -147,6 +147,9 @@ class GainIndex:
         self._rates = self._means = np.empty(0)
         self._quantiles = np.empty((0, len(_QUANTILES)))
         self._running: dict[int, tuple[list[float], float]] = {}
+        # Kept until the model is fitted again.
+        self._foreseen: dict[int, tuple[int, FloatArray]] = {}
+        self._average: float | None = None
 
     # What happened
 
@@ -192,26 +195,31 @@ class GainIndex:
         self._fit_if_outdated()
         if not records:
             return []
-        quantiles = self._of_records(records).accuracies(_QUANTILES)
-        found = []
-        for record, accuracies in zip(records, quantiles, strict=True):
-            area = self._area_without(record.number)
-            costs = self._scaled(np.array([self._of(record).magnitudes]))
-            gain = float(area.gains(costs, accuracies[None])[0])
-            left = self._price + self._seconds_left(record)
-            found.append(Outlook(gain=gain, seconds=left, price=self._price, accuracies=accuracies))
-        return found
+        quantiles = self._foresee(records)
+        gains = self._gains(records, quantiles)
+        return [
+            Outlook(
+                gain=float(gain),
+                seconds=self._price + self._seconds_left(record),
+                price=self._price,
+                accuracies=accuracies,
+            )
+            for record, gain, accuracies in zip(records, gains, quantiles, strict=True)
+        ]
 
     @property
     def average_rate(self) -> float:
         """Of all trials so far: the area of their front, by their price and seconds."""
-        spent = sum(
-            self._price + len(record.epochs) * self._of(record).effort.epoch
-            for record in self._records.values()
-        )
-        empty = FrontArea(np.empty((0, self._num_costs)), np.empty(0), floor=self._floor)
-        costs, accuracies = self._scaled_front()
-        return empty.whole_with(costs, accuracies) / spent if spent else 0.0
+        self._fit_if_outdated()
+        if self._average is None:
+            spent = sum(
+                self._price + len(record.epochs) * self._of(record).effort.epoch
+                for record in self._records.values()
+            )
+            empty = FrontArea(np.empty((0, self._num_costs)), np.empty(0), floor=self._floor)
+            costs, accuracies = self._scaled_front()
+            self._average = empty.whole_with(costs, accuracies) / spent if spent else 0.0
+        return self._average
 
     # What is known of recipes
 
@@ -308,6 +316,8 @@ class GainIndex:
         elif self._version - self._fitted <= lag:
             return
         self._fitted = self._version
+        self._foreseen.clear()
+        self._average = None
         self._fit_curves()
         self._set_front()
         self._set_pool()
@@ -415,15 +425,37 @@ class GainIndex:
             return Predicted(mean=np.zeros(len(points)), deviation=np.full(len(points), 2.0))
         return self._model.predict(points)
 
+    def _foresee(self, records: Sequence[TrialRecord]) -> FloatArray:
+        """(trials, quantiles): their last accuracies, given their own curves."""
+        unseen = [
+            record
+            for record in records
+            if self._foreseen.get(record.number, (-1,))[0] != len(record.epochs)
+        ]
+        if unseen:
+            quantiles = self._of_records(unseen).accuracies(_QUANTILES)
+            for record, row in zip(unseen, quantiles, strict=True):
+                self._foreseen[record.number] = (len(record.epochs), row)
+        return np.array([self._foreseen[record.number][1] for record in records])
+
     def _of_records(self, records: Sequence[TrialRecord]) -> Predicted:
-        """The last accuracies of trials, given their own curves."""
-        predicted = self._predict(self._ends(records))
-        for position, record in enumerate(records):
-            if len(record.epochs) > self._epochs_in_fit.get(record.number, 0):
-                one = self._given_its_curve(record)
-                predicted.mean[position] = one.mean[0]
-                predicted.deviation[position] = one.deviation[0]
-        return predicted
+        ends = self._ends(records)
+        rows = [
+            (which, *row)
+            for which, record in enumerate(records)
+            for row in self._observations_since_fit(record)
+        ]
+        if not rows or self._model is None or self._objectives.metric is None:
+            return self._predict(ends)
+        return self._model.predict_given(ends, *self._points(rows, ends.recipes))
+
+    def _observations_since_fit(self, record: TrialRecord) -> list[tuple[float, int, int, float]]:
+        in_fit = self._epochs_in_fit.get(record.number, 0)
+        if len(record.epochs) <= in_fit:
+            return []
+        assert record.recipe is not None
+        known = _time(in_fit, record.recipe.epochs) if in_fit else -1.0
+        return [row for row in self._observations(record) if row[0] > known]
 
     def _ends(self, records: Sequence[TrialRecord]) -> Points:
         """The last epochs of trials."""
@@ -432,18 +464,6 @@ class GainIndex:
             np.array([self._of(record).schedule for record in records]),
             np.array([record.number for record in records]),
         )
-
-    def _given_its_curve(self, record: TrialRecord) -> Predicted:
-        """As `_of_records`, for a trial with epochs that the model was not fitted to."""
-        in_fit = self._epochs_in_fit.get(record.number, 0)
-        assert record.recipe is not None
-        known = _time(in_fit, record.recipe.epochs) if in_fit else -1.0
-        rows = [row for row in self._observations(record) if row[0] > known]
-        target = self._ends([record])
-        if not rows or self._model is None or self._objectives.metric is None:
-            return self._predict(target)
-        observed, accuracies = self._points([(0, *row) for row in rows], target.recipes)
-        return self._model.predict_given(target, observed, accuracies)
 
     # Gains
 
@@ -463,8 +483,8 @@ class GainIndex:
         running = [self._records[number] for number in sorted(context.running)]
         self._running = {}
         if running:
-            means = self._of_records(running).accuracies(np.zeros(1))[:, 0]
-            for record, mean in zip(running, means, strict=True):
+            middles = np.median(self._foresee(running), axis=1)
+            for record, mean in zip(running, middles, strict=True):
                 self._running[record.number] = (self._of(record).magnitudes, float(mean))
         self._area = self._area_of([*self._front.values(), *self._running.values()])
 
@@ -479,12 +499,18 @@ class GainIndex:
         magnitudes = [pair[0] for pair in self._front.values()]
         return self._scaled(np.array(magnitudes)), np.array([p[1] for p in self._front.values()])
 
-    def _area_without(self, number: int) -> FrontArea:
-        """The front with what running trials are expected to add, all except one."""
-        if number not in self._running:
-            return self._area
-        others = [pair for other, pair in self._running.items() if other != number]
-        return self._area_of([*self._front.values(), *others])
+    def _gains(self, records: Sequence[TrialRecord], quantiles: FloatArray) -> FloatArray:
+        """(trials,) what each would add to the front, with what the others that run will add."""
+        costs = self._scaled(np.array([self._of(record).magnitudes for record in records]))
+        gains = self._area.gains(costs, quantiles)
+        counted = list(self._running)
+        edge = {counted[at - len(self._front)] for at in self._area.edge if at >= len(self._front)}
+        for position, record in enumerate(records):
+            if record.number in edge:  # it counts there itself
+                others = [pair for other, pair in self._running.items() if other != record.number]
+                area = self._area_of([*self._front.values(), *others])
+                gains[position] = area.gains(costs[[position]], quantiles[[position]])[0]
+        return gains
 
     def _area_of(self, pairs: Sequence[tuple[list[float], float]]) -> FrontArea:
         magnitudes = np.array([pair[0] for pair in pairs])
