@@ -87,9 +87,8 @@ class CurveModel:
             at = np.flatnonzero(counts == count)
             of = np.stack([own[position] for position in at])  # (trials, observations)
             ahead, behind = near[:, of], far[:, at]
-            known = self._within_a_trial(
-                observed.times[of][:, :, None], observed.times[of][:, None]
-            )
+            times = observed.times[of]
+            known = self._within_a_trial(times[:, :, None], times[:, None])
             known -= np.einsum("rto,rtp->top", ahead, ahead)
             known += _NOISE * np.eye(count)
             between = self._within_a_trial(times, points.times[at][:, None])
