@@ -67,14 +67,15 @@ def test_the_gain_is_the_hypervolume_that_a_model_adds(num_costs: int, tolerance
     costs, accuracies = rng.random((12, num_costs)) * 0.8, rng.random(12)
     front = FrontArea(costs, accuracies, floor=0.1)
     news, expected = rng.random((20, num_costs)) * 0.5, rng.random((20, 3))
-    gains = front.gains(news, expected)
+    weights = np.array([0.2, 0.5, 0.3])
+    gains = front.gains(news, expected, weights)
     before = volume(costs, accuracies)
-    for new, quantiles, gain in zip(news, expected, gains, strict=True):
+    for new, cases, gain in zip(news, expected, gains, strict=True):
         added = [
             volume(np.vstack([costs, new]), np.append(accuracies, accuracy)) - before
-            for accuracy in quantiles
+            for accuracy in cases
         ]
-        assert gain == pytest.approx(np.mean(added), abs=tolerance)
+        assert gain == pytest.approx(weights @ added, abs=tolerance)
 
 
 def test_without_costs_the_gain_is_the_accuracy_above_the_best():

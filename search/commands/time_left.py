@@ -57,8 +57,8 @@ def _until_trials_end(progress: Progress, num_new: int) -> float | None:
         epochs, known = record.recipe.epochs, len(record.known_epochs)
         once = 0.0 if known or effort.shared in paid else effort.once
         paid.add(effort.shared)
-        left.append(factor * (once + effort.seconds(epochs - known)))
-        stopped = factor * effort.seconds(epochs_left_by_stopping(progress.study, epochs))
+        left.append(factor * (once + effort.seconds(epochs, done=known)))
+        stopped = factor * epochs_left_by_stopping(progress.study, epochs) * effort.epoch
         took.append(max(record.seconds, stopped))
     if not took:
         return None

@@ -218,7 +218,7 @@ class _Machine:
         share = epochs / np.array([recipe.epochs for recipe in recipes])
         return _Times(
             seconds=self._around_seconds
-            + factors * share * np.array([effort.setup for effort in efforts])
+            + factors * share * np.array([one.int8_start + one.int8_end for one in efforts])
             + epochs * factors * np.array([effort.epoch for effort in efforts])
             + epochs * augmenting * self._train,
             once=factors * np.array([effort.once for effort in efforts]),

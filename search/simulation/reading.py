@@ -1,8 +1,12 @@
 """Reads the table of a run without early stopping, or of a folder with a table.yaml."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
+
+import numpy as np
 
 from analysis.columns import PRUNED, plain_row
 from analysis.runs import STUDY, TRIALS, Run, read_run, run_recipe
@@ -17,6 +21,7 @@ from spaces.columns import COSTS
 from spaces.errors import UserError
 from spaces.recipe import Recipe
 from spaces.space_file import parse_space
+from trainables.costing.effort import Effort
 from trainables.costing.figures import Cost
 from trainables.learning.metrics import EpochMetrics
 
@@ -65,6 +70,7 @@ def _read_run_table(folder: Path) -> TabularBenchmark:
         trials=trials,
         chance=_chance_of(run),
         share_trained=_share_trained,
+        training_effort=_RecordedEffort(trials),
     )
 
 
@@ -73,6 +79,40 @@ def _share_trained(recipe: Recipe) -> float:
     from trainables.costing.training_cost import share_of_training
 
     return share_of_training(recipe, _NUM_CLASSES)
+
+
+class _RecordedEffort:
+    """Effort as a search foretells it, on as many images as would have taken the recorded seconds.
+
+    A run folder does not say how many images there were.
+    """
+
+    def __init__(self, trials: Sequence[BenchmarkTrial]) -> None:
+        self._trials = trials
+
+    def __call__(self, recipe: Recipe) -> Effort:
+        return self._on_images(recipe, self._num_images)
+
+    @cached_property
+    def _num_images(self) -> int:
+        usual = 1000
+        ratios = [
+            np.median([epoch.seconds for epoch in trial.epochs])
+            / self._on_images(trial.recipe, usual).epoch
+            for trial in self._trials
+        ]
+        return max(1, round(usual * float(np.median(ratios))))
+
+    @staticmethod
+    def _on_images(recipe: Recipe, num_train: int) -> Effort:
+        from trainables.costing.training_cost import training_effort
+
+        return training_effort(
+            recipe,
+            num_classes=_NUM_CLASSES,
+            num_train=num_train,
+            num_validation=num_train // 5,
+        )
 
 
 def _chance_of(run: Run) -> Chance | None:

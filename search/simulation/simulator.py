@@ -27,7 +27,6 @@ from search.simulation.pool import Pool, PoolSampler, PoolSpace
 from search.simulation.tabular_benchmark import TabularBenchmark
 from spaces.recipe import Recipe
 from spaces.space import SearchSpace
-from trainables.costing.effort import Effort
 from trainables.costing.figures import Cost
 
 # A trial's time besides its epochs: benchmarks/overhead.py.
@@ -153,7 +152,7 @@ class _Simulation:
             wrap=lambda sampler: PoolSampler(sampler, table.space, self._pool),
             startup_space=table.space,
             fresh=_PoolRecipes(table.space, self._pool),
-            training_effort=self._effort_of,
+            training_effort=table.foretold,
         )
         self._ledger = open_ledger(
             study,
@@ -244,9 +243,6 @@ class _Simulation:
             yield
         finally:
             self._driver_seconds += time.perf_counter() - started
-
-    def _effort_of(self, recipe: Recipe) -> Effort:
-        return Effort(epoch=self._table.seconds_of_effort * self._table.effort(recipe))
 
     def _cost_of(self, recipe: Recipe) -> Cost:
         return self._pool.find(recipe).cost

@@ -12,6 +12,7 @@ from spaces.columns import ACCURACY, COSTS
 from spaces.objectives import Objectives
 from spaces.recipe import Recipe
 from spaces.space import SearchSpace
+from trainables.costing.effort import Effort
 from trainables.costing.figures import Cost
 from trainables.learning.metrics import EpochMetrics
 
@@ -45,6 +46,8 @@ class TabularBenchmark:
     """What guessing got on the validation split; None: not recorded."""
     share_trained: Callable[[Recipe], float] = _all_of_it
     """The multiply-adds of training a recipe, as a share of training all of its blocks."""
+    training_effort: Callable[[Recipe], Effort] | None = None
+    """What training a recipe takes, foretold; None: one cost in proportion says it."""
 
     @cached_property
     def losses(self) -> FloatArray:
@@ -86,8 +89,14 @@ class TabularBenchmark:
         cost = next(costs, None)
         return (1.0 if cost is None else figures[cost]) * self.share_trained(recipe)
 
+    def foretold(self, recipe: Recipe) -> Effort:
+        """What a search of this table foretells that training a recipe takes."""
+        if self.training_effort is not None:
+            return self.training_effort(recipe)
+        return Effort(epoch=self._seconds_of_effort * self.effort(recipe))
+
     @cached_property
-    def seconds_of_effort(self) -> float:
+    def _seconds_of_effort(self) -> float:
         """Seconds that one unit of effort took, in the median over the recipes."""
         return float(
             np.median(

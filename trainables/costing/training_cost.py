@@ -91,7 +91,7 @@ _GPU = Speed(gflop_a_second=10_000.0, step_seconds=1.5e-4, image_seconds=1e-6)
 # Frozen blocks run once, from the images: decoding, resizing and writing take as long again.
 _FROZEN_PASSES = 2.4
 # An int8 model is prepared and written once, and its frozen blocks run again, by slower operators.
-_INT8_SECONDS, _INT8_FROZEN_PASSES, _INT8_EPOCH = 20.0, 5.5, 1.5
+_INT8_START, _INT8_END, _INT8_FROZEN_PASSES, _INT8_EPOCH = 10.0, 10.0, 5.5, 1.5
 
 
 def training_effort(
@@ -121,10 +121,11 @@ def training_effort(
     )
     int8_epochs = recipe.epochs - recipe.num_float_epochs
     frozen = gflop * (1 - trained) * images / gflop_a_second if shares else 0.0
-    setup = _INT8_SECONDS + _INT8_FROZEN_PASSES * frozen if recipe.qat else 0.0
     return Effort(
         epoch=seconds * (1 + (_INT8_EPOCH - 1) * int8_epochs / recipe.epochs),
-        setup=setup,
+        int8_start=_INT8_START + _INT8_FROZEN_PASSES * frozen if recipe.qat else 0.0,
+        int8_end=_INT8_END if recipe.qat else 0.0,
+        float_epochs=recipe.num_float_epochs,
         once=_FROZEN_PASSES * frozen,
         shared=f"{recipe.model} {recipe.weights} {recipe.input_size}" if shares else None,
     )

@@ -52,9 +52,9 @@ class Predicted:
     mean: FloatArray
     deviation: FloatArray
 
-    def accuracies(self, quantiles: FloatArray) -> FloatArray:
-        """(points, quantiles): accuracies, 0 to 1. quantiles: of the standard normal."""
-        logits = self.mean[:, None] + self.deviation[:, None] * quantiles
+    def accuracies(self, deviations: FloatArray) -> FloatArray:
+        """(points, deviations): accuracies, 0 to 1, so many standard deviations from the mean."""
+        logits = self.mean[:, None] + self.deviation[:, None] * deviations
         return 1 / (1 + np.exp(-logits))
 
 

@@ -7,6 +7,7 @@ from spaces.columns import FloatArray
 
 _MARGIN = 0.1
 _NUM_SAMPLES_LOG2 = 9
+_ONE = np.ones(1)
 
 
 class FrontArea:
@@ -41,14 +42,17 @@ class FrontArea:
             self._levels = np.array([max([floor, *self._accuracies])])
             self.edge = np.flatnonzero(self._accuracies == self._levels[0])
 
-    def gains(self, costs: FloatArray, accuracies: FloatArray) -> FloatArray:
+    def gains(
+        self, costs: FloatArray, accuracies: FloatArray, weights: FloatArray = _ONE
+    ) -> FloatArray:
         """(models,) mean area that each model would add alone.
 
-        costs: (models, costs), scaled; accuracies: (models, quantiles).
+        costs: (models, costs), scaled; accuracies: (models, cases); weights: (cases,) adding up to
+        1.
         """
         shares = self._shares(costs)
         heights = np.maximum(accuracies[:, :, None] - self._levels, 0.0)
-        return np.einsum("mql,ml->m", heights, shares) / accuracies.shape[1]
+        return np.einsum("mcl,ml,c->m", heights, shares, weights, optimize=True)
 
     def whole_with(self, costs: FloatArray, accuracies: FloatArray) -> float:
         """The area that models add together."""

@@ -32,7 +32,10 @@ from spaces.space import SearchSpace
 from trainables.costing.effort import Effort
 from trainables.costing.figures import Cost
 
-_QUANTILES = norm.ppf((np.arange(12) + 0.5) / 12)
+# Accuracies are weighed at these deviations from the mean. They reach far out: once all recipes are
+# expected below the front, the small chance of being above it still ranks them.
+_DEVIATIONS = np.arange(-4, 4.5, 0.5)
+_WEIGHTS = norm.pdf(_DEVIATIONS) / norm.pdf(_DEVIATIONS).sum()
 # The model's cost is cubic in its rows, which are epochs of trials. Half are of trials that are
 # over, so that there are curves to their end however many trials run.
 _MOST_ROWS = 400
@@ -64,7 +67,7 @@ class Outlook:
     price: float
     """In seconds. A paused trial has paid it, once no new one may begin."""
     accuracies: FloatArray
-    """Quantiles of its last accuracy, evenly spaced."""
+    """Its last accuracy at each of `_DEVIATIONS`."""
 
     @property
     def rate(self) -> float:
@@ -73,7 +76,7 @@ class Outlook:
 
     def accuracy_below(self, share: float) -> float:
         """The quantile of its last accuracy for a share from 0 to 1."""
-        return float(np.interp(norm.ppf(share), _QUANTILES, self.accuracies))
+        return float(np.interp(norm.ppf(share), _DEVIATIONS, self.accuracies))
 
 
 class _Candidate(NamedTuple):
@@ -145,7 +148,7 @@ class GainIndex:
         self._pool_basis: tuple[int, ...] = ()
         self._predicted_at: tuple[Any, ...] = ()
         self._rates = self._means = np.empty(0)
-        self._quantiles = np.empty((0, len(_QUANTILES)))
+        self._accuracies = np.empty((0, len(_DEVIATIONS)))
         self._running: dict[int, tuple[list[float], float]] = {}
         # Kept until the model is fitted again.
         self._foreseen: dict[int, tuple[int, FloatArray]] = {}
@@ -195,8 +198,8 @@ class GainIndex:
         self._fit_if_outdated()
         if not records:
             return []
-        quantiles = self._foresee(records)
-        gains = self._gains(records, quantiles)
+        foreseen = self._foresee(records)
+        gains = self._gains(records, foreseen)
         return [
             Outlook(
                 gain=float(gain),
@@ -204,7 +207,7 @@ class GainIndex:
                 price=self._price,
                 accuracies=accuracies,
             )
-            for record, gain, accuracies in zip(records, gains, quantiles, strict=True)
+            for record, gain, accuracies in zip(records, gains, foreseen, strict=True)
         ]
 
     @property
@@ -299,7 +302,7 @@ class GainIndex:
 
     def _seconds_left(self, record: TrialRecord) -> float:
         recipe, effort = self._of(record).recipe, self._of(record).effort
-        return effort.seconds(recipe.epochs) - len(record.epochs) * effort.epoch
+        return effort.seconds(recipe.epochs, done=len(record.epochs))
 
     # The model
 
@@ -405,7 +408,7 @@ class GainIndex:
         """(time, schedule, trial, accuracy) at a trial's milestones, and at its last epoch."""
         assert record.recipe is not None
         epochs, last = record.recipe.epochs, len(record.epochs)
-        at = sorted({*(epoch for epoch in milestones(epochs) if epoch <= last), last})
+        at = sorted({*(epoch for epoch in milestones_of(record.recipe) if epoch <= last), last})
         schedule = self._of(record).schedule
         return [
             (
@@ -426,15 +429,15 @@ class GainIndex:
         return self._model.predict(points)
 
     def _foresee(self, records: Sequence[TrialRecord]) -> FloatArray:
-        """(trials, quantiles): their last accuracies, given their own curves."""
+        """(trials, deviations): their last accuracies, given their own curves."""
         unseen = [
             record
             for record in records
             if self._foreseen.get(record.number, (-1,))[0] != len(record.epochs)
         ]
         if unseen:
-            quantiles = self._of_records(unseen).accuracies(_QUANTILES)
-            for record, row in zip(unseen, quantiles, strict=True):
+            accuracies = self._of_records(unseen).accuracies(_DEVIATIONS)
+            for record, row in zip(unseen, accuracies, strict=True):
                 self._foreseen[record.number] = (len(record.epochs), row)
         return np.array([self._foreseen[record.number][1] for record in records])
 
@@ -499,17 +502,17 @@ class GainIndex:
         magnitudes = [pair[0] for pair in self._front.values()]
         return self._scaled(np.array(magnitudes)), np.array([p[1] for p in self._front.values()])
 
-    def _gains(self, records: Sequence[TrialRecord], quantiles: FloatArray) -> FloatArray:
+    def _gains(self, records: Sequence[TrialRecord], accuracies: FloatArray) -> FloatArray:
         """(trials,) what each would add to the front, with what the others that run will add."""
         costs = self._scaled(np.array([self._of(record).magnitudes for record in records]))
-        gains = self._area.gains(costs, quantiles)
+        gains = self._area.gains(costs, accuracies, _WEIGHTS)
         counted = list(self._running)
         edge = {counted[at - len(self._front)] for at in self._area.edge if at >= len(self._front)}
         for position, record in enumerate(records):
             if record.number in edge:  # it counts there itself
                 others = [pair for other, pair in self._running.items() if other != record.number]
                 area = self._area_of([*self._front.values(), *others])
-                gains[position] = area.gains(costs[[position]], quantiles[[position]])[0]
+                gains[position] = area.gains(costs[[position]], accuracies[[position]], _WEIGHTS)[0]
         return gains
 
     def _area_of(self, pairs: Sequence[tuple[list[float], float]]) -> FrontArea:
@@ -527,9 +530,9 @@ class GainIndex:
             self._predicted_at = (self._fitted, self._pool_basis)
             no_trials = np.full(len(pool.all), -1)
             predicted = self._predict(_last_epochs(pool.points, pool.schedules, no_trials))
-            self._quantiles = predicted.accuracies(_QUANTILES)
+            self._accuracies = predicted.accuracies(_DEVIATIONS)
             self._means = predicted.accuracies(np.zeros(1))[:, 0]
-        gains = self._area.gains(self._scaled(pool.magnitudes), self._quantiles)
+        gains = self._area.gains(self._scaled(pool.magnitudes), self._accuracies, _WEIGHTS)
         pays = [one.effort.shared not in self._shared for one in pool.all]
         seconds = self._price + pool.seconds + np.where(pays, pool.once, 0.0)
         free = [one.key not in self._tried for one in pool.all]
@@ -558,6 +561,14 @@ def milestones(epochs: int) -> tuple[int, ...]:
     while found[-1] < epochs:
         found.append(max(found[-1] + 1, math.floor(found[-1] * 1.5)))
     return tuple(epoch for epoch in found if epoch <= epochs)
+
+
+def milestones_of(recipe: Recipe) -> tuple[int, ...]:
+    """The milestones of its epochs; with qat, also before int8 is prepared and the file is made."""
+    found = milestones(recipe.epochs)
+    if not recipe.qat or recipe.epochs == 1:
+        return found
+    return tuple(sorted({*found, max(1, recipe.num_float_epochs), recipe.epochs - 1}))
 
 
 def _time(epoch: int, epochs: int) -> float:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 
-from search.decisions.gain.index import GainIndex, milestones
+from search.decisions.gain.index import GainIndex, milestones, milestones_of
 from search.decisions.stopping import Decision, Go, Pause, StoppingContext, StoppingRule
 from search.decisions.trial_record import TrialRecord
 
@@ -24,7 +24,7 @@ class GainRule(StoppingRule):
     def decide(self, trial: TrialRecord, context: StoppingContext) -> Decision:
         assert trial.recipe is not None
         epoch, epochs = len(trial.epochs), trial.recipe.epochs
-        if epoch >= epochs or epoch not in milestones(epochs):
+        if epoch >= epochs or epoch not in milestones_of(trial.recipe):
             return Go()
         index = _index_of(context)
         own = index.outlooks([trial])[0].rate
