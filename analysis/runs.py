@@ -229,6 +229,10 @@ class Run:
         return self._provenance.get("num_classes")
 
     @property
+    def num_train_images(self) -> int | None:
+        return (self._provenance.get("num_images") or {}).get("train")
+
+    @property
     def num_validation_images(self) -> int | None:
         return (self._provenance.get("num_images") or {}).get("validation")
 

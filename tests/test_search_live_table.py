@@ -19,7 +19,7 @@ from search.storage.optuna_storage import create_study
 from search.study.study import Study, load_study
 from spaces.constraints import read_study_constraint
 from trainables.cost import recipe_cost
-from trainables.costing.effort import Effort
+from trainables.costing.effort import Effort, SharedWork
 from trainables.data.dataset import ImageData
 
 
@@ -128,7 +128,7 @@ def test_before_the_first_epoch_time_left_follows_from_arithmetic_alone(
     study: Study, tmp_path: Path
 ):
     ledger = empty_ledger(study, tmp_path, "first")
-    effort = Effort(epoch=3.0, setup=1.0, once=30.0, shared="features")
+    effort = Effort(epoch=3.0, int8_end=1.0, shared=(SharedWork(name="features", seconds=30.0),))
 
     def left() -> float | None:
         return time_left(progress(study, ledger, effort=lambda _: effort))

@@ -49,16 +49,20 @@ def _until_trials_end(progress: Progress, num_new: int) -> float | None:
         if record.recipe is not None
     }
     calibration = _calibrate(timed, efforts)
-    paid = {efforts[record.number].shared for record in timed if record.known_epochs}
+    paid = {
+        name
+        for record in timed
+        if record.known_epochs
+        for name in efforts[record.number].begun(len(record.known_epochs))
+    }
     left, took = [], [record.seconds for record in others]
     for record in running:
         assert record.recipe is not None
         effort, factor = efforts[record.number], calibration.factor(record.recipe.model)
         epochs, known = record.recipe.epochs, len(record.known_epochs)
-        once = 0.0 if known or effort.shared in paid else effort.once
-        paid.add(effort.shared)
-        left.append(factor * (once + effort.seconds(epochs, done=known)))
-        stopped = factor * epochs_left_by_stopping(progress.study, epochs) * effort.epoch
+        left.append(factor * effort.left(epochs, done=known, paid=paid))
+        paid.update(effort.begun(known))
+        stopped = factor * effort.alone(epochs_left_by_stopping(progress.study, epochs))
         took.append(max(record.seconds, stopped))
     if not took:
         return None

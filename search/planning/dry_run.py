@@ -166,9 +166,7 @@ class _Times:
 
     seconds: FloatArray
     """(candidates,) of a trial that finds its frozen features, and until the next one begins."""
-    once: FloatArray
-    """(candidates,) of computing its frozen features."""
-    shared: tuple[str | None, ...]
+    shared: tuple[tuple[tuple[str, float], ...], ...]
     """The name of these features, of each candidate."""
 
 
@@ -199,7 +197,7 @@ class _Machine:
         )
         # A probe computes the frozen features of its images, which is not part of building a model.
         build = [
-            max(0.0, probe.setup_seconds - self._factor(probe.recipe) * effort.once)
+            max(0.0, probe.setup_seconds - self._factor(probe.recipe) * _shared_at_first(effort))
             for probe, effort in zip(probed.probes, efforts, strict=True)
         ]
         save = [probe.save_seconds for probe in probed.probes]
@@ -221,8 +219,12 @@ class _Machine:
             + factors * share * np.array([one.int8_start + one.int8_end for one in efforts])
             + epochs * factors * np.array([effort.epoch for effort in efforts])
             + epochs * augmenting * self._train,
-            once=factors * np.array([effort.once for effort in efforts]),
-            shared=tuple(effort.shared for effort in efforts),
+            shared=tuple(
+                tuple(
+                    (work.name, factor * work.seconds) for work in effort.shared if work.after < n
+                )
+                for effort, factor, n in zip(efforts, factors, epochs, strict=True)
+            ),
         )
 
     def probe_times(self) -> tuple[ProbeTime, ...]:
@@ -319,6 +321,10 @@ def _simulate(
     ]
 
 
+def _shared_at_first(effort: Effort) -> float:
+    return sum(work.seconds for work in effort.shared if work.after == 0)
+
+
 def _in_random_order(
     candidates: Sequence[Candidate], times: _Times, factor: float, rng: np.random.Generator
 ) -> Iterator[float]:
@@ -328,20 +334,21 @@ def _in_random_order(
     large one, a candidate stands for others.
     """
     keys = [candidate.recipe.key for candidate in candidates]
-    seconds, once = (factor * times.seconds).tolist(), (factor * times.once).tolist()
+    seconds = (factor * times.seconds).tolist()
     drawn = Counter(keys)
     tried: set[str] = set()
-    paid: set[str | None] = {None}
+    paid: set[str] = set()
     first = [index for index, candidate in enumerate(candidates) if candidate.tried_first]
     others = [index for index, candidate in enumerate(candidates) if not candidate.tried_first]
     indices = first
     while True:
         for index in indices:
-            key, shared = keys[index], times.shared[index]
+            key = keys[index]
             if drawn[key] > 1 and key in tried:
                 yield _SECONDS_BETWEEN_TRIALS
                 continue
             tried.add(key)
-            yield seconds[index] + (0.0 if shared in paid else once[index])
-            paid.add(shared)
+            new = {name: took for name, took in times.shared[index] if name not in paid}
+            yield seconds[index] + factor * sum(new.values())
+            paid.update(new)
         indices = rng.choice(others or first, len(candidates)).tolist()

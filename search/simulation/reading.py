@@ -1,12 +1,9 @@
 """Reads the table of a run without early stopping, or of a folder with a table.yaml."""
 
-from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
-
-import numpy as np
 
 from analysis.columns import PRUNED, plain_row
 from analysis.runs import STUDY, TRIALS, Run, read_run, run_recipe
@@ -25,8 +22,8 @@ from trainables.costing.effort import Effort
 from trainables.costing.figures import Cost
 from trainables.learning.metrics import EpochMetrics
 
-# Not recorded. It hardly matters, since the head has almost none of a model's FLOPs.
-_NUM_CLASSES = 100
+# Old runs did not record these. They hardly matter: the head has almost none of a model's FLOPs.
+_USUAL_CLASSES, _USUAL_IMAGES = 100, 1000
 
 
 def read_benchmark(path: Path) -> TabularBenchmark:
@@ -70,7 +67,12 @@ def _read_run_table(folder: Path) -> TabularBenchmark:
         trials=trials,
         chance=_chance_of(run),
         share_trained=_share_trained,
-        training_effort=_RecordedEffort(trials),
+        training_effort=partial(
+            _training_effort,
+            num_classes=run.num_classes or _USUAL_CLASSES,
+            num_train=run.num_train_images or _USUAL_IMAGES,
+            num_validation=run.num_validation_images or _USUAL_IMAGES // 4,
+        ),
     )
 
 
@@ -78,41 +80,17 @@ def _share_trained(recipe: Recipe) -> float:
     # Imported here: torch takes seconds, and the tables of others do without.
     from trainables.costing.training_cost import share_of_training
 
-    return share_of_training(recipe, _NUM_CLASSES)
+    return share_of_training(recipe, _USUAL_CLASSES)
 
 
-class _RecordedEffort:
-    """Effort as a search foretells it, on as many images as would have taken the recorded seconds.
+def _training_effort(
+    recipe: Recipe, *, num_classes: int, num_train: int, num_validation: int
+) -> Effort:
+    from trainables.costing.training_cost import training_effort
 
-    A run folder does not say how many images there were.
-    """
-
-    def __init__(self, trials: Sequence[BenchmarkTrial]) -> None:
-        self._trials = trials
-
-    def __call__(self, recipe: Recipe) -> Effort:
-        return self._on_images(recipe, self._num_images)
-
-    @cached_property
-    def _num_images(self) -> int:
-        usual = 1000
-        ratios = [
-            np.median([epoch.seconds for epoch in trial.epochs])
-            / self._on_images(trial.recipe, usual).epoch
-            for trial in self._trials
-        ]
-        return max(1, round(usual * float(np.median(ratios))))
-
-    @staticmethod
-    def _on_images(recipe: Recipe, num_train: int) -> Effort:
-        from trainables.costing.training_cost import training_effort
-
-        return training_effort(
-            recipe,
-            num_classes=_NUM_CLASSES,
-            num_train=num_train,
-            num_validation=num_train // 5,
-        )
+    return training_effort(
+        recipe, num_classes=num_classes, num_train=num_train, num_validation=num_validation
+    )
 
 
 def _chance_of(run: Run) -> Chance | None:

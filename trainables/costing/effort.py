@@ -1,6 +1,18 @@
 """How long training takes, foretold by arithmetic. No torch, as in `figures`."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedWork:
+    """Work that only the first trial does that comes so far: computing frozen features."""
+
+    name: str
+    """Trials whose work has the same name share its result."""
+    seconds: float
+    after: int = 0
+    """It is done after this many epochs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -9,20 +21,27 @@ class Effort:
 
     epoch: float
     """One epoch, in the mean over the recipe's epochs."""
+    shared: tuple[SharedWork, ...] = ()
+    """Besides the epochs; also `int8_start` and `int8_end`."""
+    float_epochs: int = 0
+    """Epochs before an int8 model is prepared."""
     int8_start: float = 0.0
-    """Preparing an int8 model, after its epochs in float."""
+    """Preparing it."""
     int8_end: float = 0.0
     """Making and measuring its ONNX file, within the last epoch."""
-    float_epochs: int = 0
-    """Epochs before `int8_start`."""
-    once: float = 0.0
-    """Before the first epoch, unless an earlier trial did it: computing frozen features."""
-    shared: str | None = None
-    """Names these features: trials with the same name share them."""
 
-    def seconds(self, epochs: int, *, done: int = 0) -> float:
-        """What is left of a trial of this many epochs that finds its frozen features."""
+    def alone(self, epochs: float, *, done: int = 0) -> float:
+        """What is left of a trial of this many epochs, without shared work."""
         if done >= epochs:
             return 0.0
         int8 = self.int8_end + (self.int8_start if done <= self.float_epochs else 0.0)
         return int8 + (epochs - done) * self.epoch
+
+    def left(self, epochs: int, *, done: int = 0, paid: Collection[str] = ()) -> float:
+        """What is left of a trial of this many epochs. paid: names of work that was done."""
+        shared = (work for work in self.shared if done <= work.after and work.name not in paid)
+        return self.alone(epochs, done=done) + sum(work.seconds for work in shared)
+
+    def begun(self, done: int) -> list[str]:
+        """The names of shared work that a trial did, or does now, which ended so many epochs."""
+        return [work.name for work in self.shared if work.after == 0 or work.after < done]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from torch import nn
 
 from spaces.recipe import Recipe
-from trainables.costing.effort import Effort
+from trainables.costing.effort import Effort, SharedWork
 from trainables.costing.macs import LayerMacs, count_macs
 from trainables.inputs.frozen_features import has_shared_features
 from trainables.models.blocks import freeze
@@ -44,21 +44,28 @@ class _Trained(NamedTuple):
     """Of the multiply-adds, in layers that train."""
     tensors: int
     """Weights and biases that train."""
+    activations: float
+    """Billions of values that its layers with multiply-adds put out, for one image."""
+    activations_trained: float
+    """Those of the layers that train."""
 
 
 @functools.lru_cache(maxsize=16 * _MOST_ARCHITECTURES)
 def _trained(architecture: Recipe, unfrozen: int | None, num_classes: int) -> _Trained:
     model, macs = layer_macs(architecture, num_classes)
     freeze(model, unfrozen)
-    trained = sum(
-        number
-        for name, number in macs.by_layer.items()
-        if any(weight.requires_grad for weight in model.get_submodule(name).parameters())
-    )
+    trains = {
+        name: any(weight.requires_grad for weight in model.get_submodule(name).parameters())
+        for name in macs.by_layer
+    }
     total = sum(macs.by_layer.values())
+    trained = sum(number for name, number in macs.by_layer.items() if trains[name])
+    values = {name: math.prod(macs.output_shapes.get(name, (0,))) / 1e9 for name in trains}
     return _Trained(
         gflop=2 * total / 1e9,
         share=1.0 if unfrozen is None else trained / total,
+        activations=sum(values.values()),
+        activations_trained=sum(number for name, number in values.items() if trains[name]),
         tensors=sum(weight.requires_grad for weight in model.parameters()),
     )
 
@@ -77,17 +84,23 @@ def layer_macs(architecture: Recipe, num_classes: int) -> tuple[nn.Module, Layer
 class Speed:
     """What a device does, roughly: enough to compare recipes with each other."""
 
-    gflop_a_second: float
+    gflop_seconds: float
+    activation_seconds: float
+    """To write and read a billion of them: narrow models take most of their time so."""
     step_seconds: float
     """Of a step, for each tensor of weights that trains: reading, launching, updating."""
     image_seconds: float
 
 
-# Measured on one core of an AMD EPYC with MobileNetV2 and the baseline CNN, 64 to 224 px
-# (benchmarks/photo_curves): 32 to 89 GFLOP a second. That of a GPU is a guess from one H100, where
-# 700 steps a minute of any model were the limit.
-_CORE = Speed(gflop_a_second=65.0, step_seconds=4e-4, image_seconds=1.5e-5)
-_GPU = Speed(gflop_a_second=10_000.0, step_seconds=1.5e-4, image_seconds=1e-6)
+# Fitted to one core of an AMD EPYC, with MobileNetV2 and the baseline CNN of 64 to 224 px
+# (benchmarks/photo_curves). That of a GPU is a guess from one H100, where 700 steps a minute of any
+# model were the limit.
+_CORE = Speed(
+    gflop_seconds=1 / 130, activation_seconds=2.2, step_seconds=4.4e-4, image_seconds=3e-6
+)
+_GPU = Speed(
+    gflop_seconds=1 / 10_000, activation_seconds=5e-3, step_seconds=1.5e-4, image_seconds=1e-6
+)
 # Frozen blocks run once, from the images: decoding, resizing and writing take as long again.
 _FROZEN_PASSES = 2.4
 # An int8 model is prepared and written once, and its frozen blocks run again, by slower operators.
@@ -109,23 +122,38 @@ def training_effort(
     `recipe_cost` does.
     """
     speed = _GPU if device == "cuda" else _CORE
-    gflop_a_second = speed.gflop_a_second * (threads if device == "cpu" else 1)
-    gflop, trained, tensors = _trained(architecture_of(recipe), recipe.unfrozen, num_classes)
+    threads = threads if device == "cpu" else 1
+    model = _trained(architecture_of(recipe), recipe.unfrozen, num_classes)
     shares = has_shared_features(recipe)
-    forward = trained if shares else 1.0
+    whole = _pass_seconds(model.gflop, model.activations, speed) / threads
+    trained = _pass_seconds(model.gflop * model.share, model.activations_trained, speed) / threads
+    forward = trained if shares else whole
     images = num_train + num_validation
-    seconds = (
-        gflop * (num_train * (forward + 2 * trained) + num_validation * forward) / gflop_a_second
-        + math.ceil(num_train / recipe.batch_size) * tensors * speed.step_seconds
+    epoch = (
+        num_train * (forward + 2 * trained)
+        + num_validation * forward
+        + math.ceil(num_train / recipe.batch_size) * model.tensors * speed.step_seconds
         + images * speed.image_seconds
     )
     int8_epochs = recipe.epochs - recipe.num_float_epochs
-    frozen = gflop * (1 - trained) * images / gflop_a_second if shares else 0.0
+    frozen = (whole - trained) * images if shares else 0.0
+    shared: list[SharedWork] = []
+    if frozen:
+        name = f"{recipe.model} {recipe.weights} {recipe.input_size}"
+        shared.append(SharedWork(name=name, seconds=_FROZEN_PASSES * frozen))
+        if recipe.qat:
+            name = f"int8 {name} {recipe.unfrozen}"
+            seconds, after = _INT8_FROZEN_PASSES * frozen, recipe.num_float_epochs
+            shared.append(SharedWork(name=name, seconds=seconds, after=after))
     return Effort(
-        epoch=seconds * (1 + (_INT8_EPOCH - 1) * int8_epochs / recipe.epochs),
-        int8_start=_INT8_START + _INT8_FROZEN_PASSES * frozen if recipe.qat else 0.0,
-        int8_end=_INT8_END if recipe.qat else 0.0,
+        epoch=epoch * (1 + (_INT8_EPOCH - 1) * int8_epochs / recipe.epochs),
+        shared=tuple(shared),
         float_epochs=recipe.num_float_epochs,
-        once=_FROZEN_PASSES * frozen,
-        shared=f"{recipe.model} {recipe.weights} {recipe.input_size}" if shares else None,
+        int8_start=_INT8_START if recipe.qat else 0.0,
+        int8_end=_INT8_END if recipe.qat else 0.0,
     )
+
+
+def _pass_seconds(gflop: float, activations: float, speed: Speed) -> float:
+    """A forward pass of one image. The backward pass takes twice as long."""
+    return gflop * speed.gflop_seconds + activations * speed.activation_seconds

@@ -9,7 +9,7 @@ to run, and the same study must decide the same again.
 import functools
 import math
 from bisect import insort
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -99,8 +99,10 @@ class _Candidates:
         self.points = np.array([one.point for one in candidates])
         self.magnitudes = np.array([one.magnitudes for one in candidates])
         self.schedules = np.array([one.schedule for one in candidates], dtype=np.intp)
-        self.seconds = np.array([one.effort.seconds(one.recipe.epochs) for one in candidates])
-        self.once = np.array([one.effort.once for one in candidates])
+
+    def seconds(self, paid: Collection[str] = ()) -> FloatArray:
+        """(candidates,). paid: names of shared work that was done."""
+        return np.array([one.effort.left(one.recipe.epochs, paid=paid) for one in self.all])
 
 
 class GainIndex:
@@ -135,8 +137,8 @@ class GainIndex:
         self._own: dict[int, _Candidate] = {}
         self._over: list[int] = []
         # Read only once something is asked: most samplers and rules never do.
-        self._unread: list[TrialRecord] = []
-        self._shared: set[str] = set()
+        self._unread: dict[int, TrialRecord] = {}
+        self._paid: set[str] = set()
         self._tried: set[str] = set()
         self._known: dict[Recipe, _Candidate | None] = {}
         self._architectures: list[tuple[Any, ...]] = []
@@ -160,9 +162,7 @@ class GainIndex:
         """Note that something changed about a trial: it began, reported, was paused or ended."""
         if record.recipe is None or record.cost is None:
             return
-        if record.number not in self._records:
-            self._records[record.number] = record
-            self._unread.append(record)
+        self._records[record.number] = self._unread[record.number] = record
         if record.state.is_finished() and record.epochs and record.state != TrialState.FAIL:
             insort(self._over, record.number)
         self._version += 1
@@ -302,16 +302,14 @@ class GainIndex:
 
     def _seconds_left(self, record: TrialRecord) -> float:
         recipe, effort = self._of(record).recipe, self._of(record).effort
-        return effort.seconds(recipe.epochs, done=len(record.epochs))
+        return effort.left(recipe.epochs, done=len(record.epochs), paid=self._paid)
 
     # The model
 
     def _fit_if_outdated(self) -> None:
-        for record in self._unread:
+        for record in self._unread.values():
             self._tried.add(record.key)
-            shared = self._of(record).effort.shared
-            if shared is not None:
-                self._shared.add(shared)
+            self._paid.update(self._of(record).effort.begun(len(record.epochs)))
         self._unread.clear()
         lag = int(len(self._context.running) * _EVENTS_A_FIT)
         if self._fitted is None:
@@ -339,12 +337,13 @@ class GainIndex:
         magnitudes = pool.magnitudes.reshape(len(candidates), self._num_costs)
         if candidates:
             self._cost_range = magnitudes.min(axis=0), magnitudes.max(axis=0)
-            self._price = _TRIAL_SECONDS + _PRICE * float(np.median(pool.seconds))
+            alone = [one.effort.alone(one.recipe.epochs) for one in candidates]
+            self._price = _TRIAL_SECONDS + _PRICE * float(np.median(alone))
         self._first = self._look_up(first)
         knows_nothing = all(number >= 0 for number in self._over)
         if not first and candidates and knows_nothing:
             costs = self._scaled(magnitudes).sum(axis=1)
-            chosen = cheapest_along(costs, pool.seconds + pool.once)
+            chosen = cheapest_along(costs, pool.seconds())
             self._first = [candidates[position] for position in chosen]
 
     def _set_pool(self) -> None:
@@ -533,8 +532,7 @@ class GainIndex:
             self._accuracies = predicted.accuracies(_DEVIATIONS)
             self._means = predicted.accuracies(np.zeros(1))[:, 0]
         gains = self._area.gains(self._scaled(pool.magnitudes), self._accuracies, _WEIGHTS)
-        pays = [one.effort.shared not in self._shared for one in pool.all]
-        seconds = self._price + pool.seconds + np.where(pays, pool.once, 0.0)
+        seconds = self._price + pool.seconds(self._paid)
         free = [one.key not in self._tried for one in pool.all]
         self._rates = np.where(free, gains / seconds, -1.0)
 
