@@ -127,7 +127,7 @@ SAMPLERS: dict[str, SamplerEntry] = {
 class SamplerSettings:
     """Which sampler proposes recipes."""
 
-    name: Annotated[str, AfterValidator(lambda name: one_of(name, SAMPLERS))] = "tpe"
+    name: Annotated[str, AfterValidator(lambda name: one_of(name, SAMPLERS))] = "gain"
 
 
 def build_sampler(

@@ -27,7 +27,7 @@ from spaces.yaml_files import one_of
 class EarlyStoppingSettings:
     """Which rule stops trials before their last epoch."""
 
-    name: Annotated[str, AfterValidator(lambda name: one_of(name, STOPPING_RULES))] = "pareto"
+    name: Annotated[str, AfterValidator(lambda name: one_of(name, STOPPING_RULES))] = "gain"
     min_epochs: Annotated[int, Field(ge=1)] = 1
     """The first rung."""
     max_epochs: Annotated[int, Field(ge=1)] | None = None

@@ -37,7 +37,7 @@ TRIAL_SECONDS = 0.1
 class SimulationSettings:
     """How to search a recorded table."""
 
-    sampler: str = "tpe"
+    sampler: str = SamplerSettings().name
     early_stopping: EarlyStoppingSettings = field(default_factory=EarlyStoppingSettings)
     workers: int = 4
     budget: Budget
