@@ -50,7 +50,11 @@ class EarlyStoppingSettings:
                 field.name in _IGNORED.get(self.name, ())
                 and getattr(self, field.name) != field.default
             ):
-                raise ValueError(f"{field.name}: {self.name} has no such setting; leave it out")
+                others = [name for name in STOPPING_RULES if has_setting(name, field.name)]
+                raise ValueError(
+                    f"{field.name}: {self.name} has no such setting; leave it out, or write"
+                    f" name: {' or '.join(others)}"
+                )
         return self
 
 

@@ -20,6 +20,7 @@ from search.decisions.budget import Budget, BudgetMeter, SpaceExhaustedError, Sp
 from search.decisions.gain.fresh import FreshRecipes
 from search.decisions.ledger import open_ledger
 from search.decisions.proposals import Proposals
+from search.decisions.samplers import SamplerSettings
 from search.decisions.stopping import Go, Pause
 from search.decisions.stopping_rules import EarlyStoppingSettings, build_stopping_rule
 from search.decisions.trial_record import TrialRecord
