@@ -145,7 +145,13 @@ def budgets_table(traces: Sequence[SeededTraces], budgets: Mapping[str, float]) 
     return table
 
 
-def traces_picture(traces: Sequence[SeededTraces], path: Path, *, title: str) -> Path:
+def traces_picture(
+    traces: Sequence[SeededTraces],
+    path: Path,
+    *,
+    title: str,
+    x_label: str = "simulated seconds",
+) -> Path:
     """Draw hypervolume over time as a PNG at path, and return path.
 
     A line is the median over seeds, its band the quartiles. Seconds are drawn by magnitude.
@@ -166,7 +172,7 @@ def traces_picture(traces: Sequence[SeededTraces], path: Path, *, title: str) ->
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: write_tick(value)))
     axes.set_xlim(times[0], times[-1])
     axes.set_ylim(0, 102)
-    axes.set_xlabel("simulated seconds")
+    axes.set_xlabel(x_label)
     axes.set_ylabel("hypervolume (% of the recorded front's)")
     axes.grid(alpha=0.25)
     axes.legend(loc="upper left", fontsize=9, frameon=False)

@@ -221,6 +221,11 @@ class Ledger:
         self.paused[record.number] = record
 
     @property
+    def index(self) -> GainIndex:
+        """Rates trials by the gain that is expected of them."""
+        return self._index
+
+    @property
     def next_interrupted(self) -> int | None:
         """The number of the trial that had begun and goes on next: `propose` returns it first."""
         return self._interrupted[0].number if self._interrupted else None

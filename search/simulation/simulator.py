@@ -7,7 +7,7 @@ recorded. Proposals, comparisons, stops and reports are those of a real search.
 import heapq
 import itertools
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -18,7 +18,7 @@ from optuna.trial import TrialState
 from analysis.results.hypervolume_trace import SeededTraces
 from search.decisions.budget import Budget, BudgetMeter, SpaceExhaustedError, Spent, next_trial
 from search.decisions.gain.fresh import FreshRecipes
-from search.decisions.ledger import open_ledger
+from search.decisions.ledger import Ledger, open_ledger
 from search.decisions.proposals import Proposals
 from search.decisions.samplers import SamplerSettings
 from search.decisions.stopping import Go, Pause
@@ -81,13 +81,18 @@ class SimulatedSearch:
 
 
 def simulate(
-    table: TabularBenchmark, settings: SimulationSettings, *, study: optuna.Study | None = None
+    table: TabularBenchmark,
+    settings: SimulationSettings,
+    *,
+    study: optuna.Study | None = None,
+    watch: Callable[[Ledger], None] = lambda _: None,
 ) -> SimulatedSearch:
     """Search a recorded table again.
 
     study: an Optuna study with the table's objectives, to keep the trials in; None: in memory.
+    watch: called whenever the workers that can be busy are.
     """
-    return _Simulation(table, settings, study or _study_in_memory(table)).run()
+    return _Simulation(table, settings, study or _study_in_memory(table)).run(watch)
 
 
 def traces_of(name: str, replays: Sequence[SimulatedSearch]) -> SeededTraces:
@@ -165,7 +170,7 @@ class _Simulation:
         )
         self._meter = BudgetMeter(settings.budget, self._ledger)
 
-    def run(self) -> SimulatedSearch:
+    def run(self, watch: Callable[[Ledger], None] = lambda _: None) -> SimulatedSearch:
         growth: list[HypervolumeStep] = []
         idle = self._settings.workers
         while True:
@@ -173,6 +178,7 @@ class _Simulation:
                 idle -= 1
             if not self._events:
                 break
+            watch(self._ledger)
             self._now, _, number, epoch = heapq.heappop(self._events)
             if self._end_epoch(number, epoch):
                 continue
