@@ -37,6 +37,7 @@ from analysis.runs import EPOCHS, STUDY, TRIALS
 from search.decisions.budget import Budget
 from search.decisions.stopping_rules import EarlyStoppingSettings
 from search.decisions.trial_record import TrialRecord, stored_records
+from search.simulation.comparison import default_pair
 from search.simulation.reading import read_benchmark
 from search.simulation.simulator import SimulationSettings, simulate
 from search.simulation.tabular_benchmark import TabularBenchmark
@@ -61,9 +62,8 @@ SPACE = {
     "epochs": 12,
 }
 ROWS = {
-    "pareto": EarlyStoppingSettings(),
-    "pareto, reduction 3": EarlyStoppingSettings(reduction=3),
-    "none": EarlyStoppingSettings(name="none"),
+    f"{sampler}, {stopping}": (sampler, EarlyStoppingSettings(name=stopping))
+    for sampler, stopping in (default_pair(), ("tpe", "pareto"), ("tpe", "none"))
 }
 
 
@@ -90,9 +90,12 @@ def compare(curves: Path, seeds: int, workers: int) -> None:
                  "stopped above chance", "front (%)"):  # fmt: skip
         table.add_column(name, justify="right")
     with ProcessPoolExecutor() as processes:
-        for name, stopping in ROWS.items():
+        for name, (sampler, stopping) in ROWS.items():
             way = SimulationSettings(
-                early_stopping=stopping, workers=workers, budget=Budget(trials=num_trials)
+                sampler=sampler,
+                early_stopping=stopping,
+                workers=workers,
+                budget=Budget(trials=num_trials),
             )
             of_seeds = list(processes.map(partial(_once, curves, way), range(seeds)))
             means = [statistics.fmean(column) for column in zip(*of_seeds, strict=True)]

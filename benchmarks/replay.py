@@ -64,10 +64,9 @@ VARIANTS = {
         "random",
         EarlyStoppingSettings(name="pareto", reduction=3, outlook=False),
     ),
+    "tpe, pareto": ("tpe", EarlyStoppingSettings(name="pareto")),
     "nsga2, pareto": ("nsga2", EarlyStoppingSettings(name="pareto")),
-    "tpe, pareto without outlook": ("tpe", EarlyStoppingSettings(name="pareto", outlook=False)),
-    "tpe, pareto, reduction 3": ("tpe", EarlyStoppingSettings(name="pareto", reduction=3)),
-    "tpe, pareto, min_epochs 3": ("tpe", EarlyStoppingSettings(name="pareto", min_epochs=3)),
+    "gain, pareto": ("gain", EarlyStoppingSettings(name="pareto")),
 }
 
 

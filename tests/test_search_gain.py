@@ -78,6 +78,24 @@ def test_the_gain_is_the_hypervolume_that_a_model_adds(num_costs: int, tolerance
         assert gain == pytest.approx(weights @ added, abs=tolerance)
 
 
+@pytest.mark.parametrize("num_costs", [0, 1, 2])
+def test_only_models_on_the_edge_of_an_area_matter_to_it(num_costs: int):
+    rng = np.random.default_rng(0)
+    costs, accuracies = rng.random((12, num_costs)), rng.random(12)
+    front = FrontArea(costs, accuracies, floor=0.1)
+    inside = np.array([at for at in range(12) if at not in front.edge])
+    assert 0 < len(front.edge) < 12
+
+    def gains(left_out: int) -> np.ndarray:
+        rest = FrontArea(np.delete(costs, left_out, 0), np.delete(accuracies, left_out), floor=0.1)
+        return rest.gains(costs, np.ones((12, 1)))
+
+    whole = front.gains(costs, np.ones((12, 1)))
+    for at in inside:
+        assert gains(at) == pytest.approx(whole)
+    assert any(gains(at) != pytest.approx(whole) for at in front.edge)
+
+
 def test_without_costs_the_gain_is_the_accuracy_above_the_best():
     front = FrontArea(np.empty((2, 0)), np.array([0.5, 0.7]), floor=0.1)
     gains = front.gains(np.empty((3, 0)), np.array([[0.6], [0.7], [0.9]]))

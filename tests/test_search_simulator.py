@@ -155,7 +155,7 @@ def test_the_command_compares_searches_and_draws_them(tmp_path: Path):
     command = ["replay", str(CURVES), "--seeds", "2", "--trials", "40", "--picture", str(picture)]
     result = CliRunner().invoke(app, [*command, "--sampler", "random", "--sampler", "tpe"])
     assert result.exit_code == 0, result.output
-    for way in ("random, pareto", "tpe, pareto", "random, none", "tpe, none"):
+    for way in ("random, gain", "tpe, gain", "random, none", "tpe, none"):
         assert way in result.output
     assert picture.read_bytes().startswith(b"\x89PNG")
 
@@ -174,7 +174,7 @@ def test_the_command_has_numbers_for_programs():
     ("option", "line"),
     [
         (["--sampler", "tpee"], "--sampler: tpee is not one of gain, tpe, nsga2.*did you mean tpe"),
-        (["--early-stopping", "median"], "--stopping: median is not one of pareto"),
+        (["--early-stopping", "median"], "--stopping: median is not one of gain"),
         (["--reduction", "1"], "--reduction: 1 is not above 1"),
     ],
 )

@@ -135,7 +135,7 @@ def test_a_rule_names_the_epochs_at_which_it_may_stop(name: str):
 
 def test_a_rule_that_no_table_has_is_refused_with_the_nearest():
     with pytest.raises(
-        ValueError, match="paretto is not one of pareto, asha, gain or none; did you"
+        ValueError, match="paretto is not one of gain, pareto, asha or none; did you"
     ):
         EarlyStoppingSettings(name="paretto")
 

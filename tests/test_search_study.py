@@ -77,7 +77,7 @@ def test_three_lines_are_a_study(tmp_path: Path):
     assert study.folder == tmp_path / "runs" / "tiny"
     assert study.objectives == {"accuracy": "max", "effective_gflops": "min"}
     assert study.objectives.optuna_directions == [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE]
-    assert (study.sampler.name, study.early_stopping.name) == ("tpe", "pareto")
+    assert (study.sampler.name, study.early_stopping.name) == ("gain", "gain")
     assert (study.budget.trials, study.budget.hours) == (64, None)
     assert (study.trial_resources.cpus, study.trial_resources.gpus) == (1, 0.0)
     assert (study.seed, study.space.enqueue) == (0, ())
@@ -393,11 +393,12 @@ def test_a_resume_says_again_what_the_command_line_said_at_the_beginning(
     [
         (
             {"early_stopping": {"name": "none", "reduction": 3}},
-            "early_stopping: reduction: none has no such setting; leave it out",
+            "early_stopping: reduction: none has no such setting; leave it out, or write name:"
+            " pareto or asha",
         ),
         (
             {"early_stopping": {"name": "asha", "outlook": False}},
-            "early_stopping: outlook: asha has no such setting; leave it out",
+            "early_stopping: outlook: asha has no such setting; leave it out, or write name: pareto",
         ),
         ({"patience": 3}, "patience: unknown"),
         ({"budget": {"trials": 3, "hour": 1}}, "budget.hour: unknown; did you mean hours?"),

@@ -100,8 +100,8 @@ _IGNORED: dict[str, tuple[str, ...]] = {
     "none": ("min_epochs", "max_epochs", "reduction", "outlook"),
 }
 STOPPING_RULES: dict[str, Callable[[EarlyStoppingSettings, Objectives], StoppingRule]] = {
+    "gain": lambda _settings, _objectives: GainRule(),
     "pareto": _pareto,
     "asha": _asha,
-    "gain": lambda _settings, _objectives: GainRule(),
     "none": lambda _settings, _objectives: StoppingRule(),
 }

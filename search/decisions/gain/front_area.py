@@ -37,7 +37,8 @@ class FrontArea:
             levels = np.where(below, self._accuracies[None], floor)
             highest = levels.max(axis=1, initial=floor)
             self._levels, self._level_of = np.unique(highest, return_inverse=True)
-            self.edge = order[(levels == highest[:, None]).any(axis=0) & (self._accuracies > floor)]
+            counts = highest > floor
+            self.edge = order[(levels[counts] == highest[counts, None]).any(axis=0)]
         else:
             self._levels = np.array([max([floor, *self._accuracies])])
             self.edge = np.flatnonzero(self._accuracies == self._levels[0])
