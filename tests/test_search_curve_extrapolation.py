@@ -56,7 +56,8 @@ class Search:
     """The default rule, and the trials that it has seen."""
 
     def __init__(self, chance: Chance | None = CHANCE, objectives=OBJECTIVES, **settings: Any):
-        self.rule = build_stopping_rule(EarlyStoppingSettings(**settings), objectives)
+        rule = EarlyStoppingSettings(name="pareto", **settings)
+        self.rule = build_stopping_rule(rule, objectives)
         # Another trial has done better than guessing.
         self.trials = {-1: TrialRecord(number=-1, accuracy=0.5)}
         self.context = StoppingContext(

@@ -4,13 +4,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from ledger_runs import Run
 from scipy.stats import norm
 from searches import metrics
 
-from search.decisions.gain.index import Outlook
+from search.decisions.gain.index import DEVIATIONS, Outlook
 from search.decisions.gain.rule import GainRule
 from search.decisions.stopping import Pause, StoppingRule
 from search.decisions.trial_record import EXPECTED, RECIPE, TrialRecord, read_record
@@ -116,7 +115,6 @@ def test_a_storage_without_expectations_is_read_and_a_damaged_one_has_a_line(tmp
 
 
 def test_quantiles_of_an_outlook_are_exact_for_a_normal_distribution():
-    shares = (np.arange(12) + 0.5) / 12
-    outlook = Outlook(gain=0.0, seconds=1.0, price=0.0, accuracies=0.5 + 0.1 * norm.ppf(shares))
+    outlook = Outlook(gain=0.0, seconds=1.0, price=0.0, accuracies=0.5 + 0.1 * DEVIATIONS)
     for share in (0.1, 0.5, 0.9):
         assert outlook.accuracy_below(share) == pytest.approx(0.5 + 0.1 * norm.ppf(share))

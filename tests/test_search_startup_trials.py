@@ -95,7 +95,15 @@ def test_a_search_begins_with_what_has_most_frozen(
     two_workers: None, demo_data: ImageData, tmp_path: Path
 ):
     space = {**SPACE, "unfrozen": {"int": [0, 4]}}
-    path = write_study(tmp_path, demo_data, space=space, resources=ONE_WORKER, dominated="keep")
+    path = write_study(
+        tmp_path,
+        demo_data,
+        space=space,
+        sampler={"name": "tpe"},
+        early_stopping={"name": "pareto"},
+        resources=ONE_WORKER,
+        dominated="keep",
+    )
     study = load_study(path)
     ledger = run_search(study).ledger
     recipes = [record.recipe for record in ledger.records.values()]

@@ -398,7 +398,8 @@ def test_a_resume_says_again_what_the_command_line_said_at_the_beginning(
         ),
         (
             {"early_stopping": {"name": "asha", "outlook": False}},
-            "early_stopping: outlook: asha has no such setting; leave it out, or write name: pareto",
+            "early_stopping: outlook: asha has no such setting; leave it out, or write name:"
+            " pareto",
         ),
         ({"patience": 3}, "patience: unknown"),
         ({"budget": {"trials": 3, "hour": 1}}, "budget.hour: unknown; did you mean hours?"),

@@ -28,7 +28,14 @@ def test_every_epoch_reaches_the_ledger_once(
         return report(self, number, epochs, ran_on=ran_on)
 
     monkeypatch.setattr(Ledger, "report", spy)
-    path = write_study(tmp_path, demo_data, space={**SPACE, "epochs": 3}, budget={"trials": 4})
+    # A trial that was paused reports its earlier epochs again when it goes on.
+    path = write_study(
+        tmp_path,
+        demo_data,
+        space={**SPACE, "epochs": 3},
+        early_stopping={"name": "pareto"},
+        budget={"trials": 4},
+    )
     run = read_run(run_search(load_study(path)).folder)
     trained = run.epochs[["trial", "epoch"]].to_numpy(dtype=int).tolist()
     assert sorted(map(list, reported)) == sorted(trained)

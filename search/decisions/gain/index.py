@@ -34,8 +34,8 @@ from trainables.costing.figures import Cost
 
 # Accuracies are weighed at these deviations from the mean. They reach far out: once all recipes are
 # expected below the front, the small chance of being above it still ranks them.
-_DEVIATIONS = np.arange(-4, 4.5, 0.5)
-_WEIGHTS = norm.pdf(_DEVIATIONS) / norm.pdf(_DEVIATIONS).sum()
+DEVIATIONS = np.arange(-4, 4.5, 0.5)
+_WEIGHTS = norm.pdf(DEVIATIONS) / norm.pdf(DEVIATIONS).sum()
 # The model's cost is cubic in its rows, which are epochs of trials. Half are of trials that are
 # over, so that there are curves to their end however many trials run.
 _MOST_ROWS = 400
@@ -67,7 +67,7 @@ class Outlook:
     price: float
     """In seconds. A paused trial has paid it, once no new one may begin."""
     accuracies: FloatArray
-    """Its last accuracy at each of `_DEVIATIONS`."""
+    """Its last accuracy at each of `DEVIATIONS`."""
 
     @property
     def rate(self) -> float:
@@ -76,7 +76,7 @@ class Outlook:
 
     def accuracy_below(self, share: float) -> float:
         """The quantile of its last accuracy for a share from 0 to 1."""
-        return float(np.interp(norm.ppf(share), _DEVIATIONS, self.accuracies))
+        return float(np.interp(norm.ppf(share), DEVIATIONS, self.accuracies))
 
 
 class _Candidate(NamedTuple):
@@ -150,7 +150,7 @@ class GainIndex:
         self._pool_basis: tuple[int, ...] = ()
         self._predicted_at: tuple[Any, ...] = ()
         self._rates = self._means = np.empty(0)
-        self._accuracies = np.empty((0, len(_DEVIATIONS)))
+        self._accuracies = np.empty((0, len(DEVIATIONS)))
         self._running: dict[int, tuple[list[float], float]] = {}
         # Kept until the model is fitted again.
         self._foreseen: dict[int, tuple[int, FloatArray]] = {}
@@ -435,7 +435,7 @@ class GainIndex:
             if self._foreseen.get(record.number, (-1,))[0] != len(record.epochs)
         ]
         if unseen:
-            accuracies = self._of_records(unseen).accuracies(_DEVIATIONS)
+            accuracies = self._of_records(unseen).accuracies(DEVIATIONS)
             for record, row in zip(unseen, accuracies, strict=True):
                 self._foreseen[record.number] = (len(record.epochs), row)
         return np.array([self._foreseen[record.number][1] for record in records])
@@ -529,7 +529,7 @@ class GainIndex:
             self._predicted_at = (self._fitted, self._pool_basis)
             no_trials = np.full(len(pool.all), -1)
             predicted = self._predict(_last_epochs(pool.points, pool.schedules, no_trials))
-            self._accuracies = predicted.accuracies(_DEVIATIONS)
+            self._accuracies = predicted.accuracies(DEVIATIONS)
             self._means = predicted.accuracies(np.zeros(1))[:, 0]
         gains = self._area.gains(self._scaled(pool.magnitudes), self._accuracies, _WEIGHTS)
         seconds = self._price + pool.seconds(self._paid)
