@@ -174,7 +174,7 @@ class _Simulation:
         growth: list[HypervolumeStep] = []
         idle = self._settings.workers
         while True:
-            while idle and self._ended_by is None and self._begin():
+            while idle and self._begin():
                 idle -= 1
             if not self._events:
                 break
@@ -204,7 +204,7 @@ class _Simulation:
         )
 
     def _begin(self) -> bool:
-        """Begin one more trial, if there is budget for it."""
+        """Begin one more trial, or go on with a paused one, if there is budget for it."""
         try:
             with self._clocked():
                 record = next_trial(self._ledger, spent=self._meter.spent)
