@@ -9,14 +9,15 @@ to run, and the same study must decide the same again.
 import functools
 import math
 from bisect import insort
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from optuna.trial import TrialState
 from scipy.stats import norm
 
+from search.decisions.gain.catalogue import Candidate, CandidatePool, Catalogue
 from search.decisions.gain.curves import CurveModel, IntArray, Points, Predicted
 from search.decisions.gain.encoding import Encoding
 from search.decisions.gain.first_design import cheapest_along
@@ -24,8 +25,7 @@ from search.decisions.gain.fresh import FreshRecipes
 from search.decisions.gain.front_area import FrontArea
 from search.decisions.stopping import StoppingContext
 from search.decisions.trial_record import TrialRecord
-from spaces.columns import ARCHITECTURE_FIELDS, FloatArray
-from spaces.errors import UserError
+from spaces.columns import FloatArray
 from spaces.objectives import Objectives
 from spaces.recipe import Recipe
 from spaces.space import SearchSpace
@@ -47,10 +47,6 @@ _PRICE, _TRIAL_SECONDS = 0.5, 0.1
 _SHARE_AT_RANDOM = 0.07
 # Candidates: drawn once for the search, drawn for each trial, and near the front's recipes.
 _NUM_BASE, _NUM_DRAWN, _NUM_NEAR = 512, 192, 192
-# Architectures are counted once, in about 0.1 s: so many before the first trial, and so many more
-# before each other one.
-_NUM_COUNTED_FIRST, _NUM_COUNTED = 24, 4
-_MOST_KNOWN = 10_000
 _AT_RANDOM = 1  # a stream of random numbers
 # With many workers, the model is fitted again after this share of their number of events.
 _EVENTS_A_FIT = 1 / 32
@@ -79,32 +75,6 @@ class Outlook:
         return float(np.interp(norm.ppf(share), DEVIATIONS, self.accuracies))
 
 
-class _Candidate(NamedTuple):
-    """What is known of a recipe before training."""
-
-    recipe: Recipe
-    key: str
-    point: FloatArray
-    magnitudes: list[float]
-    """Of the costs that are objectives."""
-    schedule: int
-    effort: Effort
-
-
-class _Candidates:
-    """Candidates as arrays."""
-
-    def __init__(self, candidates: Sequence[_Candidate]) -> None:
-        self.all = list(candidates)
-        self.points = np.array([one.point for one in candidates])
-        self.magnitudes = np.array([one.magnitudes for one in candidates])
-        self.schedules = np.array([one.schedule for one in candidates], dtype=np.intp)
-
-    def seconds(self, paid: Collection[str] = ()) -> FloatArray:
-        """(candidates,). paid: names of shared work that was done."""
-        return np.array([one.effort.left(one.recipe.epochs, paid=paid) for one in self.all])
-
-
 class GainIndex:
     """Keeps the model of accuracy up to date, and rates trials by it."""
 
@@ -125,28 +95,27 @@ class GainIndex:
         """
         self._encoding = Encoding(space.rules)
         self._objectives = objectives
-        self._foretell = foretell
-        self._effort = effort
+        self._catalogue = Catalogue(
+            encoding=self._encoding, objectives=objectives, foretell=foretell, effort=effort
+        )
+        self._of = self._catalogue.of
+        self._num_costs = self._catalogue.num_costs
         self._source = fresh
         self._seed = seed
         self._context = context
         self._version = 0
         self._fitted: int | None = None
-        self._schedules: dict[str, int] = {}
         self._records: dict[int, TrialRecord] = {}
-        self._own: dict[int, _Candidate] = {}
         self._over: list[int] = []
         # Read only once something is asked: most samplers and rules never do.
         self._unread: dict[int, TrialRecord] = {}
         self._paid: set[str] = set()
         self._tried: set[str] = set()
-        self._known: dict[Recipe, _Candidate | None] = {}
-        self._architectures: list[tuple[Any, ...]] = []
         self._base: list[Recipe] = []
-        self._first: list[_Candidate] = []
+        self._first: list[Candidate] = []
         self._price = _TRIAL_SECONDS
         self._cost_range = np.zeros(self._num_costs), np.ones(self._num_costs)
-        self._pool = _Candidates([])
+        self._pool = CandidatePool([], self._num_costs)
         self._pool_basis: tuple[int, ...] = ()
         self._predicted_at: tuple[Any, ...] = ()
         self._rates = self._means = np.empty(0)
@@ -224,81 +193,10 @@ class GainIndex:
             self._average = empty.whole_with(costs, accuracies) / spent if spent else 0.0
         return self._average
 
-    # What is known of recipes
-
-    @property
-    def _num_costs(self) -> int:
-        return len(self._objectives) - (self._objectives.metric is not None)
-
-    def _look_up(self, recipes: Iterable[Recipe]) -> list[_Candidate]:
-        """What is known of recipes, each once, without those that break a bound."""
-        if len(self._known) > _MOST_KNOWN:
-            self._known.clear()
-        found: dict[str, _Candidate] = {}
-        for recipe in recipes:
-            if recipe not in self._known:
-                self._known[recipe] = self._candidate(recipe)
-            candidate = self._known[recipe]
-            if candidate is not None:
-                found[candidate.key] = candidate
-        return list(found.values())
-
-    def _affordable(self, recipes: Iterable[Recipe], number: int) -> list[Recipe]:
-        """Those whose architectures are few enough to be counted by the trial of a number."""
-        most = _NUM_COUNTED_FIRST + _NUM_COUNTED * number
-        if len(self._architectures) <= most:
-            return list(recipes)
-        allowed = set(self._architectures[:most])
-        return [recipe for recipe in recipes if _architecture(recipe) in allowed]
-
-    def _candidate(self, recipe: Recipe) -> _Candidate | None:
-        """What is known of a recipe; None if it breaks a bound, or can't be built."""
-        try:
-            figures = self._foretell(recipe).figures
-            effort = self._effort(recipe)
-        except UserError:
-            return None
-        bounds = (bound for bound in self._objectives.constraints if not bound.is_of_a_metric)
-        if any(bound.violation(figures.get(bound.column)) > 0 for bound in bounds):
-            return None
-        return self._with_figures(recipe, figures, effort)
-
-    def _of(self, record: TrialRecord) -> _Candidate:
-        """What is known of a trial's recipe, whatever bounds it breaks."""
-        if record.number not in self._own:
-            assert record.recipe is not None
-            assert record.cost is not None
-            try:
-                effort = self._effort(record.recipe)
-            except UserError:  # then its training fails, and says so
-                effort = Effort(epoch=1.0)
-            self._own[record.number] = self._with_figures(
-                record.recipe, record.cost.figures, effort
-            )
-        return self._own[record.number]
-
-    def _with_figures(
-        self, recipe: Recipe, figures: Mapping[str, Any], effort: Effort
-    ) -> _Candidate:
-        magnitudes = [
-            math.log(max(figures[name], 1e-12)) * (-1 if way == "max" else 1)
-            for name, way in self._objectives.items()
-            if name != self._objectives.metric
-        ]
-        return _Candidate(
-            recipe=recipe,
-            key=recipe.key,
-            point=self._encoding.encode([recipe.to_dict()])[0],
-            magnitudes=magnitudes,
-            schedule=self._schedules.setdefault(recipe.scheduler, len(self._schedules)),
-            effort=effort,
-        )
-
     def _scaled(self, magnitudes: FloatArray) -> FloatArray:
         """Costs from 0 to 1, over the range of the candidates."""
         low, high = self._cost_range
-        rows = magnitudes.reshape(len(magnitudes), self._num_costs)
-        return (rows - low) / np.where(high > low, high - low, 1.0)
+        return (magnitudes - low) / np.where(high > low, high - low, 1.0)
 
     def _seconds_left(self, record: TrialRecord) -> float:
         recipe, effort = self._of(record).recipe, self._of(record).effort
@@ -331,20 +229,18 @@ class GainIndex:
         """
         first = self._source.first(self._seed)
         self._base = self._source.draw(self._seed, _NUM_BASE)
-        self._architectures = list(dict.fromkeys(map(_architecture, [*first, *self._base])))
-        candidates = self._look_up(self._affordable([*first, *self._base], 0))
-        pool = _Candidates(candidates)
-        magnitudes = pool.magnitudes.reshape(len(candidates), self._num_costs)
-        if candidates:
-            self._cost_range = magnitudes.min(axis=0), magnitudes.max(axis=0)
-            alone = [one.effort.alone(one.recipe.epochs) for one in candidates]
+        self._catalogue.plan([*first, *self._base])
+        pool = self._catalogue.affordable([*first, *self._base], 0)
+        if pool.all:
+            self._cost_range = pool.magnitudes.min(axis=0), pool.magnitudes.max(axis=0)
+            alone = [one.effort.alone(one.recipe.epochs) for one in pool.all]
             self._price = _TRIAL_SECONDS + _PRICE * float(np.median(alone))
-        self._first = self._look_up(first)
+        self._first = self._catalogue.look_up(first)
         knows_nothing = all(number >= 0 for number in self._over)
-        if not first and candidates and knows_nothing:
-            costs = self._scaled(magnitudes).sum(axis=1)
+        if not first and pool.all and knows_nothing:
+            costs = self._scaled(pool.magnitudes).sum(axis=1)
             chosen = cheapest_along(costs, pool.seconds())
-            self._first = [candidates[position] for position in chosen]
+            self._first = [pool.all[position] for position in chosen]
 
     def _set_pool(self) -> None:
         """Draw the candidates for the next trial: they depend on its number and on the front."""
@@ -361,7 +257,7 @@ class GainIndex:
             *self._source.draw(seeds[0], _NUM_DRAWN),
             *self._source.near((one.recipe for one in front if one.recipe), seeds[1], _NUM_NEAR),
         ]
-        self._pool = _Candidates(self._look_up(self._affordable(recipes, number)))
+        self._pool = self._catalogue.affordable(recipes, number)
 
     def _fit_curves(self) -> None:
         """Fit the model to rows of the front, the latest trials that are over, and open ones."""
@@ -546,10 +442,6 @@ def _last_epochs(recipes: FloatArray, schedules: IntArray, trials: IntArray) -> 
         schedules=schedules,
         trials=trials,
     )
-
-
-def _architecture(recipe: Recipe) -> tuple[Any, ...]:
-    return tuple(getattr(recipe, field) for field in ARCHITECTURE_FIELDS)
 
 
 @functools.cache
