@@ -17,7 +17,7 @@ from search.simulation.tabular_benchmark import (
 from spaces.columns import COSTS
 from spaces.errors import UserError
 from spaces.recipe import Recipe
-from spaces.space_file import parse_space
+from spaces.space_file import parse_space, resolve_weights
 from trainables.costing.effort import Effort
 from trainables.costing.figures import Cost
 from trainables.learning.metrics import EpochMetrics
@@ -53,7 +53,7 @@ def _read_run_table(folder: Path) -> TabularBenchmark:
             f"{folder}: {stopped} trials were stopped early, but a replay needs full curves; record"
             " with early_stopping: {name: none}"
         )
-    trials = _full_curves(run)
+    trials = _full_curves(run, folder)
     if len(trials) < FEWEST_RECIPES:
         raise UserError(
             f"{folder}: has {len(trials)} trials with full curves; a replay needs at least"
@@ -103,7 +103,7 @@ def _chance_of(run: Run) -> Chance | None:
     )
 
 
-def _full_curves(run: Run) -> tuple[BenchmarkTrial, ...]:
+def _full_curves(run: Run, folder: Path) -> tuple[BenchmarkTrial, ...]:
     curves: dict[int, list[EpochMetrics]] = {}
     rows = cast(
         "list[dict[str, Any]]", run.epochs.sort_values(["trial", "epoch"]).to_dict("records")
@@ -114,6 +114,8 @@ def _full_curves(run: Run) -> tuple[BenchmarkTrial, ...]:
     for _, row in run.finished.iterrows():
         values = plain_row(row)
         recipe = run_recipe(values)
+        # As in the space, where a run that was shipped has the name of a file alone.
+        recipe = recipe.replace(weights=resolve_weights(recipe.weights, folder))
         epochs = curves.get(values["trial"], [])
         if len(epochs) == recipe.epochs:  # other trials took over a result
             cost = Cost.from_dict({name: values[name] for name in COSTS})

@@ -61,7 +61,8 @@ class Outlook:
     seconds: float
     """Left until its last epoch, on a machine of ordinary speed, and the price of a trial."""
     price: float
-    """In seconds. A paused trial has paid it, once no new one may begin."""
+    """The price of a trial, in seconds. Of one that has begun, at most what its epochs take in all.
+    A paused trial has paid it once no new one may begin."""
     accuracies: FloatArray
     """Its last accuracy at each of `DEVIATIONS`."""
 
@@ -169,15 +170,19 @@ class GainIndex:
             return []
         foreseen = self._foresee(records)
         gains = self._gains(records, foreseen)
-        return [
-            Outlook(
-                gain=float(gain),
-                seconds=self._price + self._seconds_left(record),
-                price=self._price,
-                accuracies=accuracies,
+        found = []
+        for record, gain, accuracies in zip(records, gains, foreseen, strict=True):
+            left = self._seconds_left(record)
+            price = self._price
+            if record.epochs:
+                # What it used up of the budget is spent. Some price is left, since what is expected
+                # of a trial that is under way is too hopeful.
+                known = self._of(record)
+                price = min(price, known.effort.alone(known.recipe.epochs))
+            found.append(
+                Outlook(gain=float(gain), seconds=price + left, price=price, accuracies=accuracies)
             )
-            for record, gain, accuracies in zip(records, gains, foreseen, strict=True)
-        ]
+        return found
 
     @property
     def average_rate(self) -> float:
@@ -196,7 +201,8 @@ class GainIndex:
     def _scaled(self, magnitudes: FloatArray) -> FloatArray:
         """Costs from 0 to 1, over the range of the candidates."""
         low, high = self._cost_range
-        return (magnitudes - low) / np.where(high > low, high - low, 1.0)
+        rows = magnitudes.reshape(len(magnitudes), self._num_costs)
+        return (rows - low) / np.where(high > low, high - low, 1.0)
 
     def _seconds_left(self, record: TrialRecord) -> float:
         recipe, effort = self._of(record).recipe, self._of(record).effort
