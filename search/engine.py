@@ -121,7 +121,7 @@ def run_search(
     with synced_run(study, resume=resume) as sync:
         check_run_folder(study, data, resume=resume)
         check_study(study, data)
-        earlier = [] if resume else read_earlier_trials(study, data)
+        earlier = None if resume else read_earlier_trials(study, data)
         if resume:
             study = recorded_resources(study)
         if study.resources == AUTO and joins_a_cluster():
@@ -349,26 +349,29 @@ def _open_ledger(
     study: Study,
     folder: RunFolder,
     data: ImageData,
-    records: list[TrialRecord],
+    records: list[TrialRecord] | None,
     *,
     resume: bool,
     announce: Callable[[str], None],
 ) -> Ledger:
-    """records: complete trials of earlier runs; a resume has stored them."""
+    """records: complete trials of earlier runs; None: they were not read, since it is resumed."""
     if resume:
         optuna_study = optuna_storage.open_study(folder.path, study.name)
         optuna_study = optuna_storage.fit_to_space(optuna_study, folder.path, study.space)
-        records = stored_earlier_trials(optuna_study)
     else:
         optuna_study = optuna_storage.create_study(
             folder.path, study.name, study.objectives.optuna_directions
         )
-        store_earlier_trials(optuna_study, records)
+    stored = stored_earlier_trials(optuna_study)
+    if stored is None:  # it begins, or its driver was killed before it stored them
+        stored = read_earlier_trials(study, data) if records is None else records
+        if study.warm_start:
+            store_earlier_trials(optuna_study, stored)
     if folder.widened:
         announce(f"the space became wider: {', '.join(folder.widened)}; the search goes on in it")
     rule = build_stopping_rule(study.early_stopping, study.objectives)
-    earlier = sort_earlier(records, study.space, study.objectives)
-    if records:
+    earlier = sort_earlier(stored, study.space, study.objectives)
+    if stored:
         learns = SAMPLERS[study.sampler.name].rates_by_gain or rule.rates_by_gain
         line = describe_earlier(earlier, learns=learns)
         folder.note_warm_start(line)
@@ -377,7 +380,7 @@ def _open_ledger(
     measure = cost_meter(
         study.objectives,
         len(data.classes),
-        known=lambda: [*records, *stored_records(optuna_study)],
+        known=lambda: [*stored, *stored_records(optuna_study)],
     )
     proposals = Proposals(
         space=study.space,

@@ -57,7 +57,11 @@ def earlier_run(data: str | None = None, *, seed: int = 0, **changes: Any) -> li
 
 def front_of(records: list[TrialRecord]) -> list[Recipe]:
     """By brute force: those that no other one equals in cost and accuracy and beats in one."""
-    pairs = [(record.cost["gflops"], -(record.accuracy or 0)) for record in records if record.cost]
+    pairs = [
+        (float(record.cost["gflops"] or 0), -(record.accuracy or 0))
+        for record in records
+        if record.cost
+    ]
     return [
         recipe_of(record)
         for record, (cost, loss) in zip(records, pairs, strict=True)
@@ -127,14 +131,15 @@ def test_the_curves_of_earlier_data_guide_proposals_and_expectations(tmp_path: P
     assert unknown is not None
     assert wide < unknown.high - unknown.low
     run.finish(first, known[first.key] - 0.2)
+    expected = []
     for _ in range(3):
         record = run.ask()
-        assert record.expected is not None
-        last = record.expected
-        run.finish(record, known[record.key] - 0.2)
-        known_here = known[record.key] - 0.2
-    assert last.accuracy == pytest.approx(known_here, abs=0.08)
-    assert last.low < known_here < last.high
+        expected.append((record.expected, known[record.key] - 0.2))
+        run.finish(record, expected[-1][1])
+    last, found = expected[-1]
+    assert last is not None
+    assert last.accuracy == pytest.approx(found, abs=0.08)
+    assert last.low < found < last.high
 
 
 def test_the_same_trials_are_known_in_the_same_way_after_a_resume(tmp_path: Path):

@@ -56,9 +56,11 @@ class TrialStore:
     def enqueue(self, recipes: Iterable[Recipe]) -> None:
         """Propose each of these recipes once, before the sampler draws any."""
         trials = self._stored.get_trials(deepcopy=False)
-        known = [trial.user_attrs.get(ENQUEUED) for trial in trials]
+        written = (trial.user_attrs.get(ENQUEUED) for trial in trials)
+        # As recipes: one that an older version stored may lack fields.
+        known = {recipe_from(values) for values in written if values is not None}
         for recipe in recipes:
-            if recipe.to_dict() not in known:
+            if recipe not in known:
                 self._study.enqueue_trial(
                     self._proposals.space.params_of(recipe),
                     user_attrs={ENQUEUED: recipe.to_dict()},

@@ -73,14 +73,16 @@ def store_earlier_trials(optuna_study: optuna.Study, records: Sequence[TrialReco
                 "data": record.data,
             }
         )
-    if rows:
-        optuna_study.set_user_attr(_WARM, rows)
+    optuna_study.set_user_attr(_WARM, rows)
 
 
-def stored_earlier_trials(optuna_study: optuna.Study) -> list[TrialRecord]:
-    """Read what `store_earlier_trials` stored."""
+def stored_earlier_trials(optuna_study: optuna.Study) -> list[TrialRecord] | None:
+    """Read what `store_earlier_trials` stored; None if it was not called."""
+    rows = optuna_study.user_attrs.get(_WARM)
+    if rows is None:
+        return None
     records = []
-    for index, row in enumerate(optuna_study.user_attrs.get(_WARM, [])):
+    for index, row in enumerate(rows):
         epochs = [EpochMetrics(**metrics) for metrics in row["epochs"]]
         records.append(
             TrialRecord(
