@@ -8,9 +8,11 @@ import pytest
 from optuna.trial import TrialState
 from searches import ONE_WORKER, SPACE, write_study
 
+from analysis.choose import choose
 from analysis.report.facts import run_facts
 from analysis.runs import read_run
 from search.engine import SearchResult, run_search
+from search.followups.export import checkpoint_of
 from search.storage import optuna_storage
 from search.storage.warm_start import read_earlier_trials, stored_earlier_trials
 from search.study.study import Study, load_study
@@ -68,7 +70,10 @@ def test_recipes_that_finished_in_an_earlier_run_are_not_trained_again(
     assert trained.empty
     assert set(trials["accuracy"]) <= set(known.values())
     # What was taken over stands on this run's front.
-    assert len(read_run(study.folder).front()) >= 1
+    run = read_run(study.folder)
+    assert len(run.front()) >= 1
+    with pytest.raises(UserError, match="that of another trial with the same recipe"):
+        checkpoint_of(run, choose(run, "knee"))
 
 
 def test_earlier_trials_stand_in_no_table_and_are_known_again_after_a_resume(
