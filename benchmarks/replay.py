@@ -164,7 +164,7 @@ def _read(folder: Path) -> TabularBenchmark:
 
 
 def _once(folder: Path, way: SimulationSettings, seed: int) -> SimulatedSearch:
-    return simulate(_read(folder), replace(way, seed=seed))
+    return simulate(_read(folder), replace(way, seed=seed), until_complete=True)
 
 
 def measure_scale(trials: int) -> None:

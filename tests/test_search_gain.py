@@ -17,7 +17,7 @@ from search.decisions.budget import Budget
 from search.decisions.gain import curves
 from search.decisions.gain.curves import CurveModel, Points
 from search.decisions.gain.encoding import Encoding
-from search.decisions.gain.first_design import cheapest_along, pretrained_heads
+from search.decisions.gain.first_design import pretrained_heads, spread_along
 from search.decisions.gain.fresh import FreshRecipes
 from search.decisions.gain.front_area import FrontArea
 from search.decisions.gain.index import milestones
@@ -121,7 +121,8 @@ def points_of(rows: Sequence[tuple[float, int, int]], recipes: dict[int, list[fl
 ENCODING = Encoding(
     space_of({"learning_rate": {"log": [1e-4, 1e-1]}, "optimizer": ["adam", "sgd"]}).rules
 )
-RECIPES = {0: [0.2, 0.0], 1: [0.3, 0.0], 2: [0.9, 1.0], 3: [0.5, 0.0]}
+# The cost, learning_rate and optimizer of each.
+RECIPES = {0: [0.0, 0.2, 0.0], 1: [0.0, 0.3, 0.0], 2: [0.0, 0.9, 1.0], 3: [0.0, 0.5, 0.0]}
 ROWS = [(0.0, 0, 0), (0.5, 0, 0), (1.0, 0, 0), (0.0, 0, 1), (0.5, 0, 1), (0.0, 0, 2), (1.0, 0, 2)]
 ACCURACIES = np.array([0.3, 0.5, 0.8, 0.35, 0.55, 0.1, 0.2])
 
@@ -166,13 +167,28 @@ def test_epochs_that_come_later_count_as_if_the_model_had_been_fitted_to_them(
     assert given.deviation == pytest.approx(whole.predict(at_the_end(1)).deviation, rel=1e-6)
 
 
+def test_recipes_of_about_the_same_cost_are_more_alike():
+    recipe = Recipe().to_dict()
+    points = np.array([ENCODING.encode(recipe, [math.log(cost)]) for cost in (0.1, 0.12, 5.0)])
+    alike, joint = ENCODING.similarity(points[:1], points)
+    assert alike[0, 0] == joint[0, 0] == 1.0 > alike[0, 1] > alike[0, 2] > 0.5
+    assert joint[0, 1] > 0.9 > 0.3 > joint[0, 2]
+
+
+def test_a_recipe_is_predicted_without_the_luck_of_a_training():
+    model = CurveModel(ENCODING, points_of(ROWS, RECIPES), ACCURACIES)
+    of_the_recipe, of_a_trial = model.predict(at_the_end(-1, 3)), model.predict(at_the_end(3))
+    assert of_the_recipe.mean == pytest.approx(of_a_trial.mean)
+    assert of_the_recipe.deviation[0] < of_a_trial.deviation[0]
+
+
 def test_a_dimension_that_only_one_recipe_has_counts_as_a_mismatch():
     encoding = Encoding(space_of(PRETRAINED).rules)
 
     def at(model: str, unfrozen: int) -> list[float]:
         weights = "none" if model == "baseline_cnn" else "imagenet"
         fields = {"model": model, "weights": weights, "unfrozen": unfrozen}
-        return encoding.encode([{**Recipe().to_dict(), **fields}])[0].tolist()
+        return encoding.encode({**Recipe().to_dict(), **fields}, [math.log(0.1)]).tolist()
 
     cnn, head, deep = at("baseline_cnn", 0), at("mobilenet_v2", 0), at("mobilenet_v2", 8)
     alike, joint = encoding.similarity(np.array([cnn, head]), np.array([cnn, head, deep]))
@@ -209,11 +225,11 @@ def test_a_space_without_pretrained_models_has_no_heads_to_begin_with():
     assert pretrained_heads(space_of(frozen), seed=0) == []
 
 
-def test_of_each_eighth_of_the_costs_the_quickest_begins():
-    costs = np.arange(16.0)
-    seconds = np.tile([2.0, 1.0], 8)
-    assert cheapest_along(costs, seconds) == list(range(1, 16, 2))
-    assert cheapest_along(np.zeros(3), np.array([3.0, 2.0, 1.0])) == [0, 1, 2]
+def test_one_of_each_eighth_of_the_costs_begins():
+    chosen = spread_along(np.arange(16.0), seed=0)
+    assert [position // 2 for position in chosen] == list(range(8))
+    assert chosen == spread_along(np.arange(16.0), seed=0) != spread_along(np.arange(16.0), seed=1)
+    assert spread_along(np.zeros(3), seed=0) == [0, 1, 2]
 
 
 def test_recipes_near_another_one_differ_in_one_field_and_what_follows_from_it():

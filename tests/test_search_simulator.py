@@ -113,6 +113,15 @@ def test_growth_rises_with_time_to_what_the_front_is_worth(table: TabularBenchma
     assert growth.hypervolumes[0][-1] == pytest.approx(share)
 
 
+def test_a_replay_may_end_once_the_front_is_complete(table: TabularBenchmark):
+    way = settings(len(table.trials), early_stopping=NONE)
+    whole, cut = simulate(table, way), simulate(table, way, until_complete=True)
+    assert cut.growth == whole.growth
+    assert cut.growth[-1].hypervolume == pytest.approx(1)
+    assert cut.decisions < whole.decisions
+    assert (cut.ended_by, whole.ended_by) == ("complete", "trials")
+
+
 def test_a_replay_on_a_journal_is_the_same_as_in_memory(table: TabularBenchmark, tmp_path: Path):
     kept = create_study(tmp_path, "kept", table.objectives.optuna_directions)
     one, two = (simulate(table, settings(20), study=study) for study in (kept, None))

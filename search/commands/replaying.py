@@ -86,7 +86,8 @@ def replay(
     with Progress(console=error_console() if as_json else console(), transient=True) as progress:
         task = progress.add_task("replaying", total=len(ways) * seeds)
         for way, seed in itertools.product(ways, range(seeds)):
-            replays[way.name].append(simulate(recorded, replace(way, seed=seed)))
+            done = simulate(recorded, replace(way, seed=seed), until_complete=True)
+            replays[way.name].append(done)
             progress.advance(task)
     rows = [comparison_row(recorded, of_seeds) for of_seeds in replays.values()]
     if as_json:

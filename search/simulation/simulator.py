@@ -84,13 +84,15 @@ def simulate(
     *,
     study: optuna.Study | None = None,
     watch: Callable[[Ledger], None] = lambda _: None,
+    until_complete: bool = False,
 ) -> SimulatedSearch:
     """Search a recorded table again.
 
     study: an Optuna study with the table's objectives, to keep the trials in; None: in memory.
     watch: called whenever the workers that can be busy are.
+    until_complete: end once the front is that of the whole table, since it can't grow any more.
     """
-    return _Simulation(table, settings, study or _study_in_memory(table)).run(watch)
+    return _Simulation(table, settings, study or _study_in_memory(table)).run(watch, until_complete)
 
 
 def traces_of(name: str, replays: Sequence[SimulatedSearch]) -> SeededTraces:
@@ -170,7 +172,9 @@ class _Simulation:
         )
         self._meter = BudgetMeter(settings.budget, self._ledger)
 
-    def run(self, watch: Callable[[Ledger], None] = lambda _: None) -> SimulatedSearch:
+    def run(
+        self, watch: Callable[[Ledger], None] = lambda _: None, until_complete: bool = False
+    ) -> SimulatedSearch:
         growth: list[HypervolumeStep] = []
         idle = self._settings.workers
         while True:
@@ -190,6 +194,9 @@ class _Simulation:
                 )
                 if not growth or share > growth[-1].hypervolume:
                     growth.append(HypervolumeStep(seconds=self._now, hypervolume=share))
+                if until_complete and share > 1 - 1e-12:
+                    self._ended_by = "complete"
+                    break
         self._ledger.give_up_all("the budget is used up")
         states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
         return SimulatedSearch(

@@ -154,7 +154,7 @@ class Catalogue:
         return Candidate(
             recipe=recipe,
             key=recipe.key,
-            point=self._encoding.encode([recipe.to_dict()])[0],
+            point=self._encoding.encode(recipe.to_dict(), magnitudes),
             magnitudes=magnitudes,
             schedule=self._schedules.setdefault(recipe.scheduler, len(self._schedules)),
             effort=effort,

@@ -1,4 +1,4 @@
-"""Recipes as points: numbers from 0 to 1, and words, one column for each searched dimension."""
+"""Recipes as points: their cost, numbers from 0 to 1, and words; a column for each dimension."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,10 +16,15 @@ from spaces.space import Rule
 _MISMATCH = 0.3
 # In a scaled dimension.
 _LENGTH = 0.5
+# Costs this many times apart are as far apart as both ends of a range.
+_RANGE_OF_COSTS = 100.0
 
 
 class Encoding:
-    """Places recipes in the space of its searched dimensions."""
+    """Places recipes in the space of their cost and of the searched dimensions.
+
+    The cost says what width, input size and model have in common.
+    """
 
     def __init__(self, rules: Mapping[str, Rule]) -> None:
         self._rules = rules
@@ -39,22 +44,20 @@ class Encoding:
             else:
                 self._codes[field] = {}
 
-    def encode(self, recipes: Sequence[Mapping[str, Any]]) -> FloatArray:
-        """(recipes, dimensions): numbers first, NaN where absent; then codes of words."""
-        rows = [
-            [
-                *(
-                    _scaled(self._value(recipe, name), *scale)
-                    for name, scale in self._scales.items()
-                ),
-                *(
-                    codes.setdefault(self._value(recipe, name), len(codes))
-                    for name, codes in self._codes.items()
-                ),
-            ]
-            for recipe in recipes
-        ]
-        return np.array(rows, dtype=float).reshape(len(rows), -1)
+    def encode(self, recipe: Mapping[str, Any], magnitudes: Sequence[float]) -> FloatArray:
+        """(dimensions,): the cost; numbers, NaN where absent; codes of words.
+
+        magnitudes: logarithms of the recipe's costs.
+        """
+        cost = sum(magnitudes) / max(1, len(magnitudes)) / math.log(_RANGE_OF_COSTS)
+        numbers = (
+            _scaled(self._value(recipe, name), *scale) for name, scale in self._scales.items()
+        )
+        words = (
+            codes.setdefault(self._value(recipe, name), len(codes))
+            for name, codes in self._codes.items()
+        )
+        return np.array([cost, *numbers, *words], dtype=float)
 
     def _value(self, recipe: Mapping[str, Any], field: str) -> Any:
         """None where the space does not draw the field, whatever the recipe has there."""
@@ -71,7 +74,7 @@ class Encoding:
         The first is the mean over the dimensions of one-dimensional kernels; the second a Matern
         kernel (5/2), where a mismatch of words counts as far as the ends of a range.
         """
-        num_numbers = len(self._scales)
+        num_numbers = 1 + len(self._scales)
         squares = np.zeros((len(ones), len(others)))
         alike = np.zeros_like(squares)
         for column in range(num_numbers):
@@ -91,7 +94,7 @@ class Encoding:
             alike += np.where(unequal, _MISMATCH, 1.0)
         distance = np.sqrt(5 * squares) / _LENGTH
         joint = (1 + distance + distance**2 / 3) * np.exp(-distance)
-        return alike / max(1, ones.shape[1]), joint
+        return alike / ones.shape[1], joint
 
 
 def _scaled(value: Any, low: float, high: float, log: bool) -> float:

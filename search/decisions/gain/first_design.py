@@ -1,4 +1,4 @@
-"""The first trials of a search: cheap in seconds, and spread along the costs.
+"""The first trials of a search: spread along the costs, and cheap in seconds where that says much.
 
 If the space has pretrained models, these are their heads alone, for each model and input size: they
 take seconds and have most of the accuracy. Anybody would try them first. Every other field has the
@@ -43,13 +43,15 @@ def pretrained_heads(space: SearchSpace, seed: int) -> list[Recipe]:
     return recipes
 
 
-def cheapest_along(costs: FloatArray, seconds: FloatArray) -> list[int]:
-    """Positions of up to 8 candidates: of each eighth of the costs, the one of the fewest seconds.
+def spread_along(costs: FloatArray, seed: int) -> list[int]:
+    """Positions of up to 8 candidates: one at random of each eighth of the costs.
 
-    costs, seconds: (candidates,).
+    Those of the fewest seconds are no better: they take the fewest steps and learn least, so that
+    the model thinks little of every cost (benchmarks/README.md). costs: (candidates,).
     """
+    rng = np.random.default_rng(seed)
     parts = np.array_split(np.argsort(costs, kind="stable"), _MOST)
-    return [int(part[np.argmin(seconds[part])]) for part in parts if len(part)]
+    return [int(rng.choice(part)) for part in parts if len(part)]
 
 
 def _least(space: SearchSpace) -> Any:

@@ -20,7 +20,7 @@ from scipy.stats import norm
 from search.decisions.gain.catalogue import Candidate, CandidatePool, Catalogue
 from search.decisions.gain.curves import CurveModel, IntArray, Points, Predicted
 from search.decisions.gain.encoding import Encoding
-from search.decisions.gain.first_design import cheapest_along
+from search.decisions.gain.first_design import spread_along
 from search.decisions.gain.fresh import FreshRecipes
 from search.decisions.gain.front_area import FrontArea
 from search.decisions.stopping import StoppingContext
@@ -39,10 +39,8 @@ _WEIGHTS = norm.pdf(DEVIATIONS) / norm.pdf(DEVIATIONS).sum()
 # The model's cost is cubic in its rows, which are epochs of trials. Half are of trials that are
 # over, so that there are curves to their end however many trials run.
 _MOST_ROWS = 400
-# Each trial uses up one of the budget, whatever seconds it takes. So it has a price: this part of
-# the median trial of the space. Without one, a search of 16 trials spent 13 on the cheapest model,
-# half a second each. To this comes the time between trials (benchmarks/overhead.py).
-_PRICE, TRIAL_SECONDS = 0.5, 0.1
+# The time between trials, in seconds (benchmarks/overhead.py).
+TRIAL_SECONDS = 0.1
 # Some proposals are random, so that no mistake of the model lasts.
 _SHARE_AT_RANDOM = 0.07
 # Candidates: drawn once for the search, drawn for each trial, and near the front's recipes.
@@ -264,11 +262,13 @@ class GainIndex:
         self._set_cost_range()
         if pool.all:
             alone = [one.effort.alone(one.recipe.epochs) for one in pool.all]
-            self._price = TRIAL_SECONDS + _PRICE * float(np.median(alone))
+            # Each trial uses up one of the budget, whatever seconds it takes, and so has a price.
+            # Without one, a search of 16 trials spent 13 on the cheapest model, half a second each.
+            self._price = TRIAL_SECONDS + float(np.median(alone))
         self._first = self._catalogue.look_up(first)
         if not self._first and pool.all and not any(number < 0 for number in self._over):
             costs = self._scaled(pool.magnitudes).sum(axis=1)
-            chosen = cheapest_along(costs, pool.seconds())
+            chosen = spread_along(costs, self._seed)
             self._first = [pool.all[position] for position in chosen]
 
     def _set_pool(self) -> None:
