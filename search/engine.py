@@ -21,8 +21,10 @@ from search.cluster.retries import Retries
 from search.cluster.trial_phases import read_phases
 from search.decisions.budget import BudgetMeter, Spent
 from search.decisions.chance import Chance
+from search.decisions.earlier_trials import describe_earlier, sort_earlier
 from search.decisions.ledger import Ledger, open_ledger
 from search.decisions.proposals import Proposals
+from search.decisions.samplers import SAMPLERS
 from search.decisions.stopping_rules import build_stopping_rule
 from search.decisions.trial_record import TrialRecord, stored_records
 from search.execution.search_stopper import SearchStopper, interruption
@@ -104,20 +106,22 @@ def run_search(
     resume: bool = False,
     show: Callable[[Progress], None] = lambda _: None,
     tell: Callable[[str], None] = lambda _: None,
+    announce: Callable[[str], None] = lambda _: None,
     trainable: type[Trial] = Trial,
 ) -> SearchResult:
     """Run a study, or resume it, until its budget is used up.
 
     Uses the Ray that this process is connected to. Without one, joins the cluster of RAY_ADDRESS or
     starts a Ray. Ctrl-C ends the search cleanly, and `resume` continues the trials that ran. show:
-    called a few times a second. tell: called with each step before the search begins. trainable:
-    the class that runs a trial. If the study can't work, raises UserError before anything starts.
+    called a few times a second. tell: called with each step before the search begins. announce:
+    called then with each line that stays true. trainable: the class that runs a trial. If the study
+    can't work, raises UserError before anything starts.
     """
     data = open_near_data(study.data, copy=study.copy_data)
     with synced_run(study, resume=resume) as sync:
         check_run_folder(study, data, resume=resume)
         check_study(study, data)
-        earlier = [] if resume else read_earlier_trials(study, data.digest)
+        earlier = None if resume else read_earlier_trials(study, data)
         if resume:
             study = recorded_resources(study)
         if study.resources == AUTO and joins_a_cluster():
@@ -143,7 +147,9 @@ def run_search(
             folder = (RunFolder.reopen if resume else RunFolder.create)(study, data, sync)
             try:
                 try:
-                    ledger = _open_ledger(study, folder, data, earlier, resume=resume)
+                    ledger = _open_ledger(
+                        study, folder, data, earlier, resume=resume, announce=announce
+                    )
                     if resume:
                         folder.restore_epochs(ledger.unfinished())
                 except OSError as error:
@@ -343,31 +349,46 @@ def _open_ledger(
     study: Study,
     folder: RunFolder,
     data: ImageData,
-    earlier: list[TrialRecord],
+    records: list[TrialRecord] | None,
     *,
     resume: bool,
+    announce: Callable[[str], None],
 ) -> Ledger:
+    """records: complete trials of earlier runs; None: they were not read, since it is resumed."""
     if resume:
         optuna_study = optuna_storage.open_study(folder.path, study.name)
-        earlier = stored_earlier_trials(optuna_study)
+        optuna_study = optuna_storage.fit_to_space(optuna_study, folder.path, study.space)
     else:
         optuna_study = optuna_storage.create_study(
             folder.path, study.name, study.objectives.optuna_directions
         )
-        store_earlier_trials(optuna_study, earlier)
+    stored = stored_earlier_trials(optuna_study)
+    if stored is None:  # it begins, or its driver was killed before it stored them
+        stored = read_earlier_trials(study, data) if records is None else records
+        if study.warm_start:
+            store_earlier_trials(optuna_study, stored)
+    if folder.widened:
+        announce(f"the space became wider: {', '.join(folder.widened)}; the search goes on in it")
+    rule = build_stopping_rule(study.early_stopping, study.objectives)
+    earlier = sort_earlier(stored, study.space, study.objectives)
+    if stored:
+        learns = SAMPLERS[study.sampler.name].rates_by_gain or rule.rates_by_gain
+        line = describe_earlier(earlier, learns=learns)
+        folder.note_warm_start(line)
+        announce(f"warm start: {line}")
 
     measure = cost_meter(
         study.objectives,
         len(data.classes),
-        known=lambda: [*earlier, *stored_records(optuna_study)],
+        known=lambda: [*stored, *stored_records(optuna_study)],
     )
     proposals = Proposals(
         space=study.space,
         objectives=study.objectives,
         sampler=study.sampler.name,
         seed=study.seed,
-        # A sampler that knows earlier trials needs no startup trials.
-        effort=None if earlier else partial(share_of_training, num_classes=len(data.classes)),
+        earlier=earlier,
+        effort=partial(share_of_training, num_classes=len(data.classes)),
         num_trials=study.budget.trials,
         training_effort=_training_effort(study, data),
         foretell=foretold_cost(measure, len(data.classes)),
@@ -375,9 +396,8 @@ def _open_ledger(
     return open_ledger(
         optuna_study,
         proposals,
-        rule=build_stopping_rule(study.early_stopping, study.objectives),
+        rule=rule,
         measure=measure,
-        earlier=earlier,
         keep_dominated=study.dominated == "keep",
         chance=Chance(
             num_classes=len(data.classes),

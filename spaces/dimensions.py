@@ -96,7 +96,7 @@ class FloatRange:
     def contains(self, value: Value) -> bool:
         if not isinstance(value, int | float) or isinstance(value, bool):
             return False
-        return self.low <= value <= self.high and _is_step(value - self.low, self.step)
+        return self.low <= value <= self.high and is_step(value - self.low, self.step)
 
     @property
     def extremes(self) -> tuple[Value, ...]:
@@ -158,7 +158,7 @@ def _range(kind: str, bounds: Any, step: Any, *, whole: bool) -> IntRange | Floa
             raise ValueError(f"{kind} takes whole numbers here; found {shorten(bounds)}")
         step = step or (1 if kind == "int" else None)
     # Optuna would cut the range down to whole steps, with a warning only.
-    if not _is_step(high - low, step):
+    if not is_step(high - low, step):
         raise ValueError(f"step {step:g} does not lead from {low:g} to {high:g}")
     if whole:
         return IntRange(low=low, high=high, step=step or 1, log=kind == "log")
@@ -172,7 +172,8 @@ def same_value(one: Value, other: Value) -> bool:
     return one == other and isinstance(one, bool) == isinstance(other, bool)
 
 
-def _is_step(distance: float, step: float | None) -> bool:
+def is_step(distance: float, step: float | None) -> bool:
+    """Whether a distance is a whole number of steps; with None, any finite one is."""
     steps = distance / step if step else 0.0
     return math.isfinite(steps) and abs(steps - round(steps)) < 1e-9
 

@@ -6,7 +6,7 @@ dimension, the recipe keeps its default. `space_file` reads them from YAML.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,10 +73,32 @@ class SearchSpace:
     ) -> tuple[dict[str, Value], dict[str, BaseDistribution]]:
         """`params_of` a recipe, with their distributions, as Optuna stores them."""
         params = self.params_of(recipe)
-        draw = Draw(lambda name, _: params[name])
-        for name in params:
-            self.rules[name].dimension.suggest(draw, name)
-        return params, draw.distributions
+        return params, self.distributions_of(params)
+
+    def distributions_of(self, fields: Iterable[str]) -> dict[str, BaseDistribution]:
+        """Optuna's distributions of those fields that are searched."""
+        draw = Draw(lambda *_: None)
+        for name in fields:
+            if name in self.rules:
+                self.rules[name].dimension.suggest(draw, name)
+        return draw.distributions
+
+    def fields_outside(self, recipe: Recipe) -> list[str]:
+        """The fields whose values this space never gives to a recipe with the same others.
+
+        Empty for a recipe of this space.
+        """
+        values = recipe.to_dict()
+        outside = []
+        for name, value in values.items():
+            rule = self.rules.get(name)
+            if rule is not None and rule.holds(values):
+                fits = rule.dimension.contains(value)
+            else:
+                fits = same_value(value, getattr(self.base, name))
+            if not fits:
+                outside.append(name)
+        return outside
 
     def values_of(self, field: str) -> tuple[Any, ...]:
         """A field's choices or extremes, its enqueued values, and its default where it can hold."""

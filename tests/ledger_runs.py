@@ -4,17 +4,19 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from searches import metrics
 
 from search.decisions.budget import next_trial
+from search.decisions.earlier_trials import sort_earlier
 from search.decisions.ledger import open_ledger
 from search.decisions.proposals import Proposals
 from search.decisions.stopping import StoppingRule
 from search.decisions.trial_record import TrialRecord
-from search.storage.optuna_storage import JOURNAL, create_study, open_study
+from search.storage.optuna_storage import JOURNAL, create_study, fit_to_space, open_study
 from spaces.constraints import Constraint
 from spaces.objectives import Objectives
 from spaces.recipe import Recipe
@@ -78,6 +80,7 @@ class Run:
         seed: int = 0,
         constraints: Sequence[Constraint] = (),
         rule: StoppingRule | None = None,
+        earlier: Sequence[TrialRecord] = (),
         measure: Callable[[Recipe], Cost] = made_up_cost,
         **settings: Any,
     ) -> None:
@@ -88,7 +91,11 @@ class Run:
         self.space = space_of(content)
         self.objectives = objectives_of(objectives, constraints)
         self._proposals = Proposals(
-            space=self.space, objectives=self.objectives, sampler=sampler, seed=seed
+            space=self.space,
+            objectives=self.objectives,
+            sampler=sampler,
+            seed=seed,
+            earlier=sort_earlier(earlier, self.space, self.objectives),
         )
         self._settings: dict[str, Any] = {
             "measure": measure,
@@ -100,6 +107,17 @@ class Run:
 
     def reopen(self) -> None:
         self.study = open_study(self.folder, "test")
+        self.ledger = open_ledger(self.study, self._proposals, **self._settings)
+
+    def widen(self, content: dict[str, Any]) -> None:
+        """Resume in a wider space."""
+        self.space = space_of(content)
+        self._proposals = replace(
+            self._proposals,
+            space=self.space,
+            earlier=sort_earlier(self._proposals.earlier.all, self.space, self.objectives),
+        )
+        self.study = fit_to_space(open_study(self.folder, "test"), self.folder, self.space)
         self.ledger = open_ledger(self.study, self._proposals, **self._settings)
 
     def reopen_with(self, rule: StoppingRule) -> None:

@@ -114,6 +114,7 @@ def points_of(rows: Sequence[tuple[float, int, int]], recipes: dict[int, list[fl
         times=np.array([time for time, *_ in rows]),
         schedules=np.array([schedule for _, schedule, _ in rows]),
         trials=np.array([trial for *_, trial in rows]),
+        data=np.zeros(len(rows), dtype=np.intp),
     )
 
 

@@ -43,6 +43,22 @@ def test_a_search_whose_driver_trial_and_raylet_are_killed_loses_nothing(tmp_pat
     assert audit(search, retrained=1) == NOTHING, search.log.read_text()
 
 
+def test_a_search_whose_driver_was_killed_goes_on_in_a_wider_space_and_loses_nothing(
+    tmp_path: Path,
+):
+    search = Search(make_study(tmp_path, trials=4), 4)
+    search.begin()
+    assert search.kill("driver", delay=4)
+    written = search.study.read_text()
+    wider = "batch_size: [8, 16, 32]\n  label_smoothing: [0.0, 0.1]"
+    search.study.write_text(written.replace("batch_size: [8, 16]", wider))
+    search.trials = 6
+    search.begin()
+    assert search.finish()
+    assert audit(search, retrained=1) == NOTHING, search.log.read_text()
+    assert "the space became wider: batch_size, label_smoothing" in search.log.read_text()
+
+
 @pytest.mark.slow
 def test_trials_that_ray_kills_for_memory_go_on_and_the_search_ends_by_itself(tmp_path: Path):
     search = Search(make_study(tmp_path, trials=6), 6, low_memory=True)

@@ -247,7 +247,7 @@ def test_a_trial_goes_on_without_tables_that_can_be_read(
         ({"space": {"epochs": 3}}, r"space \(.*epochs.*\)"),
         ({"objectives": {"accuracy": "max"}}, "objectives"),
         ({"constraints": {"accuracy": ">= 0.5"}}, "constraints on accuracy"),
-        ({"space": "ladder", "objectives": {"gflops": "min"}}, r"space and objectives \(.*\)"),
+        ({"space": "ladder", "objectives": {"gflops": "min"}}, r"space \(.*\) and objectives"),
     ],
 )
 def test_a_changed_study_is_not_resumed_and_leaves_the_folder_free(
@@ -260,6 +260,39 @@ def test_a_changed_study_is_not_resumed_and_leaves_the_folder_free(
         RunFolder.reopen(study_in(tmp_path, demo_data, **changes), demo_data)
     assert (study.folder / STUDY).read_bytes() == before
     RunFolder.reopen(study, demo_data).close()
+
+
+def test_a_space_that_became_wider_is_gone_on_in_and_recorded(tmp_path: Path, demo_data: ImageData):
+    space = {"width": [0.5, 1.0], "batch_size": 16}
+    study = study_in(tmp_path, demo_data, space=space)
+    RunFolder.create(study, demo_data).close()
+    wider = {**space, "width": {"float": [0.25, 1.0]}, "augment": ["none", "light"]}
+    folder = RunFolder.reopen(study_in(tmp_path, demo_data, space=wider), demo_data)
+    folder.close()
+    assert folder.widened == ("width", "augment")
+    content = read_yaml_mapping(folder.path / STUDY)
+    assert content["space"] == {**wider, "seed": 0}
+    assert content["provenance"]["resumed"][-1]["widened"] == ["width", "augment"]
+    again = RunFolder.reopen(study_in(tmp_path, demo_data, space=wider), demo_data)
+    again.close()
+    assert again.widened == ()
+    with pytest.raises(UserError) as error:
+        RunFolder.reopen(study, demo_data)
+    assert str(error.value) == (
+        f"{study.folder}: space (width, augment) changed since this search began; change it back,"
+        f" or search under another name, with warm_start: [{study.folder}] to use these trials;"
+        " only a space that became wider is gone on in"
+    )
+
+
+def test_data_that_grew_is_for_another_search_which_may_use_these_trials(
+    tmp_path: Path, demo_data: ImageData
+):
+    study = study_in(tmp_path, demo_data)
+    RunFolder.create(study, demo_data).close()
+    grown = replace(demo_data, digest="0" * 32, grown_from=(demo_data.digest,))
+    with pytest.raises(UserError, match=r": data changed .* warm_start: \[.*tiny\] to use these"):
+        RunFolder.reopen(study, grown)
 
 
 def test_changed_data_is_not_resumed(tmp_path: Path, demo_data: ImageData):

@@ -52,6 +52,18 @@ def test_data_opens_as_it_was_written(tmp_path):
     assert len(data) == len(data.pixels) == 20
 
 
+def test_data_knows_what_it_has_grown_from(tmp_path):
+    data = make_data(tmp_path / "data")
+    assert data.grown_from == ()
+    about = data.path / "data.json"
+    content = json.loads(about.read_text())
+    about.write_text(json.dumps({**content, "grown_from": ["0" * 32, "1" * 32]}))
+    assert open_data(data.path).grown_from == ("0" * 32, "1" * 32)
+    about.write_text(json.dumps({**content, "grown_from": ["first"]}))
+    with pytest.raises(UserError, match="damaged; prepare the data again"):
+        open_data(data.path)
+
+
 def test_the_splits_divide_the_rows(tmp_path):
     data = make_data(tmp_path / "data")
     train, validation, test = (data.rows(split) for split in ("train", "validation", "test"))

@@ -28,6 +28,8 @@ def run_facts(run: Run) -> dict[str, str]:
         facts["images"] = ", ".join(f"{number:,} {split}" for split, number in images.items())
     if provenance.get("data_name"):
         facts["data"] = f"{provenance['data_name']}, {provenance.get('num_classes')} classes"
+    if provenance.get("warm_start"):
+        facts["warm start"] = str(provenance["warm_start"])
     if provenance.get("machine"):
         facts["machine"] = str(provenance["machine"])
     versions = provenance.get("versions") or {}

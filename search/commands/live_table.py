@@ -54,6 +54,10 @@ class LiveTable:
         if self._live is not None:
             self._live.update(Text(what), refresh=True)
 
+    def announce(self, line: str) -> None:
+        """Print a line that stays."""
+        self._console.print(line, soft_wrap=True, markup=False, highlight=False)
+
     def show(self, progress: Progress) -> None:
         """Redraw the table, or print the trials that finished since the last call.
 
@@ -64,7 +68,7 @@ class LiveTable:
             self._reported = {record.number: record for record in finished}
             if progress.study.resource_choice:
                 message = f"resources: {progress.study.resource_choice['told']}"
-                self._console.print(message, soft_wrap=True, markup=False, highlight=False)
+                self.announce(message)
         new = [record for record in finished if record.number not in self._reported]
         self._reported.update({record.number: record for record in new})
         if self._live is None:

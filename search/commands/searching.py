@@ -81,7 +81,9 @@ def search(
             from search.engine import run_search
 
             with LiveTable(screen) as live:
-                result = run_search(loaded, resume=resume, show=live.show, tell=live.tell)
+                result = run_search(
+                    loaded, resume=resume, show=live.show, tell=live.tell, announce=live.announce
+                )
     except BrokenOffError as error:
         raise BrokenOffError(f"{error}; continue with: {_resume_command(study)}") from None
     except KeyboardInterrupt:  # the second Ctrl-C, or one before the search began

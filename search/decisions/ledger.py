@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -38,31 +38,29 @@ def open_ledger(
     *,
     rule: StoppingRule,
     measure: Callable[[Recipe], Cost],
-    earlier: Sequence[TrialRecord] = (),
     keep_dominated: bool = False,
     chance: Chance | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> "Ledger":
-    """Open the ledger of a new or an old study. The space's enqueued recipes are tried first.
+    """Open the ledger of a new or an old study. Enqueued recipes are tried first.
 
-    measure: the cost of a recipe's model, before any training. earlier: complete trials of earlier
-    runs, with numbers below 0. Their recipes are not trained again, and rules compare with them.
+    measure: the cost of a recipe's model, before any training. The recipes of earlier runs' results
+    are not trained again, and rules compare with them.
     keep_dominated: trials begin even if they can't reach the front, and no complete trial loses its
     checkpoint. chance: what guessing gets on the validation split; None: not known. clock: seconds
     since any fixed time.
     """
-    store = TrialStore(study, proposals, earlier)
+    store = TrialStore(study, proposals)
     ledger = Ledger(
         store,
         proposals,
         rule=rule,
         measure=measure,
-        earlier=earlier,
         keep_dominated=keep_dominated,
         chance=chance,
         clock=clock,
     )
-    ledger.enqueue(proposals.space.enqueue)
+    ledger.enqueue(proposals.enqueued)
     return ledger
 
 
@@ -76,7 +74,6 @@ class Ledger:
         *,
         rule: StoppingRule,
         measure: Callable[[Recipe], Cost],
-        earlier: Sequence[TrialRecord],
         keep_dominated: bool,
         chance: Chance | None,
         clock: Callable[[], float],
@@ -96,7 +93,8 @@ class Ledger:
         """Paused trials that will never go on. Whoever removes their checkpoints empties it."""
         self.num_repeats = 0
         """So many of the latest proposals in a row did not begin."""
-        self._results = RecipeResults(earlier)
+        earlier = proposals.earlier
+        self._results = RecipeResults(earlier.results)
         self._context = StoppingContext(
             pareto_tracker=self.pareto_tracker,
             trials=self.records,
@@ -104,7 +102,7 @@ class Ledger:
             paused=self.paused.keys(),
             chance=chance,
         )
-        for record in earlier:
+        for record in earlier.results:
             rule.observe(record, self._context)
         self._index = self._context.index = GainIndex(
             space=proposals.space,
@@ -116,8 +114,10 @@ class Ledger:
             context=self._context,
         )
         store.index = self._index
-        for record in earlier:
+        for record in earlier.results:
             self._index.note(record)
+        for record in earlier.guides:
+            self._index.learn_from(record)
         self._effort = proposals.training_effort
         asks_index = proposals.rates_by_gain or rule.rates_by_gain
         self._foretells = asks_index and proposals.objectives.metric is not None

@@ -1,11 +1,12 @@
-"""Where a search's recipes come from: its space, and a new sampler for each trial."""
+"""Where a search's recipes come from: its space, earlier runs, a new sampler for each trial."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from optuna.samplers import BaseSampler
 
+from search.decisions.earlier_trials import EarlierTrials
 from search.decisions.gain.fresh import FreshRecipes
 from search.decisions.gain.index import GainIndex
 from search.decisions.samplers import SAMPLERS, build_sampler
@@ -28,6 +29,8 @@ class Proposals:
     """Its name in study files."""
     seed: int
     """The study's."""
+    earlier: EarlierTrials = field(default_factory=EarlierTrials)
+    """Trials of earlier runs."""
     effort: Callable[[Recipe], float] | None = None
     """The effort of training a recipe: see `startup_trials`. None: trials keep their order."""
     num_trials: int | None = None
@@ -50,6 +53,11 @@ class Proposals:
         return self._drawn_by(number) if self._startup is None else self._startup.sampler_of(number)
 
     @property
+    def enqueued(self) -> tuple[Recipe, ...]:
+        """The recipes to be tried before any that are drawn: the space's, then earlier runs'."""
+        return (*self.space.enqueue, *self.earlier.first)
+
+    @property
     def rates_by_gain(self) -> bool:
         """Whether the sampler asks the gain index."""
         return SAMPLERS[self.sampler].rates_by_gain
@@ -65,12 +73,14 @@ class Proposals:
 
     @cached_property
     def _startup(self) -> StartupTrials | None:
-        if self.effort is None:
+        # A sampler that knows results needs no startup trials.
+        if self.effort is None or self.earlier.results:
             return None
         return StartupTrials(
             self.startup_space or self.space,
             self.objectives.optuna_directions,
             sampler_of=self._drawn_by,
             effort=self.effort,
+            num_enqueued=len(self.enqueued),
             num_trials=self.num_trials,
         )

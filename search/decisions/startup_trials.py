@@ -33,11 +33,13 @@ class StartupTrials:
         *,
         sampler_of: Callable[[int], BaseSampler],
         effort: Callable[[Recipe], float],
+        num_enqueued: int = 0,
         num_trials: int | None = None,
     ) -> None:
         """sampler_of: the sampler for a trial number, before sorting.
 
         effort: of training a recipe, in any unit. If it raises UserError, the recipe goes last.
+        num_enqueued: so many recipes are tried before any is drawn.
         num_trials: the search ends after this many, if that is known. A short search only sorts the
         recipes that it would try anyway. It does not pick the most frozen of ten.
         """
@@ -45,8 +47,7 @@ class StartupTrials:
         self._directions = list(directions)
         self._sampler_of = sampler_of
         self._effort = effort
-        begin = len(space.enqueue)
-        end = begin + _NUM_FIRST
+        begin, end = num_enqueued, num_enqueued + _NUM_FIRST
         self._numbers = range(begin, end if num_trials is None else min(end, num_trials))
 
     def sampler_of(self, number: int) -> BaseSampler:

@@ -73,6 +73,9 @@ class TrialRecord:
     cpus: int | None = None
     """Cores that it has while it runs; None if it did not begin, or if the storage is old."""
     gpus: float | None = None
+    data: str | None = None
+    """Of a trial of an earlier run: the digest of its data, if that has grown since. None: it is
+    the data of this search."""
     rungs: dict[int, float] = field(default_factory=dict)
     """Accuracy at each rung that it passed. The storage keeps them while it runs."""
 

@@ -5,7 +5,7 @@ driver dies at any moment, the next one knows what was finished and what has to 
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 
 import optuna
@@ -36,15 +36,12 @@ _SECONDS = "seconds_searched"
 class TrialStore:
     """Asks Optuna for trials, and stores what is known of each."""
 
-    def __init__(
-        self, study: optuna.Study, proposals: Proposals, earlier: Sequence[TrialRecord] = ()
-    ) -> None:
-        """earlier: complete trials of earlier runs, shown to samplers that learn."""
+    def __init__(self, study: optuna.Study, proposals: Proposals) -> None:
+        """Samplers that learn are shown the results of earlier runs too."""
         self._proposals = proposals
         self._stored = study
-        self._study = study_with_view(
-            study, proposals.view(), [self._as_earlier(record) for record in earlier]
-        )
+        results = [self._as_earlier(record) for record in proposals.earlier.results]
+        self._study = study_with_view(study, proposals.view(), results)
         self._trials: dict[int, optuna.Trial] = {}
         self.index: GainIndex | None = None
 
@@ -59,9 +56,11 @@ class TrialStore:
     def enqueue(self, recipes: Iterable[Recipe]) -> None:
         """Propose each of these recipes once, before the sampler draws any."""
         trials = self._stored.get_trials(deepcopy=False)
-        known = [trial.user_attrs.get(ENQUEUED) for trial in trials]
+        written = (trial.user_attrs.get(ENQUEUED) for trial in trials)
+        # As recipes: one that an older version stored may lack fields.
+        known = {recipe_from(values) for values in written if values is not None}
         for recipe in recipes:
-            if recipe.to_dict() not in known:
+            if recipe not in known:
                 self._study.enqueue_trial(
                     self._proposals.space.params_of(recipe),
                     user_attrs={ENQUEUED: recipe.to_dict()},

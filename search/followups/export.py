@@ -111,6 +111,12 @@ def checkpoint_of(read: Run, choice: Selection) -> Path:
     """The checkpoint of a trial. Raises UserError if it is gone."""
     kept = choice.row.get("checkpoint")
     if not kept or not (path := near_checkpoint(read.path, str(kept))).is_dir():
+        if choice.row.get("epochs_trained") == 0:
+            raise UserError(
+                f"trial {choice.trial}: its result is that of another trial with the same recipe,"
+                " perhaps of a run under warm_start; export that one, or export --format recipe,"
+                " and train it again"
+            )
         raise UserError(
             f"trial {choice.trial}: its checkpoint is gone, since only trials on the front keep"
             " theirs; export --format recipe, and train it again"

@@ -4,6 +4,7 @@ A journal only appends. With 300 bi-objective TPE trials on 2 cores, it takes a 
 time (benchmarks/overhead.py --storages). optuna-dashboard reads both.
 """
 
+import copy
 import json
 import logging
 import os
@@ -17,11 +18,16 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
+from search.decisions.trial_record import ENQUEUED, RECIPE
 from spaces.errors import UserError
-from spaces.files import check_file, reason
+from spaces.files import check_file, reason, whole_file
+from spaces.recipe import recipe_from
+from spaces.space import SearchSpace
 from spaces.yaml_files import cut
 
 JOURNAL = "study.journal"
+# Optuna's name for the parameters of an enqueued trial.
+_FIXED = "fixed_params"
 _SYNC_PERIOD_SECONDS = 1.0
 _MOST_BYTES = 500 * 10**6  # a trial takes some kB
 # Optuna checks no line of a journal, so a damaged one can end in any of these.
@@ -59,6 +65,54 @@ def open_study(folder: Path, name: str) -> optuna.Study:
         raise _not_begun(folder) from None
     except _DAMAGE as error:
         raise _damaged(journal, error) from None
+
+
+def fit_to_space(study: optuna.Study, folder: Path, space: SearchSpace) -> optuna.Study:
+    """The study of a run folder with its trials as if this space had always been searched.
+
+    Optuna refuses new choices of a parameter that it has stored, and samplers pass over trials
+    whose parameters or ranges are others. So where the space became wider, the journal is written
+    anew and replaced as a whole: a driver that is killed here leaves the old or the new one.
+    """
+    before = study.get_trials(deepcopy=False)
+    trials = [_fitted(trial, space) for trial in before]
+    if all(one is other for one, other in zip(before, trials, strict=True)):
+        return study
+    with whole_file(folder / JOURNAL) as partial:
+        storage = JournalStorage(_Journal(partial))
+        fitted = optuna.create_study(
+            study_name=study.study_name, directions=study.directions, storage=storage
+        )
+        # Private, but a study has no other way to its storage.
+        attributes = study._storage.get_study_system_attrs(study._study_id)
+        for name, value in attributes.items():
+            storage.set_study_system_attr(fitted._study_id, name, value)
+        for name, value in study.user_attrs.items():
+            fitted.set_user_attr(name, value)
+        fitted.add_trials(trials)
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+    return open_study(folder, study.study_name)
+
+
+def _fitted(trial: FrozenTrial, space: SearchSpace) -> FrozenTrial:
+    """A trial with its parameters in a space: the same object if it has these already."""
+    recipe = trial.user_attrs.get(RECIPE)
+    if recipe is not None:
+        params, distributions = space.params_and_distributions(recipe_from(recipe))
+    else:
+        params, distributions = trial.params, space.distributions_of(trial.params)
+        if distributions != trial.distributions:  # drawn in part: it is drawn again
+            params, distributions = {}, {}
+    attributes = trial.system_attrs
+    if recipe is None and ENQUEUED in trial.user_attrs:
+        enqueued = recipe_from(trial.user_attrs[ENQUEUED])
+        attributes = {**attributes, _FIXED: space.params_of(enqueued)}
+    if (distributions, attributes) == (trial.distributions, trial.system_attrs):
+        return trial
+    fitted = copy.copy(trial)
+    fitted.params, fitted.distributions, fitted.system_attrs = params, distributions, attributes
+    return fitted
 
 
 def read_trials(folder: Path) -> list[FrozenTrial]:

@@ -28,6 +28,8 @@ from search.study.study import AUTO, Resources, Study
 from spaces.columns import LATENCY, METRICS
 from spaces.errors import UserError
 from spaces.files import remove_left_over, replace_file
+from spaces.space_changes import SpaceChanges, space_changes
+from spaces.space_file import parse_space
 from spaces.yaml_files import MOST_BYTES_OF_A_RUN, read_yaml_mapping, write_yaml
 from trainables.data.dataset import ImageData
 from trainables.data.splits import SPLITS
@@ -37,6 +39,7 @@ from trainables.system.machine import machine_name
 
 _PROVENANCE = "provenance"
 _RESOURCE_CHOICE = "packing"
+_WARM_START = "warm_start"
 _ARROW_TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 
 
@@ -46,6 +49,8 @@ class RunFolder:
     def __init__(self, path: Path, sync: RemoteSync | None) -> None:
         self.path = path
         self.sync = sync
+        self.widened: tuple[str, ...] = ()
+        """The fields in which the space became wider since the last session."""
         self.checkpoints = RemoteCheckpoints(sync) if sync else LocalCheckpoints(path)
         self._lock = run_lock(path)
 
@@ -73,7 +78,7 @@ class RunFolder:
         """Open the folder of a search, to resume it.
 
         Raises UserError if there is none, if another driver is at work in it, or if the data, the
-        space or the objectives have changed since the search began.
+        objectives or the space have changed since the search began. The space may become wider.
         """
         check_run_folder(study, data, resume=True)
         folder = cls(study.folder, sync)
@@ -82,7 +87,11 @@ class RunFolder:
         now = _provenance(study, data)
         stored = read_yaml_mapping(folder.path / STUDY, most_bytes=MOST_BYTES_OF_A_RUN)
         provenance = dict(stored[_PROVENANCE])
+        folder.widened = _space_changes(study, stored).wider
         resumed = {name: now[name] for name in ("versions", "git_commit", "machine")}
+        if folder.widened:
+            resumed["widened"] = list(folder.widened)
+            provenance["space_hash"] = now["space_hash"]
         provenance["resumed"] = [*provenance.get("resumed", []), resumed]
         provenance["overrides"] = study.overrides
         if study.resource_choice or stored["resources"] != asdict(study.trial_resources):
@@ -90,6 +99,13 @@ class RunFolder:
         content = {**study.resolved(), _PROVENANCE: provenance}
         replace_file(folder.path / STUDY, write_yaml(content).encode())
         return folder
+
+    def note_warm_start(self, line: str) -> None:
+        """Record in study.yaml, for the report, what earlier runs' trials are to this search."""
+        content = read_yaml_mapping(self.path / STUDY, most_bytes=MOST_BYTES_OF_A_RUN)
+        if content[_PROVENANCE].get(_WARM_START) != line:
+            content[_PROVENANCE][_WARM_START] = line
+            replace_file(self.path / STUDY, write_yaml(content).encode())
 
     def write_tables(self, records: Iterable[TrialRecord]) -> None:
         """Replace trials.parquet and epochs.parquet."""
@@ -187,7 +203,10 @@ def _check_unchanged(study: Study, data: ImageData) -> None:
     provenance = stored.get(_PROVENANCE)
     if not isinstance(provenance, dict):
         raise UserError(f"{path}: damaged, {_PROVENANCE} is missing; restore it")
-    changed = [name for name in ("space", "objectives") if stored.get(name) != now[name]]
+    fields = _space_changes(study, stored).other
+    changed = [f"space ({', '.join(fields)})"] if fields else []
+    if stored.get("objectives") != now["objectives"]:
+        changed.append("objectives")
     if _metric_bounds(stored) != _metric_bounds(now):
         # Samplers have learned from the trials that broke them.
         changed.append("constraints on accuracy")
@@ -196,14 +215,24 @@ def _check_unchanged(study: Study, data: ImageData) -> None:
     if not changed:
         check_machine(study, provenance, source=str(study.folder))
         return
-    fields = {}
-    if "space" in changed and isinstance(stored.get("space"), dict):
-        old, new = stored["space"], now["space"]
-        fields = {name for name in {*old, *new} if old.get(name) != new.get(name)}
-    which = f" ({', '.join(sorted(fields))})" if fields else ""
+    way_out = "change it back, or search under another name"
+    if provenance.get("data_digest") in (data.digest, *data.grown_from):
+        way_out += f", with warm_start: [{study.location}] to use these trials"
+    if fields:
+        way_out += "; only a space that became wider is gone on in"
     raise UserError(
-        f"{study.folder}: {' and '.join(changed)}{which} changed since this search began; change"
-        " back, or give the study another name"
+        f"{study.folder}: {' and '.join(changed)} changed since this search began; {way_out}"
+    )
+
+
+def _space_changes(study: Study, stored: Mapping[str, Any]) -> SpaceChanges:
+    """How the study's space differs from that of its run so far. stored: its study.yaml."""
+    written = stored.get("space")
+    if written == study.space.to_dict() or not isinstance(written, Mapping):
+        return SpaceChanges(wider=(), other=() if isinstance(written, Mapping) else ("missing",))
+    source = f"{study.folder / STUDY}: space"
+    return space_changes(
+        parse_space(written, name=study.space.name, source=source, folder=study.folder), study.space
     )
 
 

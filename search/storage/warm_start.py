@@ -1,13 +1,13 @@
-"""Warm start: takes over finished trials from earlier runs of the same data and space.
+"""Warm start: takes over finished trials from earlier runs, of the same data or before it grew.
 
 They are copied into the new study's storage when it begins, so a resume does not need the earlier
-runs. They are in no table of the new run and use nothing of its budget.
+runs. They are in no table of the new run and use nothing of its budget. Which of them are results
+depends on the space, which may become wider: see `search.decisions.earlier_trials`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.trial import TrialState
@@ -22,23 +22,25 @@ from spaces.errors import UserError
 from spaces.recipe import recipe_from
 from spaces.yaml_files import MOST_BYTES_OF_A_RUN, read_yaml_mapping
 from trainables.costing.figures import Cost
+from trainables.data.dataset import ImageData
 from trainables.learning.metrics import EpochMetrics
 
 _WARM = "warm_start"
 
 
-def read_earlier_trials(study: Study, data_digest: str) -> list[TrialRecord]:
-    """The complete trials of the runs that a study names, each recipe once.
+def read_earlier_trials(study: Study, data: ImageData) -> list[TrialRecord]:
+    """The complete trials of the runs that a study names, each recipe once for each data.
 
-    Their numbers are -1, -2, ... Raises UserError if a folder is not a run, or if the run has other
-    data or another space.
+    Their numbers are -1, -2, ... Raises UserError if a folder is not a run, if its data is neither
+    this nor what this has grown from, or if a trial lacks a cost that the study needs.
     """
-    found: dict[str, TrialRecord] = {}
+    found: dict[tuple[str | None, str], TrialRecord] = {}
     for run in map(fetch_run, study.warm_start):
-        _check_same(study, run, data_digest)
+        earlier_data = _check_run(study, run, data)
         for record in read_complete_trials(run):
             _check_costs(study, run, record)
-            found.setdefault(record.key, record)
+            record.data = earlier_data
+            found.setdefault((earlier_data, record.key), record)
     for index, record in enumerate(found.values()):
         record.number, record.checkpoint = -1 - index, None
     return list(found.values())
@@ -68,16 +70,19 @@ def store_earlier_trials(optuna_study: optuna.Study, records: Sequence[TrialReco
                 "recipe": record.recipe.to_dict(),
                 "cost": record.cost.to_dict(),
                 "epochs": [asdict(metrics) for metrics in record.epochs],
+                "data": record.data,
             }
         )
-    if rows:
-        optuna_study.set_user_attr(_WARM, rows)
+    optuna_study.set_user_attr(_WARM, rows)
 
 
-def stored_earlier_trials(optuna_study: optuna.Study) -> list[TrialRecord]:
-    """Read what `store_earlier_trials` stored."""
+def stored_earlier_trials(optuna_study: optuna.Study) -> list[TrialRecord] | None:
+    """Read what `store_earlier_trials` stored; None if it was not called."""
+    rows = optuna_study.user_attrs.get(_WARM)
+    if rows is None:
+        return None
     records = []
-    for index, row in enumerate(optuna_study.user_attrs.get(_WARM, [])):
+    for index, row in enumerate(rows):
         epochs = [EpochMetrics(**metrics) for metrics in row["epochs"]]
         records.append(
             TrialRecord(
@@ -87,27 +92,32 @@ def stored_earlier_trials(optuna_study: optuna.Study) -> list[TrialRecord]:
                 state=TrialState.COMPLETE,
                 epochs=epochs,
                 accuracy=epochs[-1].accuracy,
+                data=row.get("data"),  # older storages have only trials of the same data
             )
         )
     return records
 
 
-def _check_same(study: Study, run: Path, data_digest: str) -> None:
+def _check_run(study: Study, run: Path, data: ImageData) -> str | None:
+    """Check that a run is of use here; returns the digest of its data if that has grown since."""
     file = run / STUDY
     if not file.exists():
         raise UserError(f"warm_start: {run}: not a run folder (it has no {STUDY})")
     stored = read_yaml_mapping(file, most_bytes=MOST_BYTES_OF_A_RUN)
     provenance = stored.get("provenance")
-    if not isinstance(provenance, dict) or provenance.get("data_digest") != data_digest:
+    provenance = provenance if isinstance(provenance, dict) else {}
+    digest, num_classes = provenance.get("data_digest"), provenance.get("num_classes")
+    if digest != data.digest and digest not in data.grown_from:
         raise UserError(f"warm_start: {run}: searched other data, so its trials are no use here")
     check_machine(study, provenance, source=f"warm_start: {run}")
-    space = stored.get("space")
-    differing = _differing_fields(space if isinstance(space, dict) else {}, study.space.to_dict())
-    if differing:
+    if digest == data.digest:
+        return None
+    if num_classes != len(data.classes):
         raise UserError(
-            f"warm_start: {run}: searched another space, which differs in {', '.join(differing)};"
-            " leave it out, or search its space"
+            f"warm_start: {run}: searched this data when it had {num_classes} classes; now it has"
+            f" {len(data.classes)}, so its trials are no use here"
         )
+    return str(digest)
 
 
 def _check_costs(study: Study, run: Path, record: TrialRecord) -> None:
@@ -116,9 +126,3 @@ def _check_costs(study: Study, run: Path, record: TrialRecord) -> None:
             raise UserError(
                 f"warm_start: {run}: trial {record.number} has no {column}, which this study needs"
             )
-
-
-def _differing_fields(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Fields in which two spaces differ, except enqueued recipes and the trials' seed."""
-    fields = {*one, *other} - {"enqueue", "seed"}
-    return sorted(field for field in fields if one.get(field) != other.get(field))

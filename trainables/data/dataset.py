@@ -73,6 +73,8 @@ class ImageData:
     notes: tuple[str, ...]
     """What a person should know about the preparation, a line each: images skipped, enlarged."""
     pixels: PixelTable
+    grown_from: tuple[str, ...] = ()
+    """Digests of this data before images were appended to it, the oldest first."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -180,12 +182,16 @@ def open_data(path: Path) -> ImageData:
         synthetic=about.synthetic,
         notes=about.notes,
         pixels=pixels,
+        grown_from=about.grown_from,
     )
 
 
 def read_sources(path: Path) -> list[str]:
     """The source of each image of prepared data, by row, such as cat/1.jpg."""
     return open_arrow(path / ROWS).read_all()["source"].to_pylist()
+
+
+_Digest = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
 
 
 @validated(frozen=True, slots=True, kw_only=True, config=ConfigDict(strict=True))
@@ -196,9 +202,10 @@ class _About:
     images: int
     size: Annotated[int, Field(ge=8, le=2048)]
     classes: Annotated[tuple[str, ...], Field(min_length=1)]
-    digest: Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+    digest: _Digest
     synthetic: bool
     notes: tuple[str, ...]
+    grown_from: tuple[_Digest, ...] = ()
 
 
 def _read_about(path: Path) -> _About:

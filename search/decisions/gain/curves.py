@@ -19,6 +19,9 @@ IntArray = npt.NDArray[np.intp]
 
 _CLIP = 0.01  # accuracies below this and above 1 - this count as this
 _NOISE = 0.04
+# Of trials on the data before it grew, guessed: by how much all of them may differ together from
+# this data's, and each epoch's noise. With trials of its own, the model learns the first.
+_SHIFT, _NOISE_OF_EARLIER_DATA = 0.25, 0.16
 # In training time, ln(epoch) / ln(epochs): 0 is the first epoch, 1 the last.
 _LENGTH_IN_TIME = 0.35
 # How much trials of one recipe differ, relative to what is assumed. The most likely one counts.
@@ -41,6 +44,8 @@ class Points:
     trials: IntArray
     """(points,) numbers of trials; equal ones are of the same training. Below 0: of no trial, so
     that what is predicted is the recipe's."""
+    data: IntArray
+    """(points,) 0: this search's data. Above: codes of the data that it has grown from."""
 
     def __len__(self) -> int:
         return len(self.times)
@@ -69,7 +74,10 @@ class CurveModel:
         logits = to_logits(accuracies)
         self._centre = float(logits.mean()) if len(logits) else 0.0
         parts = self._parts(observed, observed)
-        self._own_scale, self._factor, self._weights = _most_likely(parts, logits - self._centre)
+        noise = np.where(observed.data > 0, _NOISE_OF_EARLIER_DATA, _NOISE)
+        self._own_scale, self._factor, self._weights = _most_likely(
+            parts, noise, logits - self._centre
+        )
 
     def predict(self, points: Points) -> Predicted:
         """The logits at points."""
@@ -129,16 +137,17 @@ class CurveModel:
         return float(self._within_a_trial(np.zeros(1), np.zeros(1))[0])
 
     def _parts(self, ones: Points, others: Points) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Covariances (ones, others): by recipe, by time and schedule, and within a trial."""
+        """Covariances (ones, others): by recipe; by time, schedule and data; within a trial."""
         alike, joint = self._encoding.similarity(ones.recipes, others.recipes)
         pick = np.ix_(ones.which, others.which)
         alike, joint = alike[pick], joint[pick]
         in_time = _in_time(ones.times[:, None] - others.times[None, :])
         same_schedule = ones.schedules[:, None] == others.schedules[None, :]
         same_trial = (ones.trials[:, None] == others.trials[None, :]) & (ones.trials[:, None] >= 0)
+        same_earlier_data = (ones.data[:, None] == others.data[None, :]) & (ones.data[:, None] > 0)
         return (
             _by_recipe(alike, joint, in_time),
-            _by_time(in_time, same_schedule),
+            _by_time(in_time, same_schedule) + _SHIFT * same_earlier_data,
             _by_trial(in_time) * same_trial,
         )
 
@@ -160,13 +169,13 @@ def _by_trial(in_time: FloatArray) -> FloatArray:
 
 
 def _most_likely(
-    parts: tuple[FloatArray, FloatArray, FloatArray], centred: FloatArray
+    parts: tuple[FloatArray, FloatArray, FloatArray], noise: FloatArray, centred: FloatArray
 ) -> tuple[float, FloatArray, FloatArray]:
     """The scale that explains the observations best, with the Cholesky factor and the weights."""
     found: list[tuple[float, float, FloatArray, FloatArray]] = []
     for scale in _OWN_SCALES:
         covariance = parts[0] + parts[1] + scale * parts[2]
-        covariance[np.diag_indices_from(covariance)] += _NOISE
+        covariance[np.diag_indices_from(covariance)] += noise
         factor = cholesky(covariance, lower=True, overwrite_a=True)
         weights = cho_solve((factor, True), centred)
         fit = -0.5 * float(centred @ weights) - float(np.log(np.diag(factor)).sum())

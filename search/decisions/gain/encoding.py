@@ -8,6 +8,7 @@ import numpy as np
 
 from spaces.columns import FloatArray
 from spaces.dimensions import Choice, Fixed, Value
+from spaces.recipe import Recipe
 from spaces.space import Rule
 
 # Of two words that differ, and of a dimension that only one of two recipes has: how alike they are
@@ -61,6 +62,11 @@ class Encoding:
     def _value(self, recipe: Mapping[str, Any], field: str) -> Any:
         """None where the space does not draw the field, whatever the recipe has there."""
         return recipe.get(field) if self._rules[field].holds(recipe) else None
+
+    def tells_apart(self, field: str, recipe: Recipe) -> bool:
+        """Whether points of recipes like this one differ where their values of a field do."""
+        searched = field in self._scales or field in self._codes
+        return searched and self._rules[field].holds(recipe.to_dict())
 
     def similarity(self, ones: FloatArray, others: FloatArray) -> tuple[FloatArray, FloatArray]:
         """(ones, others), both from 0 to 1: alike dimension by dimension, and in all at once.

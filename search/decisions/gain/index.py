@@ -23,7 +23,6 @@ from search.decisions.gain.encoding import Encoding
 from search.decisions.gain.first_design import spread_along
 from search.decisions.gain.fresh import FreshRecipes
 from search.decisions.gain.front_area import FrontArea
-from search.decisions.pareto_tracker import ParetoTracker
 from search.decisions.stopping import StoppingContext
 from search.decisions.trial_record import TrialRecord
 from spaces.columns import FloatArray
@@ -47,8 +46,12 @@ _SHARE_AT_RANDOM = 0.07
 # Candidates: drawn once for the search, drawn for each trial, and near the front's recipes.
 _NUM_BASE, _NUM_DRAWN, _NUM_NEAR = 512, 192, 192
 _AT_RANDOM = 1  # a stream of random numbers
+_EARLIER = 10**9  # above the numbers of trials
 # With many workers, the model is fitted again after this share of their number of events.
 _EVENTS_A_FIT = 1 / 32
+
+_Row = tuple[float, int, int, int, float]
+"""Time, schedule, trial, data and accuracy of one observation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +115,8 @@ class GainIndex:
         self._fitted: int | None = None
         self._records: dict[int, TrialRecord] = {}
         self._over: list[int] = []
+        self._guides: set[int] = set()
+        self._earlier_data: dict[str, int] = {}
         # Read only once something is asked: most samplers and rules never do.
         self._unread: dict[int, TrialRecord] = {}
         self._paid: set[str] = set()
@@ -142,6 +147,11 @@ class GainIndex:
         if record.state.is_finished() and record.epochs and record.state != TrialState.FAIL:
             insort(self._over, record.number)
         self._version += 1
+
+    def learn_from(self, record: TrialRecord) -> None:
+        """Note a trial of an earlier run that is no result here; see `EarlierTrials.guides`."""
+        self._guides.add(record.number)
+        self.note(record)
 
     # What is asked
 
@@ -217,9 +227,12 @@ class GainIndex:
         for record in self._unread.values():
             if record.number >= 0:  # those of earlier runs may come again: they cost nothing
                 self._tried.add(record.key)
+            known = self._of(record)
+            if record.number in self._guides:
+                continue  # its costs may be far outside, and its data was another
             if not record.refused:
-                self._paid.update(self._of(record).effort.begun(len(record.epochs)))
-            self._widen(np.array([self._of(record).magnitudes]))
+                self._paid.update(known.effort.begun(len(record.epochs)))
+            self._widen(np.array([known.magnitudes]))
         self._unread.clear()
         lag = int(len(self._context.running) * _EVENTS_A_FIT)
         if self._fitted is None:
@@ -252,8 +265,7 @@ class GainIndex:
             # Each trial uses up one of the budget, whatever seconds it takes, and so has a price.
             # Without one, a search of 16 trials spent 13 on the cheapest model, half a second each.
             self._price = TRIAL_SECONDS + float(np.median(alone))
-        earlier = self._earlier_front()
-        self._first = self._catalogue.look_up([*earlier, *first])
+        self._first = self._catalogue.look_up(first)
         if not self._first and pool.all and not any(number < 0 for number in self._over):
             costs = self._scaled(pool.magnitudes).sum(axis=1)
             chosen = spread_along(costs, self._seed)
@@ -290,21 +302,13 @@ class GainIndex:
         if (low <= high).all():
             self._cost_range = low, high
 
-    def _earlier_front(self) -> list[Recipe]:
-        """The front of earlier runs that this one knows. Its recipes take over their results."""
-        tracker = ParetoTracker(self._objectives)
-        for record in self._records.values():
-            if record.number < 0:
-                tracker.take_in(record)
-        return [record.recipe for record in tracker.front() if record.recipe is not None]
-
     def _fit_curves(self) -> None:
         """Fit the model to rows of the front, the latest trials that are over, and open ones."""
         context = self._context
         front = sorted(record.number for record in context.pareto_tracker.front())
         ended = [*front, *self._over[::-1]]
         open_ones = [*sorted(context.paused), *sorted(context.running, reverse=True)]
-        rows: dict[int, list[tuple[float, int, int, float]]] = {}
+        rows: dict[int, list[_Row]] = {}
         count = 0
         for numbers, most in (
             (ended, _MOST_ROWS // 2),
@@ -332,23 +336,29 @@ class GainIndex:
 
     @staticmethod
     def _points(rows: Sequence[Any], recipes: FloatArray) -> tuple[Points, FloatArray]:
-        which, times, schedules, trials, accuracies = map(np.array, zip(*rows, strict=True))
+        which, times, schedules, trials, data, accuracies = map(np.array, zip(*rows, strict=True))
         points = Points(
-            recipes=recipes, which=which, times=times, schedules=schedules, trials=trials
+            recipes=recipes, which=which, times=times, schedules=schedules, trials=trials, data=data
         )
         return points, accuracies
 
-    def _observations(self, record: TrialRecord) -> list[tuple[float, int, int, float]]:
-        """(time, schedule, trial, accuracy) at a trial's milestones, and at its last epoch."""
+    def _observations(self, record: TrialRecord) -> list[_Row]:
+        """What is known at a trial's milestones, and at its last epoch."""
         assert record.recipe is not None
         epochs, last = record.recipe.epochs, len(record.epochs)
         at = sorted({*(epoch for epoch in milestones_of(record.recipe) if epoch <= last), last})
         schedule = self._of(record).schedule
+        # The model takes numbers below 0 for those of no trial.
+        trial = record.number if record.number >= 0 else _EARLIER - record.number
+        data = 0
+        if record.data is not None:
+            data = self._earlier_data.setdefault(record.data, len(self._earlier_data) + 1)
         return [
             (
                 _time(epoch, epochs),
                 schedule,
-                record.number,
+                trial,
+                data,
                 self._value(record.epochs[epoch - 1].accuracy),
             )
             for epoch in at
@@ -386,7 +396,7 @@ class GainIndex:
             return self._predict(ends)
         return self._model.predict_given(ends, *self._points(rows, ends.recipes))
 
-    def _observations_since_fit(self, record: TrialRecord) -> list[tuple[float, int, int, float]]:
+    def _observations_since_fit(self, record: TrialRecord) -> list[_Row]:
         in_fit = self._epochs_in_fit.get(record.number, 0)
         if len(record.epochs) <= in_fit:
             return []
@@ -477,6 +487,7 @@ def _last_epochs(recipes: FloatArray, schedules: IntArray, trials: IntArray) -> 
         times=np.ones(len(recipes)),
         schedules=schedules,
         trials=trials,
+        data=np.zeros(len(recipes), dtype=np.intp),
     )
 
 
