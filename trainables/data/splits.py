@@ -1,12 +1,15 @@
 """Splits images: a model learns from some, is chosen by others, and is judged by the rest."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from spaces.errors import UserError
+from spaces.yaml_files import shorten
 
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
@@ -16,42 +19,99 @@ ATTEMPTS = 20
 
 def split_rows(
     labels: npt.NDArray[np.int64],
-    digests: npt.NDArray[np.uint8],
+    together: npt.NDArray[np.int64],
     *,
     classes: Sequence[str],
     validation: float,
     test: float,
     seed: int,
+    given: npt.NDArray[np.int8] | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Put every row into a split: an index into SPLITS.
 
-    labels: (rows,) indices into classes. digests: (rows, bytes); rows with equal digests share a
-    split, whatever their class. validation, test: fractions of each class, met as nearly as whole
-    images allow. Every split gets at least one image of every class. The result depends on the
-    contents and the seed, not on the order of the rows.
-    Raises UserError if the fractions leave nothing to a split, or if a class has fewer than 3
-    different images.
+    labels: (rows,) indices into classes. together: (rows,), from `rows_together`; rows with equal
+    numbers share a split. validation, test: fractions of each class, met as nearly as what belongs
+    together allows. given: (rows,) splits that rows have already; those of -1 go to train, and to
+    the splits that no row was given. Each of these gets at least one row of every class. The result
+    depends on the rows and the seed, not on their order.
+    Raises UserError if the fractions leave nothing to a split, or if a class has too few different
+    images.
     """
     check_fractions(validation, test)
-    _, group_of_row = np.unique(digests, axis=0, return_inverse=True)
-    members = _count_members(group_of_row.reshape(-1), labels)
+    splits = np.full(len(labels), -1, dtype=np.int8) if given is None else given.copy()
+    free = np.flatnonzero(splits < 0)
+    if not len(free):
+        return splits.astype(np.uint8)
+    wanted = fractions_of(validation, test, taken=set(splits[splits >= 0].tolist()))
+    _, group_of_row = np.unique(together[free], return_inverse=True)
+    members = _count_members(group_of_row.reshape(-1), labels[free])
     groups_of_class = [0] * len(classes)
     for group in members:
         for label in group:
             groups_of_class[label] += 1
-    check_enough(groups_of_class, classes)
-    targets = [
-        _whole_parts(count, validation, test)
-        for count in np.bincount(labels, minlength=len(classes)).tolist()
-    ]
+    present = [label for label, count in enumerate(groups_of_class) if count]
+    if given is None:
+        present = list(range(len(classes)))
+    check_enough(
+        [groups_of_class[label] for label in present],
+        [classes[label] for label in present],
+        num_splits=sum(fraction > 0 for fraction in wanted),
+    )
+    counts = np.bincount(labels[free], minlength=len(classes)).tolist()
+    targets = [_whole_parts(count, wanted) for count in counts]
     rng = np.random.default_rng(seed)
     missing: list[int] = []
     for _ in range(ATTEMPTS):
-        split_of_group, missing = _assign(members, targets, rng)
+        split_of_group, missing = _assign(members, targets, wanted, rng)
         if not missing:
-            return np.array(split_of_group, dtype=np.uint8)[group_of_row.reshape(-1)]
+            splits[free] = np.array(split_of_group, dtype=np.int8)[group_of_row.reshape(-1)]
+            return splits.astype(np.uint8)
     names = ", ".join(classes[label] for label in missing)
-    raise UserError(f"{names}: too few images to split that are not in another class too")
+    raise UserError(f"{names}: too few images to split that do not belong to others too")
+
+
+def rows_together(
+    digests: npt.NDArray[np.uint8],
+    *keys: npt.NDArray[np.int64],
+    pairs: npt.NDArray[np.int64] | None = None,
+) -> npt.NDArray[np.int64]:
+    """(rows,) numbers: rows have the same one if they belong together, however indirectly.
+
+    digests: (rows, bytes); rows with equal ones belong together. keys: each (rows,); so do rows
+    with equal keys, except those of -1. pairs: (pairs, 2), more rows that belong together.
+    Numbers follow from digests, so that they do not depend on the order of the rows.
+    """
+    rows = len(digests)
+    _, content = np.unique(digests, axis=0, return_inverse=True)
+    content = content.reshape(-1)
+    starts, ends = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    nodes = rows
+    for key in (content, *keys):  # a node for each value of a key
+        _, value = np.unique(key, return_inverse=True)
+        known = np.flatnonzero(key >= 0)
+        starts.append(known)
+        ends.append(nodes + value.reshape(-1)[known])
+        nodes += int(value.max(initial=-1)) + 1
+    if pairs is not None:
+        starts.append(pairs[:, 0])
+        ends.append(pairs[:, 1])
+    edges = np.concatenate(starts), np.concatenate(ends)
+    graph = coo_array((np.ones(len(edges[0]), dtype=np.int8), edges), shape=(nodes, nodes))
+    group = connected_components(graph, directed=False)[1][:rows]
+    first = np.full(group.max(initial=-1) + 1, rows, dtype=np.int64)
+    np.minimum.at(first, group, content)
+    return first[group]
+
+
+def fractions_of(validation: float, test: float, *, taken: Collection[int] = ()) -> list[float]:
+    """The fraction of each split among the rows that are to be split; 0 for those that are taken.
+
+    taken: indices into SPLITS. Rows may always go to train.
+    """
+    held_out = [
+        0.0 if split in taken else fraction for split, fraction in ((1, validation), (2, test))
+    ]
+    return [1 - sum(held_out), *held_out]
 
 
 def check_fractions(validation: float, test: float) -> None:
@@ -63,16 +123,21 @@ def check_fractions(validation: float, test: float) -> None:
         )
 
 
-def check_enough(counts: Sequence[int], classes: Sequence[str]) -> None:
-    """Raise UserError with a line for each class with too few different images to split."""
-    lines = [
-        f"{name}: {count} different image{'s' * (count != 1)}; a class needs at least"
-        f" {len(SPLITS)}, one for each split; add images or remove its folder"
+def check_enough(
+    counts: Sequence[int], classes: Sequence[str], *, num_splits: int = len(SPLITS)
+) -> None:
+    """Raise UserError with one line that names the classes with too few different images."""
+    few = [
+        f"{name} ({count})"
         for name, count in zip(classes, counts, strict=True)
-        if count < len(SPLITS)
+        if count < num_splits
     ]
-    if lines:
-        raise UserError("\n".join(lines))
+    if few:
+        raise UserError(
+            f"{len(few)} of {len(classes)} classes have fewer than {num_splits} different images,"
+            f" one for each split: {shorten(', '.join(few))}; add images, or leave these classes"
+            f" out with --min-images {num_splits}"
+        )
 
 
 def _count_members(
@@ -85,20 +150,24 @@ def _count_members(
     return members
 
 
-def _whole_parts(count: int, validation: float, test: float) -> list[int]:
-    """Divide count by largest remainders into (train, validation, test), each at least 1."""
-    exact = np.array([1 - validation - test, validation, test]) * count
+def _whole_parts(count: int, fractions: Sequence[float]) -> list[int]:
+    """Divide count by largest remainders, with at least 1 for each fraction above 0 if it can."""
+    exact = np.array(fractions) * count
     parts = np.floor(exact + 1e-9).astype(int)
     for split in np.argsort(parts - exact, kind="stable")[: count - parts.sum()]:
         parts[split] += 1
-    while parts.min() < 1:
-        parts[parts.argmax()] -= 1
-        parts[parts.argmin()] += 1
+    for split in np.flatnonzero(np.array(fractions) > 0):
+        if not parts[split] and parts.max() > 1:
+            parts[parts.argmax()] -= 1
+            parts[split] += 1
     return parts.tolist()
 
 
 def _assign(
-    members: list[dict[int, int]], targets: list[list[int]], rng: np.random.Generator
+    members: list[dict[int, int]],
+    targets: list[list[int]],
+    fractions: Sequence[float],
+    rng: np.random.Generator,
 ) -> tuple[list[int], list[int]]:
     """Give each group, largest first, the split that brings its classes nearest to their targets.
 
@@ -106,6 +175,7 @@ def _assign(
     of several classes may not be able to please all of them, so the classes that miss a split are
     returned too.
     """
+    filled = [split for split, fraction in enumerate(fractions) if fraction > 0]
     have = [[0] * len(SPLITS) for _ in targets]
     left = [0] * len(targets)
     for labels in members:
@@ -118,13 +188,15 @@ def _assign(
         labels = members[group]
         open_splits = [
             split
-            for split in range(len(SPLITS))
+            for split in filled
             if all(
-                have[label][split] == 0 or left[label] > have[label].count(0) for label in labels
+                have[label][split] == 0
+                or left[label] > sum(have[label][other] == 0 for other in filled)
+                for label in labels
             )
         ]
         split = min(
-            open_splits or range(len(SPLITS)),
+            open_splits or filled,
             # The growth of the squared distance to the targets.
             key=lambda split: sum(
                 count * (2 * (have[label][split] - targets[label][split]) + count)
@@ -135,4 +207,7 @@ def _assign(
         for label, count in labels.items():
             have[label][split] += count
             left[label] -= 1
-    return split_of_group, [label for label, counts in enumerate(have) if 0 in counts]
+    seen = {label for labels in members for label in labels}
+    return split_of_group, [
+        label for label in sorted(seen) if any(have[label][split] == 0 for split in filled)
+    ]
