@@ -42,7 +42,8 @@ from trainables.data.splits import SPLITS, SplitName
 from trainables.system.cores import num_cores
 from trainables.system.shared_cache import bounded_folder, cache_folder
 
-FORMAT_VERSION = 1
+# 2: rows are ordered by class and content, and have the positions of their images.
+FORMAT_VERSION = 2
 ABOUT, ROWS, PIXELS = "data.json", "rows.arrow", "pixels.arrow"
 _MOST_BYTES_ABOUT = 50 * 10**6
 _log = logging.getLogger("flopwise")
@@ -163,8 +164,8 @@ def open_data(path: Path) -> ImageData:
     path = absolute(path)
     about = _read_about(path)
     try:
-        pixels = open_pixels(path / PIXELS)
-        labels, splits = _read_rows(path / ROWS, num_classes=len(about.classes))
+        labels, splits, positions = _read_rows(path / ROWS, num_classes=len(about.classes))
+        pixels = open_pixels(path / PIXELS, positions)
     except UserError as error:
         raise UserError(f"{path}: damaged; prepare it again ({error})") from None
     if not len(pixels) == len(labels) == about.images or pixels.size != about.size:
@@ -234,13 +235,17 @@ def _read_about(path: Path) -> _About:
 
 def _read_rows(
     path: Path, *, num_classes: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8], npt.NDArray[np.int64] | None]:
+    """Labels, splits and positions of rows; no positions in data of format 1."""
     try:
         table = open_arrow(path).read_all()
         table.validate(full=True)
         labels = table["label"].cast(pa.int64()).to_numpy()
         splits = table["split"].cast(pa.uint8()).to_numpy()
         nulls = table["label"].null_count + table["split"].null_count
+        positions = None
+        if "position" in table.column_names:
+            positions = table["position"].cast(pa.int64()).to_numpy()
     except DAMAGE as error:
         raise UserError(f"{path}: {' '.join(cut(str(error), 200).split())}") from None
     if nulls:
@@ -249,8 +254,10 @@ def _read_rows(
         raise UserError(f"{path}: a label names no class")
     if len(splits) and splits.max() >= len(SPLITS):
         raise UserError(f"{path}: a row is in no split")
+    if positions is not None and not np.array_equal(np.sort(positions), np.arange(len(labels))):
+        raise UserError(f"{path}: the positions of images are not each used once")
     labels.flags.writeable = splits.flags.writeable = False
-    return labels, splits
+    return labels, splits, positions
 
 
 def _resized(pixels: Pixels, size: int) -> Iterator[UInt8Array]:

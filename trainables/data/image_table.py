@@ -47,17 +47,25 @@ class Pixels(Protocol):
 class PixelTable:
     """Read-only rows of (size, size, 3) uint8 RGB images. Made by `open_pixels`."""
 
-    def __init__(self, path: Path, batches: list[UInt8Array], size: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        batches: list[UInt8Array],
+        size: int,
+        positions: npt.NDArray[np.int64] | None = None,
+    ) -> None:
+        """positions: (rows,) where each row's image is in the file; None: in the same order."""
         self.path = path
         self.size = size
         self._batches = batches
+        self._positions = positions
         self._starts = np.cumsum([0, *(len(batch) for batch in batches)])
 
     def __len__(self) -> int:
         return int(self._starts[-1])
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return open_pixels, (self.path,)
+        return open_pixels, (self.path, self._positions)
 
     def take(self, rows: npt.ArrayLike) -> UInt8Array:
         """Copy the images of these rows, in this order.
@@ -69,6 +77,8 @@ class PixelTable:
         if rows.size and not 0 <= rows.min() <= rows.max() < len(self):
             raise IndexError(f"{self.path} has rows 0 to {len(self) - 1}")
         images = np.empty((len(rows), self.size, self.size, 3), dtype=np.uint8)
+        if self._positions is not None:
+            rows = self._positions[rows]
         numbers = np.searchsorted(self._starts, rows, side="right") - 1
         within = rows - self._starts[numbers]
         for k, (number, row) in enumerate(zip(numbers.tolist(), within.tolist(), strict=True)):
@@ -76,10 +86,10 @@ class PixelTable:
         return images
 
 
-def open_pixels(path: Path) -> PixelTable:
+def open_pixels(path: Path, positions: npt.NDArray[np.int64] | None = None) -> PixelTable:
     """Map a file of pixels into memory. Nothing is read before rows are taken.
 
-    Raises UserError if the file is missing, cut short or holds something else.
+    positions: as of `PixelTable`. Raises UserError if the file is missing, cut short or holds something else.
     """
     try:
         reader = open_arrow(path)
@@ -97,7 +107,7 @@ def open_pixels(path: Path) -> PixelTable:
             raise
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: damaged, or not a file of pixels: {reason}") from None
-    return PixelTable(path, batches, size=shape[0])
+    return PixelTable(path, batches, size=shape[0], positions=positions)
 
 
 def open_arrow(path: Path) -> pa.RecordBatchFileReader:

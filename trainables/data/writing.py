@@ -18,7 +18,7 @@ from spaces.files import absolute, make_folder, partial_name, remove_left_over
 from trainables.data.dataset import ABOUT, FORMAT_VERSION, PIXELS, ROWS
 from trainables.data.digest import DIGEST_BYTES, data_digest, image_digest
 from trainables.data.image_table import PixelWriter, UInt8Array
-from trainables.data.splits import split_rows
+from trainables.data.splits import SPLITS, SplitName, rows_together, split_rows
 
 
 def check_free(out: Path) -> None:
@@ -68,13 +68,29 @@ class DataWriter:
         self._labels: list[int] = []
         self._digests = bytearray()
         self._sources: list[str] = []
+        self._given: list[int] = []
+        self._groups: list[str | None] = []
 
-    def append(self, image: UInt8Array, label: int, source: str) -> None:
-        """Add one (size, size, 3) image of class `label`. source: where it came from."""
+    def append(
+        self,
+        image: UInt8Array,
+        label: int,
+        source: str,
+        *,
+        split: SplitName | None = None,
+        group: str | None = None,
+    ) -> None:
+        """Add one (size, size, 3) image of class `label`.
+
+        source: where it came from. split: where it belongs; None: it is split. group: images of a
+        group share a split; None: of no group.
+        """
         self._pixels.append(image)
         self._labels.append(label)
         self._digests += image_digest(image)
         self._sources.append(source)
+        self._given.append(-1 if split is None else SPLITS.index(split))
+        self._groups.append(group)
 
     def __enter__(self) -> Self:
         return self
@@ -95,15 +111,27 @@ class DataWriter:
     ) -> None:
         """Split the rows and write everything except pixels.
 
-        Raises UserError if a class can't be split.
+        Rows are ordered by class and content, whatever the order of the source: equal images make
+        equal data. Raises UserError if a class can't be split.
         """
         self._pixels.finish()
         labels = np.array(self._labels, dtype=np.int64)
         digests = np.frombuffer(self._digests, dtype=np.uint8).reshape(-1, DIGEST_BYTES)
+        _, groups = np.unique(np.array(self._groups, dtype=object).astype(str), return_inverse=True)
+        of_none = np.array([group is None for group in self._groups])
         splits = split_rows(
-            labels, digests, classes=classes, validation=validation, test=test, seed=seed
+            labels,
+            rows_together(digests, np.where(of_none, -1, groups)),
+            classes=classes,
+            validation=validation,
+            test=test,
+            seed=seed,
+            given=np.array(self._given, dtype=np.int8),
         )
-        self._write_rows(splits)
+        high, low = digests.view(">u8").T
+        order = np.lexsort((low, high, labels))
+        self._write_rows(splits, order)
+        labels, digests, splits = labels[order], digests[order], splits[order]
         about = {
             "format_version": FORMAT_VERSION,
             "name": name,
@@ -111,7 +139,7 @@ class DataWriter:
             "size": self._size,
             "classes": list(classes),
             "synthetic": synthetic,
-            "digest": data_digest(self._size, classes, self._digests, labels, splits),
+            "digest": data_digest(self._size, classes, digests.tobytes(), labels, splits),
             "split": {"validation": validation, "test": test, "seed": seed},
             "notes": [*notes, *_equal_content_notes(labels, digests)],
         }
@@ -121,7 +149,7 @@ class DataWriter:
             file.flush()
             os.fsync(file.fileno())
 
-    def _write_rows(self, splits: npt.NDArray[np.uint8]) -> None:
+    def _write_rows(self, splits: npt.NDArray[np.uint8], order: npt.NDArray[np.intp]) -> None:
         digests = pa.FixedSizeBinaryArray.from_buffers(
             pa.binary(DIGEST_BYTES), len(splits), [None, pa.py_buffer(bytes(self._digests))]
         )
@@ -131,8 +159,10 @@ class DataWriter:
                 "split": pa.array(splits, pa.uint8()),
                 "digest": digests,
                 "source": pa.array(self._sources, pa.string()),
+                "group": pa.array(self._groups, pa.string()),
+                "position": pa.array(range(len(splits)), pa.int64()),
             }
-        )
+        ).take(pa.array(order))
         with (self._folder / ROWS).open("xb") as file:
             with pa.ipc.new_file(file, table.schema) as sink:
                 sink.write_table(table)
