@@ -89,7 +89,8 @@ class PixelTable:
 def open_pixels(path: Path, positions: npt.NDArray[np.int64] | None = None) -> PixelTable:
     """Map a file of pixels into memory. Nothing is read before rows are taken.
 
-    positions: as of `PixelTable`. Raises UserError if the file is missing, cut short or holds something else.
+    positions: as of `PixelTable`. Raises UserError if the file is missing, cut short or holds
+    something else.
     """
     try:
         reader = open_arrow(path)
