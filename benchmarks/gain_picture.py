@@ -17,6 +17,7 @@ from analysis.pareto.front import pareto_front
 from analysis.plot_style import GREY, OKABE_ITO, save_picture, tidy, titled_figure
 from search.decisions.budget import Budget
 from search.decisions.gain.index import Outlook
+from search.decisions.gain.rule import ENOUGH
 from search.decisions.ledger import Ledger
 from search.simulation.reading import read_benchmark
 from search.simulation.simulator import SimulationSettings, simulate
@@ -133,9 +134,11 @@ def draw_rates(axes: Axes, moment: Moment) -> None:
     names, values, colors = zip(*bars, strict=True)
     best = max(moment.best_fresh_rate, *(o.outlook.rate for o in moment.trials if o.color != BLUE))
     axes.barh(names, np.array(values) / best, color=colors)
-    axes.axvline(0.5, color="black", lw=1, ls="--")
+    axes.axvline(ENOUGH, color="black", lw=1, ls="--")
     axes.set_xlabel("gain per second (1: the best that is new or paused)")
-    axes.text(0.52, 0, "beyond this line,\na running trial goes on", fontsize=8, va="center")
+    axes.text(
+        ENOUGH + 0.02, 0, "beyond this line,\na running trial goes on", fontsize=8, va="center"
+    )
     tidy(axes, grid="x")
 
 

@@ -20,6 +20,7 @@ them. What is in OUT already is not run again.
 
 import argparse
 import json
+import shutil
 import sys
 import tempfile
 import time
@@ -119,11 +120,10 @@ def read_options() -> argparse.Namespace:
 def pairs(options: argparse.Namespace) -> list[tuple[str, str]]:
     if options.sampler is None and options.stopping is None:
         return [default_pair(), ("tpe", "pareto"), ("random", "none")]
+    given = options.sampler or [], options.stopping or []
     samplers, rules = (
-        written or [default]
-        for written, default in zip(
-            (options.sampler, options.stopping), default_pair(), strict=True
-        )
+        written + [default] * (max(map(len, given)) - len(written))
+        for written, default in zip(given, default_pair(), strict=True)
     )
     return list(zip(samplers, rules, strict=True))
 
@@ -153,6 +153,7 @@ def search_list(out: Path, name: str, recipes: Sequence[Recipe]) -> Found:
     return search(
         out,
         name,
+        resume=True,
         enqueue=[recipe.to_dict() for recipe in recipes],
         early_stopping={"name": "none"},
         dominated="keep",
@@ -161,11 +162,22 @@ def search_list(out: Path, name: str, recipes: Sequence[Recipe]) -> Found:
 
 
 def search(
-    out: Path, name: str, *, enqueue: Iterable[Mapping[str, Any]] = (), **study: Any
+    out: Path,
+    name: str,
+    *,
+    enqueue: Iterable[Mapping[str, Any]] = (),
+    resume: bool = False,
+    **study: Any,
 ) -> Found:
+    """Run a search, or read one that is kept.
+
+    resume: one that was cut off goes on. Others begin anew, for the sake of their seconds.
+    """
     folder = out / name
     kept = folder / "search.json"
-    if not kept.exists():
+    if not kept.exists() or json.loads(kept.read_text())["study"] != study:
+        if not resume:
+            shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(exist_ok=True)
         content = {
             "name": name,
@@ -177,9 +189,10 @@ def search(
         (folder / "study.yaml").write_text(write_yaml(content))
         print(f"{time.strftime('%H:%M:%S')} {name}", flush=True)
         command = [FLOPWISE, "search", folder / "study.yaml"]
+        command += ["--resume"] * (folder / "runs" / name).is_dir()
         env = flopwise_environment(folder, WORKERS)
         began, seconds = run_process(command, folder / "search.log", env)
-        kept.write_text(json.dumps({"began": began, "seconds": seconds}))
+        kept.write_text(json.dumps({"study": study, "began": began, "seconds": seconds}))
     timed = json.loads(kept.read_text())
     return read_found(folder / "runs" / name, timed["began"], timed["seconds"])
 
@@ -191,7 +204,7 @@ def read_found(run: Path, began: float, total_seconds: float) -> Found:
         if record.accuracy is not None and record.cost is not None and frozen.datetime_complete:
             seconds = frozen.datetime_complete.timestamp() - began
             ended.append((seconds, -record.accuracy, record.cost.gflops))
-    rows = np.array(sorted(ended))
+    rows = np.array(sorted(ended), dtype=float).reshape(-1, 3)
     return Found(seconds=rows[:, 0], losses=rows[:, 1:], total_seconds=total_seconds)
 
 
@@ -234,9 +247,9 @@ def tell(
         table.add_row(
             name,
             " ".join(f"{one.total_seconds:.0f}" for one in found),
-            " ".join(f"{shares[-1]:.1%}" for shares in grown.hypervolumes),
+            " ".join(f"{shares.max(initial=0.0):.1%}" for shares in grown.hypervolumes),
             " ".join(str(int(pareto_front(one.losses).sum())) for one in found),
-            " ".join(f"{-one.losses[:, 0].min():.1%}" for one in found),
+            " ".join(f"{-one.losses[:, 0].min(initial=0.0):.1%}" for one in found),
         )
     console.print(table)
     title = "Share of the reference front's hypervolume, on 25 kinds of animal"

@@ -34,6 +34,12 @@ class Objectives(Mapping[str, Direction]):
     constraints: tuple[Constraint, ...] = ()
     """Bounds on costs decide which trials begin, bounds on metrics which finished ones count."""
 
+    def __post_init__(self) -> None:
+        """Raise UserError for a metric that is to be small."""
+        for name, way in self.directions.items():
+            if name in METRICS and way != "max":
+                raise UserError(f"objectives.{name}: {way}: more is better; write {name}: max")
+
     def __getitem__(self, name: str) -> Direction:
         return self.directions[name]
 

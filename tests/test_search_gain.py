@@ -91,9 +91,9 @@ def test_only_models_on_the_edge_of_an_area_matter_to_it(num_costs: int):
         return rest.gains(costs, np.ones((12, 1)))
 
     whole = front.gains(costs, np.ones((12, 1)))
-    for at in inside:
+    for at in inside.tolist():
         assert gains(at) == pytest.approx(whole)
-    assert any(gains(at) != pytest.approx(whole) for at in front.edge)
+    assert any(gains(at) != pytest.approx(whole) for at in front.edge.tolist())
 
 
 def test_without_costs_the_gain_is_the_accuracy_above_the_best():
@@ -167,17 +167,18 @@ def test_epochs_that_come_later_count_as_if_the_model_had_been_fitted_to_them(
 
 def test_a_dimension_that_only_one_recipe_has_counts_as_a_mismatch():
     encoding = Encoding(space_of(PRETRAINED).rules)
-    absent, low, high = encoding.encode(
-        [
-            {"model": "baseline_cnn", "input_size": 96, "unfrozen": None, "batch_size": 16},
-            {"model": "baseline_cnn", "input_size": 96, "unfrozen": 0, "batch_size": 16},
-            {"model": "baseline_cnn", "input_size": 96, "unfrozen": 8, "batch_size": 16},
-        ]
-    )
-    alike, joint = encoding.similarity(np.array([absent, low]), np.array([absent, low, high]))
+
+    def at(model: str, unfrozen: int) -> list[float]:
+        weights = "none" if model == "baseline_cnn" else "imagenet"
+        fields = {"model": model, "weights": weights, "unfrozen": unfrozen}
+        return encoding.encode([{**Recipe().to_dict(), **fields}])[0].tolist()
+
+    cnn, head, deep = at("baseline_cnn", 0), at("mobilenet_v2", 0), at("mobilenet_v2", 8)
+    alike, joint = encoding.similarity(np.array([cnn, head]), np.array([cnn, head, deep]))
     assert alike[0, 0] == joint[0, 0] == alike[1, 1] == joint[1, 1] == 1.0
     assert joint[0, 1] == joint[0, 2]  # absent is as far from every number
-    assert joint[1, 2] == pytest.approx(joint[0, 1])  # as the ends of a range from each other
+    # What the space does not draw there does not count.
+    np.testing.assert_array_equal(at("baseline_cnn", 8), cnn)
 
 
 # Candidates
@@ -194,6 +195,11 @@ def test_the_first_trials_are_the_heads_of_pretrained_models_at_each_size():
     assert {(one.unfrozen, one.weights) for one in heads} == {(0, "imagenet")}
     # Other fields as recipes have them by default, or as near as the space allows.
     assert {(one.learning_rate, one.batch_size) for one in heads} == {(1e-3, 16)}
+
+
+def test_heads_come_with_each_weights_of_a_choice():
+    content = {**PRETRAINED, "model": "mobilenet_v2", "weights": ["none", "imagenet"]}
+    assert {one.weights for one in pretrained_heads(space_of(content), seed=0)} == {"imagenet"}
 
 
 def test_a_space_without_pretrained_models_has_no_heads_to_begin_with():
@@ -256,6 +262,40 @@ def test_candidates_keep_the_bounds_on_costs(tmp_path: Path):
     assert any(made_up_cost(recipe).effective_gflops > 1.6 for recipe in drawn)
 
 
+def test_bounds_that_the_first_architectures_break_leave_others(tmp_path: Path):
+    bound = Constraint(column="effective_gflops", sign="<=", bound=1.25)
+    content = {"input_size": {"int": [32, 512]}, "width": {"float": [0.25, 1.0]}, "epochs": 2}
+    run = Run(tmp_path, sampler="gain", content=content, constraints=[bound])
+    records = search(run, 10)
+    assert not any(record.refused for record in records)
+    assert len({_cost(record) for record in records}) > 3
+
+
+def test_a_recipe_beyond_the_space_counts_on_the_front(tmp_path: Path):
+    small = {"input_size": [32, 48, 64], "learning_rate": {"log": [1e-4, 1e-1]}, "epochs": 2}
+    run = Run(tmp_path, sampler="gain", content=small)
+    run.ledger.enqueue([Recipe(input_size=512, epochs=2)])
+    large = run.ask()
+    assert recipe_of(large).input_size == 512
+    run.ledger.report(large.number, [metrics(1, 0.5)])
+    assert run.ledger.index.outlooks([large])[0].gain > 0
+
+
+def test_the_front_of_earlier_runs_comes_first_and_costs_nothing(tmp_path: Path):
+    first = Run(tmp_path / "first", sampler="gain")
+    earlier = [
+        replace(record, number=-1 - record.number)
+        for record in search(first, 12)
+        if record.state == TrialState.COMPLETE
+    ]
+    again = Run(tmp_path / "again", sampler="gain", earlier=earlier)
+    new = again.ask()
+    taken = [one for one in again.ledger.records.values() if one is not new]
+    assert {one.key for one in taken} == {one.key for one in first.ledger.front()}
+    assert all(one.reused is not None for one in taken)
+    assert new.key not in {one.key for one in earlier}
+
+
 def test_no_recipe_is_proposed_twice_while_others_are_left(tmp_path: Path):
     small = {"input_size": [32, 64, 96], "batch_size": [16, 32], "epochs": 2}
     run = Run(tmp_path, sampler="gain", content=small)
@@ -302,6 +342,27 @@ def steps(run: Run, count: int, *, every: int | None) -> list[tuple[Any, ...]]:
         else:
             found.append((record.number, epoch, "goes on", recipe))
     return found
+
+
+@pytest.mark.parametrize(
+    ("limit", "pauses"), [(None, True), ("trials", False), ("hours", False), ("plateau", False)]
+)
+def test_a_trial_is_paused_only_for_one_that_may_take_its_place(
+    limit: str | None, pauses: bool, tmp_path: Path
+):
+    run = Run(tmp_path, sampler="gain", content=CONTENT, rule=GainRule())
+    good = run.ask()
+    for epoch in range(1, EPOCHS + 1):
+        run.ledger.report(good.number, [metrics(epoch, 0.9)])
+    run.ledger.complete(good.number)
+    poor = next(one for one in iter(run.ask, None) if _cost(one) >= _cost(good))
+    run.ledger.limit_by(lambda: limit)
+    decision = run.ledger.report(poor.number, [metrics(1, 0.05)])
+    assert isinstance(decision, Pause) == pauses
+
+
+def _cost(record: TrialRecord) -> float:
+    return made_up_cost(recipe_of(record)).effective_gflops
 
 
 def test_milestones_grow_by_half():

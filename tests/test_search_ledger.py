@@ -333,11 +333,14 @@ def test_a_crash_between_storing_an_outcome_and_telling_it_is_made_good(
     assert run.ask().number == other.number
 
 
+@pytest.mark.parametrize("sampler", ["tpe", "gain"])
 @pytest.mark.parametrize("lines", range(1, 12))
-def test_a_crash_at_any_line_of_a_proposal_changes_nothing(lines: int, tmp_path: Path):
-    straight = Run(tmp_path / "straight", sampler="tpe")
+def test_a_crash_at_any_line_of_a_proposal_changes_nothing(
+    sampler: str, lines: int, tmp_path: Path
+):
+    straight = Run(tmp_path / "straight", sampler=sampler)
     straight.search(12, workers=1)
-    run = Run(tmp_path / "crashed", sampler="tpe")
+    run = Run(tmp_path / "crashed", sampler=sampler)
     run.search(11, workers=1)
     before = run.journal.read_bytes()
     run.ask()

@@ -85,6 +85,7 @@ class BudgetMeter:
         self._ledger = ledger
         self._checked_at = 0
         self._on_plateau = False
+        ledger.limit_by(self.spent)
 
     def spent(self) -> Spent | None:
         """The first limit that is reached; None: there is budget left.

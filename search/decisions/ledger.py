@@ -119,7 +119,8 @@ class Ledger:
         for record in earlier:
             self._index.note(record)
         self._effort = proposals.training_effort
-        self._foretells = proposals.rates_by_gain or rule.rates_by_gain
+        asks_index = proposals.rates_by_gain or rule.rates_by_gain
+        self._foretells = asks_index and proposals.objectives.metric is not None
         self._clock = clock
         self._opened = clock() - store.seconds_searched
         for frozen in store.trials():
@@ -219,6 +220,10 @@ class Ledger:
         self._running.discard(record.number)
         self._index.note(record)
         self.paused[record.number] = record
+
+    def limit_by(self, spent: Callable[[], str | None]) -> None:
+        """Let the stopping rule know the limit of the budget that is reached, or None."""
+        self._context.spent = spent
 
     @property
     def index(self) -> GainIndex:

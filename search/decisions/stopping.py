@@ -4,7 +4,7 @@ The ledger asks the rule, acts on the decision, and records the reason. A rule o
 decides by: rungs, curves, anything that it learns from trials.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
@@ -60,7 +60,10 @@ class StoppingContext:
     chance: Chance | None = None
     """What guessing gets on the validation split; None: not known."""
     index: "GainIndex | None" = None
-    """Rates trials by their expected gain; None: the sampler and the rule don't ask."""
+    """Rates trials by their expected gain. A ledger sets it."""
+    spent: Callable[[], str | None] = lambda: None
+    """The limit of the budget that is reached; None: a new trial may begin. With `trials`, only a
+    paused trial may take the place of one that stops; with any other, none may."""
 
 
 class StoppingRule:

@@ -61,6 +61,11 @@ class Pool:
         self._nearness = Nearness(table.space, [trial.recipe for trial in table.trials])
         self._used = np.zeros(len(table.trials), dtype=int)
 
+    @property
+    def is_foreign(self) -> bool:
+        """Whether the recipes are those of another search."""
+        return self._table.training_effort is None
+
     def left(self) -> list[Recipe]:
         """The recorded recipes that may be proposed next: those used least so far."""
         return [self._table.trials[index].recipe for index in self._left()]

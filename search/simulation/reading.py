@@ -66,7 +66,7 @@ def _read_run_table(folder: Path) -> TabularBenchmark:
         objectives=run.objectives,
         trials=trials,
         chance=_chance_of(run),
-        share_trained=_share_trained,
+        share_trained=partial(_share_trained, num_classes=run.num_classes or _USUAL_CLASSES),
         training_effort=partial(
             _training_effort,
             num_classes=run.num_classes or _USUAL_CLASSES,
@@ -76,11 +76,11 @@ def _read_run_table(folder: Path) -> TabularBenchmark:
     )
 
 
-def _share_trained(recipe: Recipe) -> float:
+def _share_trained(recipe: Recipe, *, num_classes: int) -> float:
     # Imported here: torch takes seconds, and the tables of others do without.
     from trainables.costing.training_cost import share_of_training
 
-    return share_of_training(recipe, _USUAL_CLASSES)
+    return share_of_training(recipe, num_classes)
 
 
 def _training_effort(

@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 from analysis.results.hypervolume_trace import SeededTraces
 from search.decisions.budget import Budget, BudgetMeter, SpaceExhaustedError, Spent, next_trial
 from search.decisions.gain.fresh import FreshRecipes
+from search.decisions.gain.index import TRIAL_SECONDS
 from search.decisions.ledger import Ledger, open_ledger
 from search.decisions.proposals import Proposals
 from search.decisions.samplers import SamplerSettings
@@ -29,9 +30,6 @@ from search.simulation.tabular_benchmark import TabularBenchmark
 from spaces.recipe import Recipe
 from spaces.space import SearchSpace
 from trainables.costing.figures import Cost
-
-# A trial's time besides its epochs: benchmarks/overhead.py.
-TRIAL_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +111,8 @@ class _PoolRecipes(FreshRecipes):
         self._pool = pool
 
     def first(self, seed: int) -> list[Recipe]:
+        if self._pool.is_foreign:  # its dimensions are not those of our recipes
+            return []
         usual = super().first(seed)
         nearest = (self._pool.nearest(recipe.to_dict()) for recipe in usual)
         return [

@@ -24,6 +24,9 @@ class TableRecipe(Recipe):
     # Schedules of other trainers have names of their own.
     scheduler: str = "constant"  # pyright: ignore[reportIncompatibleVariableOverride]
 
+    def __hash__(self) -> int:
+        return hash((*sorted(self.values.items(), key=str), self.epochs, self.seed))
+
     @property
     def key(self) -> str:
         return digest_of(self.to_dict())

@@ -103,7 +103,9 @@ class TabularBenchmark:
                 [
                     np.median([one.seconds for one in trial.epochs]) / self.effort(trial.recipe)
                     for trial in self.trials
+                    if self.effort(trial.recipe) > 0
                 ]
+                or [1.0]
             )
         )
 

@@ -1,5 +1,6 @@
 """What is known of recipes before any training: costs, seconds, and where the model sees them."""
 
+import itertools
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,10 +16,11 @@ from spaces.recipe import Recipe
 from trainables.costing.effort import Effort
 from trainables.costing.figures import Cost
 
-# Architectures are counted once, in about 0.1 s: so many before the first trial, and so many more
-# before each other one.
-_NUM_COUNTED_FIRST, _NUM_COUNTED = 24, 4
+# Architectures are counted once, in about 0.1 s: so many before the first trial, so many more
+# before each other one, and so many that are not planned.
+_NUM_COUNTED_FIRST, _NUM_COUNTED, _NUM_UNPLANNED = 24, 4, 4
 _MOST_KNOWN = 10_000
+_LATENCY = "latency_ms"
 
 
 class Candidate(NamedTuple):
@@ -39,7 +41,8 @@ class CandidatePool:
     def __init__(self, candidates: Sequence[Candidate], num_costs: int) -> None:
         self.all = list(candidates)
         self.points = np.array([one.point for one in candidates])
-        self.magnitudes = np.array([one.magnitudes for one in candidates]).reshape(-1, num_costs)
+        magnitudes = [one.magnitudes for one in candidates]
+        self.magnitudes = np.array(magnitudes, dtype=float).reshape(len(candidates), num_costs)
         self.schedules = np.array([one.schedule for one in candidates], dtype=np.intp)
 
     def seconds(self, paid: Collection[str] = ()) -> FloatArray:
@@ -66,7 +69,10 @@ class Catalogue:
         self._schedules: dict[str, int] = {}
         self._known: dict[Recipe, Candidate | None] = {}
         self._of_trials: dict[int, Candidate] = {}
-        self._architectures: list[tuple[Any, ...]] = []
+        self._planned: list[tuple[Any, ...]] = []
+        # A latency is a guess until models like it are measured.
+        bounds = (bound.column for bound in objectives.constraints)
+        self._costs_are_guesses = _LATENCY in {*objectives, *bounds}
 
     @property
     def num_costs(self) -> int:
@@ -75,18 +81,32 @@ class Catalogue:
 
     def plan(self, recipes: Iterable[Recipe]) -> None:
         """Set the order in which architectures are counted: that of their first recipes."""
-        self._architectures = list(dict.fromkeys(map(_architecture, recipes)))
+        self._planned = list(dict.fromkeys(map(_architecture, recipes)))
 
-    def affordable(self, recipes: Iterable[Recipe], number: int) -> CandidatePool:
-        """What is known of those whose architectures may be counted by the trial of a number."""
-        allowed = set(self._architectures[: _NUM_COUNTED_FIRST + _NUM_COUNTED * number])
-        if len(allowed) < len(self._architectures):
-            recipes = [recipe for recipe in recipes if _architecture(recipe) in allowed]
-        return CandidatePool(self.look_up(recipes), self.num_costs)
+    def pool(
+        self, recipes: Sequence[Recipe], number: int, tried: Collection[str] = ()
+    ) -> CandidatePool:
+        """What is known of recipes for the trial of a number; 0: before any trial.
+
+        Only so many architectures are counted: planned ones, more with every trial, and more where
+        no recipe would be left besides those with the keys `tried`; those of trials; and a few
+        others, the last recipes first. So the same pool comes again in a resume.
+        """
+        count = _NUM_COUNTED_FIRST + _NUM_COUNTED * number
+        others = list(dict.fromkeys(map(_architecture, reversed(recipes))))
+        while True:
+            allowed = set(self._planned[:count])
+            allowed.update(_architecture(one.recipe) for one in self._of_trials.values())
+            unplanned = (one for one in others if one not in allowed) if number else ()
+            allowed.update(list(itertools.islice(unplanned, _NUM_UNPLANNED)))
+            found = self.look_up(one for one in recipes if _architecture(one) in allowed)
+            if count >= len(self._planned) or any(one.key not in tried for one in found):
+                return CandidatePool(found, self.num_costs)
+            count *= 2
 
     def look_up(self, recipes: Iterable[Recipe]) -> list[Candidate]:
         """What is known of recipes, without those that break a bound or can't be built."""
-        if len(self._known) > _MOST_KNOWN:
+        if len(self._known) > _MOST_KNOWN or self._costs_are_guesses:
             self._known.clear()
         found: dict[str, Candidate] = {}
         for recipe in recipes:

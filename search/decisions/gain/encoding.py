@@ -21,6 +21,7 @@ class Encoding:
     """Places recipes in the space of its searched dimensions."""
 
     def __init__(self, rules: Mapping[str, Rule]) -> None:
+        self._rules = rules
         self._scales: dict[str, tuple[float, float, bool]] = {}
         self._codes: dict[str, dict[Value, int]] = {}
         for field, rule in rules.items():
@@ -41,15 +42,22 @@ class Encoding:
         """(recipes, dimensions): numbers first, NaN where absent; then codes of words."""
         rows = [
             [
-                *(_scaled(recipe.get(field), *scale) for field, scale in self._scales.items()),
                 *(
-                    codes.setdefault(recipe.get(field), len(codes))
-                    for field, codes in self._codes.items()
+                    _scaled(self._value(recipe, name), *scale)
+                    for name, scale in self._scales.items()
+                ),
+                *(
+                    codes.setdefault(self._value(recipe, name), len(codes))
+                    for name, codes in self._codes.items()
                 ),
             ]
             for recipe in recipes
         ]
         return np.array(rows, dtype=float).reshape(len(rows), -1)
+
+    def _value(self, recipe: Mapping[str, Any], field: str) -> Any:
+        """None where the space does not draw the field, whatever the recipe has there."""
+        return recipe.get(field) if self._rules[field].holds(recipe) else None
 
     def similarity(self, ones: FloatArray, others: FloatArray) -> tuple[FloatArray, FloatArray]:
         """(ones, others), both from 0 to 1: alike dimension by dimension, and in all at once.

@@ -25,9 +25,13 @@ def pretrained_heads(space: SearchSpace, seed: int) -> list[Recipe]:
     if "unfrozen" not in space.rules:
         return []
     found: dict[str, Recipe] = {}
-    for model, size in itertools.product(space.values_of("model"), space.values_of("input_size")):
+    pretrained = [weights for weights in space.values_of("weights") if weights != "none"]
+    for model, size, weights in itertools.product(
+        space.values_of("model"), space.values_of("input_size"), pretrained
+    ):
         try:
-            recipe = space.suggest(_Usual({"model": model, "input_size": size}))
+            usual = _Usual({"model": model, "input_size": size, "weights": weights})
+            recipe = space.suggest(usual)
         except UserError:
             continue
         is_one = recipe.model == model and recipe.weights != "none" and recipe.unfrozen is not None

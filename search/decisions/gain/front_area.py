@@ -28,7 +28,8 @@ class FrontArea:
             best = np.maximum.accumulate(np.concatenate([[floor], self._accuracies]))
             rises = np.flatnonzero(np.diff(best) > 0)
             self._levels = best[np.concatenate([[0], rises + 1])]
-            self._edges = np.concatenate([[-np.inf], self._costs[rises, 0], [1 + _MARGIN]])
+            ends = np.minimum(self._costs[rises, 0], 1 + _MARGIN)
+            self._edges = np.concatenate([[-np.inf], ends, [1 + _MARGIN]])
             self.edge = order[rises]
         elif self._num_costs > 1:
             sampler = qmc.Sobol(self._num_costs, scramble=False)

@@ -17,6 +17,7 @@ import numpy as np
 from optuna.trial import TrialState
 from scipy.stats import norm
 
+from analysis.pareto.front import pareto_front
 from search.decisions.gain.catalogue import Candidate, CandidatePool, Catalogue
 from search.decisions.gain.curves import CurveModel, IntArray, Points, Predicted
 from search.decisions.gain.encoding import Encoding
@@ -42,7 +43,7 @@ _MOST_ROWS = 400
 # Each trial uses up one of the budget, whatever seconds it takes. So it has a price: this part of
 # the median trial of the space. Without one, a search of 16 trials spent 13 on the cheapest model,
 # half a second each. To this comes the time between trials (benchmarks/overhead.py).
-_PRICE, _TRIAL_SECONDS = 0.5, 0.1
+_PRICE, TRIAL_SECONDS = 0.5, 0.1
 # Some proposals are random, so that no mistake of the model lasts.
 _SHARE_AT_RANDOM = 0.07
 # Candidates: drawn once for the search, drawn for each trial, and near the front's recipes.
@@ -114,8 +115,9 @@ class GainIndex:
         self._tried: set[str] = set()
         self._base: list[Recipe] = []
         self._first: list[Candidate] = []
-        self._price = _TRIAL_SECONDS
+        self._price = TRIAL_SECONDS
         self._cost_range = np.zeros(self._num_costs), np.ones(self._num_costs)
+        self._base_magnitudes = np.empty((0, self._num_costs))
         self._pool = CandidatePool([], self._num_costs)
         self._pool_basis: tuple[int, ...] = ()
         self._predicted_at: tuple[Any, ...] = ()
@@ -178,7 +180,7 @@ class GainIndex:
                 # What it used up of the budget is spent. Some price is left, since what is expected
                 # of a trial that is under way is too hopeful.
                 known = self._of(record)
-                price = min(price, known.effort.alone(known.recipe.epochs))
+                price = min(price, known.effort.alone(known.recipe.epochs) + TRIAL_SECONDS)
             found.append(
                 Outlook(gain=float(gain), seconds=price + left, price=price, accuracies=accuracies)
             )
@@ -192,6 +194,7 @@ class GainIndex:
             spent = sum(
                 self._price + len(record.epochs) * self._of(record).effort.epoch
                 for record in self._records.values()
+                if record.number >= 0 and not record.refused
             )
             empty = FrontArea(np.empty((0, self._num_costs)), np.empty(0), floor=self._floor)
             costs, accuracies = self._scaled_front()
@@ -199,7 +202,7 @@ class GainIndex:
         return self._average
 
     def _scaled(self, magnitudes: FloatArray) -> FloatArray:
-        """Costs from 0 to 1, over the range of the candidates."""
+        """Costs from 0 to 1, over the range of the candidates and the trials."""
         low, high = self._cost_range
         rows = magnitudes.reshape(len(magnitudes), self._num_costs)
         return (rows - low) / np.where(high > low, high - low, 1.0)
@@ -212,8 +215,10 @@ class GainIndex:
 
     def _fit_if_outdated(self) -> None:
         for record in self._unread.values():
-            self._tried.add(record.key)
-            self._paid.update(self._of(record).effort.begun(len(record.epochs)))
+            if record.number >= 0:  # those of earlier runs may come again: they cost nothing
+                self._tried.add(record.key)
+            if not record.refused:
+                self._paid.update(self._of(record).effort.begun(len(record.epochs)))
         self._unread.clear()
         lag = int(len(self._context.running) * _EVENTS_A_FIT)
         if self._fitted is None:
@@ -224,8 +229,9 @@ class GainIndex:
         self._foreseen.clear()
         self._average = None
         self._fit_curves()
-        self._set_front()
         self._set_pool()
+        self._set_cost_range()
+        self._set_front()
         self._rate_fresh()
 
     def _begin(self) -> None:
@@ -236,14 +242,15 @@ class GainIndex:
         first = self._source.first(self._seed)
         self._base = self._source.draw(self._seed, _NUM_BASE)
         self._catalogue.plan([*first, *self._base])
-        pool = self._catalogue.affordable([*first, *self._base], 0)
+        pool = self._catalogue.pool([*first, *self._base], 0)
+        self._base_magnitudes = pool.magnitudes
+        self._set_cost_range()
         if pool.all:
-            self._cost_range = pool.magnitudes.min(axis=0), pool.magnitudes.max(axis=0)
             alone = [one.effort.alone(one.recipe.epochs) for one in pool.all]
-            self._price = _TRIAL_SECONDS + _PRICE * float(np.median(alone))
-        self._first = self._catalogue.look_up(first)
-        knows_nothing = all(number >= 0 for number in self._over)
-        if not first and pool.all and knows_nothing:
+            self._price = TRIAL_SECONDS + _PRICE * float(np.median(alone))
+        earlier = self._earlier_front()
+        self._first = self._catalogue.look_up([*earlier, *first])
+        if not self._first and pool.all and not any(number < 0 for number in self._over):
             costs = self._scaled(pool.magnitudes).sum(axis=1)
             chosen = cheapest_along(costs, pool.seconds())
             self._first = [pool.all[position] for position in chosen]
@@ -263,7 +270,33 @@ class GainIndex:
             *self._source.draw(seeds[0], _NUM_DRAWN),
             *self._source.near((one.recipe for one in front if one.recipe), seeds[1], _NUM_NEAR),
         ]
-        self._pool = self._catalogue.affordable(recipes, number)
+        self._pool = self._catalogue.pool(recipes, number, self._tried)
+
+    def _set_cost_range(self) -> None:
+        """That of the candidates and of all trials, so that none of them lies outside."""
+        trials = [self._of(record).magnitudes for record in self._records.values()]
+        of_trials = np.array(trials, dtype=float).reshape(len(trials), self._num_costs)
+        rows = np.vstack([self._base_magnitudes, self._pool.magnitudes, of_trials])
+        if len(rows):
+            self._cost_range = rows.min(axis=0), rows.max(axis=0)
+
+    def _earlier_front(self) -> list[Recipe]:
+        """The front of earlier runs that this one knows. Its recipes take over their results."""
+        earlier = [
+            record
+            for record in self._records.values()
+            if record.number < 0 and record.recipe is not None and record.accuracy is not None
+        ]
+        feasible = [
+            record
+            for record in earlier
+            if all(excess <= 0 for excess in self._objectives.violations(record.numbers()).values())
+        ]
+        losses = np.array([self._objectives.losses_of(one.numbers()) for one in feasible])
+        if not feasible:
+            return []
+        front = pareto_front(losses)
+        return [one.recipe for one, on in zip(feasible, front, strict=True) if on and one.recipe]
 
     def _fit_curves(self) -> None:
         """Fit the model to rows of the front, the latest trials that are over, and open ones."""
@@ -394,10 +427,7 @@ class GainIndex:
 
     def _value(self, accuracy: float) -> float:
         """What a study wants more of, from 0 to 1. If it has only costs, all models are as good."""
-        metric = self._objectives.metric
-        if metric is None:
-            return 1.0
-        return accuracy if self._objectives[metric] == "max" else 1 - accuracy
+        return 1.0 if self._objectives.metric is None else accuracy
 
     def _scaled_front(self) -> tuple[FloatArray, FloatArray]:
         magnitudes = [pair[0] for pair in self._front.values()]

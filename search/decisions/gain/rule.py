@@ -8,7 +8,7 @@ from search.decisions.trial_record import TrialRecord
 
 # A trial goes on while its gain per second is at least this part of the best that could be begun or
 # resumed in its place. A change of trial has a price, and predictions are rough.
-_ENOUGH = 0.5
+ENOUGH = 0.5
 # Each keeps a checkpoint. The trials that promise least are given up.
 _MOST_PAUSED = 64
 # Once no new trial may begin, a paused one goes on if its gain per second is at least this part of
@@ -26,12 +26,15 @@ class GainRule(StoppingRule):
         epoch, epochs = len(trial.epochs), trial.recipe.epochs
         if epoch >= epochs or epoch not in milestones_of(trial.recipe):
             return Go()
+        limit = context.spent()
+        if limit not in (None, "trials"):
+            return Go()  # nothing may take its place
         index = _index_of(context)
         own = index.outlooks([trial])[0].rate
         paused = [context.trials[number] for number in sorted(context.paused)]
         rates = [outlook.rate for outlook in index.outlooks(paused)]
-        best = max([index.best_fresh_rate, *rates])
-        if own >= _ENOUGH * best or self._leads(trial, own, context):
+        best = max([0.0 if limit else index.best_fresh_rate, *rates])
+        if own >= ENOUGH * best or self._leads(trial, own, context):
             return Go()
         times = f"{best / own:.1f} times" if own > best / 1000 else "over 1,000 times"
         return Pause(reason=f"gain: {times} as much in a second elsewhere, after epoch {epoch}")
@@ -40,7 +43,7 @@ class GainRule(StoppingRule):
     def _leads(trial: TrialRecord, rate: float, context: StoppingContext) -> bool:
         """Whether none of the trials that run beside it has a higher rate.
 
-        One always goes on, so that no mistake of the model stops everything.
+        Of several, one always goes on, so that no mistake of the model stops everything.
         """
         others = [context.trials[number] for number in sorted(context.running)]
         others = [other for other in others if other is not trial and other.epochs]
@@ -54,7 +57,7 @@ class GainRule(StoppingRule):
         outlooks = index.outlooks(list(paused))
         if may_begin:
             rates = [outlook.rate for outlook in outlooks]
-            least = _ENOUGH * index.best_fresh_rate
+            least = ENOUGH * index.best_fresh_rate
         else:
             rates = [outlook.gain / (outlook.seconds - outlook.price) for outlook in outlooks]
             least = _WORTH_FINISHING * index.average_rate

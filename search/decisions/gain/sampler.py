@@ -17,11 +17,7 @@ class GainSampler(BaseSampler):
         self._index = index
         self._number = number
         self._random = RandomSampler(seed=seed)
-        self._values: dict[str, Any] = {}
-
-    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        recipe = self._index.propose(self._number)
-        self._values = {} if recipe is None else recipe.to_dict()
+        self._values: dict[str, Any] | None = None
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
@@ -40,6 +36,12 @@ class GainSampler(BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
+        # Asked only now: the driver may have died after it drew a part of this recipe, or all.
+        if self._values is None:
+            recipe = self._index.propose(self._number)
+            values = {} if recipe is None else recipe.to_dict()
+            fits = all(values.get(name) == value for name, value in trial.params.items())
+            self._values = values if fits else {}
         if param_name in self._values:
             return self._values[param_name]
         return self._random.sample_independent(study, trial, param_name, param_distribution)
