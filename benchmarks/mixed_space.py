@@ -20,30 +20,25 @@ them. What is in OUT already is not run again.
 
 import argparse
 import json
-import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from comparison.images import ANIMALS, WEIGHTS
-from comparison.searches import FLOPWISE, flopwise_environment, run_process
+from comparison.searches import FLOPWISE, Search, run_flopwise, run_process, search_from
 from rich.console import Console
 from rich.table import Table
 
 from analysis.pareto.front import Box, FloatArray, pareto_front
 from analysis.results.hypervolume_trace import SeededTraces, traces_picture, traces_table
-from search.decisions.trial_record import read_record
 from search.simulation.comparison import default_pair
-from search.storage.optuna_storage import read_trials
 from spaces.recipe import Recipe
 from spaces.space_file import parse_space
 from spaces.suggesters import RandomTrial
-from spaces.yaml_files import write_yaml
 
 SIZES, EPOCHS, WORKERS = (96, 160, 224), 4, 2
 SPACE = {
@@ -69,17 +64,6 @@ PRETRAINED = Recipe(
 )
 NUM_RANDOM = 5
 SHARES = (0.8, 0.9, 0.95, 0.99)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """The complete trials of one search, in the order in which they ended."""
-
-    seconds: FloatArray
-    """(trials,), from the start of the process."""
-    losses: FloatArray
-    """(trials, 2): minus the accuracy, GFLOPs."""
-    total_seconds: float
 
 
 def main() -> None:
@@ -148,7 +132,7 @@ def reference_recipes() -> list[Recipe]:
     return recipes
 
 
-def search_list(out: Path, name: str, recipes: Sequence[Recipe]) -> Found:
+def search_list(out: Path, name: str, recipes: Sequence[Recipe]) -> Search:
     """Train recipes to their end, and nothing else."""
     return search(
         out,
@@ -167,89 +151,75 @@ def search(
     *,
     enqueue: Iterable[Mapping[str, Any]] = (),
     resume: bool = False,
-    **study: Any,
-) -> Found:
-    """Run a search, or read one that is kept.
-
-    resume: one that was cut off goes on. Others begin anew, for the sake of their seconds.
-    """
-    folder = out / name
-    kept = folder / "search.json"
-    if not kept.exists() or json.loads(kept.read_text())["study"] != study:
-        if not resume:
-            shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(exist_ok=True)
-        content = {
-            "name": name,
-            "data": {"path": str(out / "data")},
-            "space": {**SPACE, "enqueue": list(enqueue)},
-            "objectives": {"accuracy": "max", "gflops": "min"},
-            **study,
-        }
-        (folder / "study.yaml").write_text(write_yaml(content))
-        print(f"{time.strftime('%H:%M:%S')} {name}", flush=True)
-        command = [FLOPWISE, "search", folder / "study.yaml"]
-        command += ["--resume"] * (folder / "runs" / name).is_dir()
-        env = flopwise_environment(folder, WORKERS)
-        began, seconds = run_process(command, folder / "search.log", env)
-        kept.write_text(json.dumps({"study": study, "began": began, "seconds": seconds}))
-    timed = json.loads(kept.read_text())
-    return read_found(folder / "runs" / name, timed["began"], timed["seconds"])
+    **settings: Any,
+) -> Search:
+    """Run a search, or read one of the same study that is kept. resume: as of `run_flopwise`."""
+    study = {
+        "name": name,
+        "data": {"path": str(out / "data")},
+        "space": {**SPACE, "enqueue": list(enqueue)},
+        "objectives": {"accuracy": "max", "gflops": "min"},
+        **settings,
+    }
+    kept = out / name / "search.json"
+    if kept.exists():
+        content = json.loads(kept.read_text())
+        if content["study"] == study:
+            return search_from(content["search"])
+    print(f"{time.strftime('%H:%M:%S')} {name}", flush=True)
+    found = run_flopwise(study, out / name, workers=WORKERS, resume=resume)
+    kept.write_text(json.dumps({"study": study, "search": found.to_dict()}))
+    return found
 
 
-def read_found(run: Path, began: float, total_seconds: float) -> Found:
-    ended: list[tuple[float, float, float]] = []
-    for frozen in read_trials(run):
-        record, _ = read_record(frozen)
-        if record.accuracy is not None and record.cost is not None and frozen.datetime_complete:
-            seconds = frozen.datetime_complete.timestamp() - began
-            ended.append((seconds, -record.accuracy, record.cost.gflops))
-    rows = np.array(sorted(ended), dtype=float).reshape(-1, 3)
-    return Found(seconds=rows[:, 0], losses=rows[:, 1:], total_seconds=total_seconds)
+def in_order(found: Search) -> tuple[FloatArray, FloatArray]:
+    """(trials,) when its complete trials ended, in order; (trials, 2) minus accuracy, GFLOPs."""
+    ended = sorted(found.finished, key=lambda trial: trial.ended)
+    losses = [(-(trial.accuracy or 0.0), trial.gflops) for trial in ended]
+    return np.array([one.ended for one in ended]), np.array(losses, dtype=float).reshape(-1, 2)
 
 
 def tell(
     out: Path,
-    searches: Mapping[tuple[tuple[str, str], int], Found],
-    by_hand: Found,
-    reference: Found,
+    searches: Mapping[tuple[tuple[str, str], int], Search],
+    by_hand: Search,
+    reference: Search,
 ) -> None:
-    box = Box.around(reference.losses, log_columns=(1,))
-    whole = box.normalized_hypervolume(reference.losses)
+    _, best = in_order(reference)
+    box = Box.around(best, log_columns=(1,))
+    whole = box.normalized_hypervolume(best)
 
-    def trace(name: str, found: Sequence[Found]) -> SeededTraces:
-        return SeededTraces(
-            name=name,
-            seconds=tuple(one.seconds for one in found),
-            hypervolumes=tuple(
-                np.array(
-                    [
-                        box.normalized_hypervolume(one.losses[: count + 1]) / whole
-                        for count in range(len(one.losses))
-                    ]
-                )
-                for one in found
-            ),
-        )
+    def grown(found: Search) -> FloatArray:
+        _, losses = in_order(found)
+        counts = range(1, len(losses) + 1)
+        return np.array([box.normalized_hypervolume(losses[:count]) / whole for count in counts])
 
-    rows: dict[str, list[Found]] = {}
+    rows: dict[str, list[Search]] = {}
     for ((sampler, stopping), _), found in searches.items():
         rows.setdefault(f"{sampler}, {stopping}", []).append(found)
     rows |= {"by hand": [by_hand], "reference": [reference]}
-    traces = [trace(name, found) for name, found in rows.items()]
+    traces = [
+        SeededTraces(
+            name=name,
+            seconds=tuple(in_order(one)[0] for one in found),
+            hypervolumes=tuple(grown(one) for one in found),
+        )
+        for name, found in rows.items()
+    ]
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     console.print("seconds to a share of the reference front's hypervolume: median (quartiles)")
     console.print(traces_table(traces, SHARES))
     table = Table(box=None, pad_edge=False)
     for column in ("search", "seconds", "share at its end", "points", "best accuracy"):
         table.add_column(column, justify="left" if column == "search" else "right")
-    for (name, found), grown in zip(rows.items(), traces, strict=True):
+    for (name, found), trace in zip(rows.items(), traces, strict=True):
+        losses = [in_order(one)[1] for one in found]
         table.add_row(
             name,
-            " ".join(f"{one.total_seconds:.0f}" for one in found),
-            " ".join(f"{shares.max(initial=0.0):.1%}" for shares in grown.hypervolumes),
-            " ".join(str(int(pareto_front(one.losses).sum())) for one in found),
-            " ".join(f"{-one.losses[:, 0].min(initial=0.0):.1%}" for one in found),
+            " ".join(f"{one.seconds:.0f}" for one in found),
+            " ".join(f"{shares.max(initial=0.0):.1%}" for shares in trace.hypervolumes),
+            " ".join(str(int(pareto_front(one).sum())) for one in losses),
+            " ".join(f"{-one[:, 0].min(initial=0.0):.1%}" for one in losses),
         )
     console.print(table)
     title = "Share of the reference front's hypervolume, on 25 kinds of animal"

@@ -77,6 +77,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=10_000)
     parser.add_argument("--table", type=Path, action="append")
     parser.add_argument("--variants", action="store_true")
+    parser.add_argument("--row", action="append", choices=[*ROWS, *VARIANTS], help="Only these.")
     parser.add_argument("--scale", action="store_true")
     parser.add_argument("--record", action="store_true")
     parser.add_argument("--picture", type=Path, default=Path("replay.png"))
@@ -89,6 +90,8 @@ def main() -> None:
     else:
         folders = options.table or [folder for folder in OURS if folder.is_dir()]
         ways = ROWS | (VARIANTS if options.variants else {})
+        if options.row:
+            ways = {name: (ROWS | VARIANTS)[name] for name in options.row}
         compare_tables(folders, ways, options.seeds, options.workers, options.picture)
 
 
@@ -113,7 +116,7 @@ def compare_tables(
         named = picture.with_stem(f"{picture.stem}-{table.name}") if found else picture
         print(traces_picture(traces[:6], named, title=title))
         found.append(rows)
-    if len(found) > 1:
+    if len(found) > 1 and BASELINE in found[0]:
         console.print(f"\ntimes sooner than {BASELINE}: geometric mean over {len(found)} tables")
         console.print(speed_ups(found))
 

@@ -54,6 +54,7 @@ from comparison.searches import (
     run_flopwise,
     run_peer,
     run_process,
+    search_from,
 )
 from rich.console import Console
 from rich.table import Table
@@ -226,7 +227,7 @@ def peer_search(bench: Bench, name: str) -> Search | None:
         content = json.loads(kept.read_text())
         if content["made_with"] == made_with:
             say(f"{name}: {content['search']['seconds']:.0f} s, from an earlier run")
-            return _search_from(content["search"])
+            return search_from(content["search"])
         say(f"{name}: what is kept was made with other settings")
     python = bench.options.syne_python if name == SYNE_TUNE else Path(sys.executable)
     if name == SYNE_TUNE and (missing := _missing_syne_tune(python)):
@@ -250,11 +251,6 @@ def _missing_syne_tune(python: Path) -> str:
     except OSError as error:
         return f"{python}: {error.strerror}"
     return (done.stderr.strip().splitlines() or [f"{python} failed"])[-1] if done.returncode else ""
-
-
-def _search_from(content: Mapping[str, Any]) -> Search:
-    trials = tuple(Trained(**trial) for trial in content["trials"])
-    return Search(**{**content, "trials": trials})
 
 
 def search_same_recipes(bench: Bench, peer: Search) -> Search:

@@ -114,9 +114,8 @@ class Run:
 
     def ask_within(self, budget: int) -> TrialRecord | None:
         """The next trial; budget: of trials, those that never began among them."""
-        return next_trial(
-            self.ledger, spent=lambda: "trials" if len(self.ledger.records) >= budget else None
-        )
+        self.ledger.limit_by(lambda: "trials" if len(self.ledger.records) >= budget else None)
+        return next_trial(self.ledger)
 
     def finish(self, record: TrialRecord, accuracy: float | None = None) -> None:
         """Train a trial, or have it fail where its recipe is of the unlucky fifth."""

@@ -115,6 +115,12 @@ def test_a_storage_without_expectations_is_read_and_a_damaged_one_has_a_line(tmp
 
 
 def test_quantiles_of_an_outlook_are_exact_for_a_normal_distribution():
-    outlook = Outlook(gain=0.0, seconds=1.0, price=0.0, accuracies=0.5 + 0.1 * DEVIATIONS)
+    outlook = Outlook(gain=0.0, left=1.0, price=0.0, accuracies=0.5 + 0.1 * DEVIATIONS)
     for share in (0.1, 0.5, 0.9):
         assert outlook.accuracy_below(share) == pytest.approx(0.5 + 0.1 * norm.ppf(share))
+
+
+def test_a_trial_of_a_table_without_seconds_has_a_rate_too():
+    outlook = Outlook(gain=0.5, left=0.0, price=0.1, accuracies=0.5 + 0.0 * DEVIATIONS)
+    assert outlook.rate == pytest.approx(5.0)
+    assert outlook.rate_once_paid > outlook.rate

@@ -44,7 +44,8 @@ def pause(run: Run, record: TrialRecord) -> None:
 
 
 def taken(run: Run, limit: Spent | None) -> TrialRecord | None:
-    return next_trial(run.ledger, spent=lambda: limit)
+    run.ledger.limit_by(lambda: limit)
+    return next_trial(run.ledger)
 
 
 def test_a_pause_whose_save_was_cut_off_is_made_up_for_at_the_same_epoch(tmp_path: Path):

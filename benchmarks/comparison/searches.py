@@ -135,23 +135,39 @@ def flopwise_space(weights: Path, input_sizes: Sequence[int], epochs: int) -> di
     }
 
 
+def search_from(content: Mapping[str, Any]) -> Search:
+    """The inverse of `Search.to_dict`."""
+    trials = tuple(Trained(**trial) for trial in content["trials"])
+    return Search(**{**content, "trials": trials})
+
+
 def run_flopwise(
-    study: Mapping[str, Any], folder: Path, *, workers: int, prepared_seconds: float
+    study: Mapping[str, Any],
+    folder: Path,
+    *,
+    workers: int,
+    prepared_seconds: float = 0.0,
+    resume: bool = False,
 ) -> Search:
     """Run `flopwise search` in a folder made anew, with a cache folder that is empty.
 
     workers: cores that Ray is told of, so trials at a time. The run folder is folder/runs/<name>.
+    resume: a search that was cut off in this folder goes on; its seconds mean nothing then.
     """
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    run = folder / "runs" / study["name"]
+    resume = resume and run.is_dir()
+    if not resume:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
     file = folder / "study.yaml"
     file.write_text(write_yaml(dict(study)))
     env = flopwise_environment(folder, workers)
-    began, seconds = run_process([FLOPWISE, "search", file], folder / "search.log", env)
+    command = [FLOPWISE, "search", file, *["--resume"] * resume]
+    began, seconds = run_process(command, folder / "search.log", env)
     return Search(
         name="flopwise",
         seconds=seconds,
-        trials=_read_run(folder / "runs" / study["name"], began),
+        trials=_read_run(run, began),
         prepared_seconds=prepared_seconds,
     )
 

@@ -39,7 +39,7 @@ def replay(
     trials: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Budget. Default: twice the table's recipes; once if none is stopped."
+            min=1, help="Budget. Default: the table's recipes; twice those if rungs stop some."
         ),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Replays of each search: seeds 0, 1, ...")] = 5,

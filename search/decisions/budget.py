@@ -1,6 +1,5 @@
 """When a search starts no more trials: its budget, a plateau of the front, failures."""
 
-from collections.abc import Callable
 from typing import Annotated, Literal, Self
 
 from optuna.trial import TrialState
@@ -51,10 +50,9 @@ class Budget:
         return self
 
 
-def next_trial(ledger: Ledger, *, spent: Callable[[], object | None]) -> TrialRecord | None:
-    """The next trial to run; None when the budget is used up.
+def next_trial(ledger: Ledger) -> TrialRecord | None:
+    """The next trial to run; None when the budget, of a `BudgetMeter`, is used up.
 
-    spent: the limit that is reached, as `BudgetMeter.spent`; None: there is budget left.
     Skips proposals that are over already, for example because their recipe has a result. Raises
     SpaceExhaustedError after 200 of these in a row, if no paused trial is to go on. An interrupted
     trial needs no budget, and a paused one none of a budget of trials. So a later call may return
@@ -63,7 +61,7 @@ def next_trial(ledger: Ledger, *, spent: Callable[[], object | None]) -> TrialRe
     if ledger.next_interrupted is not None:
         return ledger.propose()
     while True:
-        limit = spent()
+        limit = ledger.spent()
         if limit is None and ledger.num_repeats < _MAX_REPEATS:
             record = ledger.propose()
             if record is not None:

@@ -222,8 +222,12 @@ class Ledger:
         self.paused[record.number] = record
 
     def limit_by(self, spent: Callable[[], str | None]) -> None:
-        """Let the stopping rule know the limit of the budget that is reached, or None."""
+        """Set a budget; spent: the limit that is reached, or None. By default there is none."""
         self._context.spent = spent
+
+    def spent(self) -> str | None:
+        """The limit of the budget that is reached; None: there is budget left."""
+        return self._context.spent()
 
     @property
     def index(self) -> GainIndex:

@@ -71,7 +71,7 @@ class LedgerSearcher(Searcher):
 
     def _next(self) -> TrialRecord | None:
         try:
-            record = next_trial(self._ledger, spent=self._meter.spent)
+            record = next_trial(self._ledger)
             limit = self._meter.spent() or "trials"
         except SpaceExhaustedError:
             record, limit = None, "exhausted"

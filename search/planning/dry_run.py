@@ -167,7 +167,7 @@ class _Times:
     seconds: FloatArray
     """(candidates,) of a trial that finds its frozen features, and until the next one begins."""
     shared: tuple[tuple[tuple[str, float], ...], ...]
-    """The name of these features, of each candidate."""
+    """(candidates,) names and seconds of the work that it shares with others."""
 
 
 class _Machine:

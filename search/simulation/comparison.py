@@ -50,10 +50,10 @@ def settings_of(
 ) -> SimulationSettings:
     """How to search a table. trials: the budget; None: as many as may change the front.
 
-    That is twice the recipes: those that were stopped may be proposed again. If none is stopped,
-    the front is complete after each recipe has run once.
+    That is twice the recipes: those that were stopped may be proposed again. If none is stopped for
+    good, the front is complete after each recipe has begun once.
     """
-    rounds = 1 if early_stopping.name == "none" else 2
+    rounds = 1 if early_stopping.name in ("none", "gain") else 2
     return SimulationSettings(
         sampler=sampler,
         early_stopping=early_stopping,

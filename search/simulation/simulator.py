@@ -207,7 +207,7 @@ class _Simulation:
         """Begin one more trial, or go on with a paused one, if there is budget for it."""
         try:
             with self._clocked():
-                record = next_trial(self._ledger, spent=self._meter.spent)
+                record = next_trial(self._ledger)
         except SpaceExhaustedError:
             self._ended_by = "exhausted"
             return False

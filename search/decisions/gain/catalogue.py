@@ -9,7 +9,7 @@ import numpy as np
 
 from search.decisions.gain.encoding import Encoding
 from search.decisions.trial_record import TrialRecord
-from spaces.columns import ARCHITECTURE_FIELDS, FloatArray
+from spaces.columns import ARCHITECTURE_FIELDS, LATENCY, FloatArray
 from spaces.errors import UserError
 from spaces.objectives import Objectives
 from spaces.recipe import Recipe
@@ -20,7 +20,6 @@ from trainables.costing.figures import Cost
 # before each other one, and so many that are not planned.
 _NUM_COUNTED_FIRST, _NUM_COUNTED, _NUM_UNPLANNED = 24, 4, 4
 _MOST_KNOWN = 10_000
-_LATENCY = "latency_ms"
 
 
 class Candidate(NamedTuple):
@@ -69,10 +68,11 @@ class Catalogue:
         self._schedules: dict[str, int] = {}
         self._known: dict[Recipe, Candidate | None] = {}
         self._of_trials: dict[int, Candidate] = {}
+        self._of_trials_counted: set[tuple[Any, ...]] = set()
         self._planned: list[tuple[Any, ...]] = []
         # A latency is a guess until models like it are measured.
         bounds = (bound.column for bound in objectives.constraints)
-        self._costs_are_guesses = _LATENCY in {*objectives, *bounds}
+        self._costs_are_guesses = LATENCY in {*objectives, *bounds}
 
     @property
     def num_costs(self) -> int:
@@ -96,7 +96,7 @@ class Catalogue:
         others = list(dict.fromkeys(map(_architecture, reversed(recipes))))
         while True:
             allowed = set(self._planned[:count])
-            allowed.update(_architecture(one.recipe) for one in self._of_trials.values())
+            allowed |= self._of_trials_counted
             unplanned = (one for one in others if one not in allowed) if number else ()
             allowed.update(list(itertools.islice(unplanned, _NUM_UNPLANNED)))
             found = self.look_up(one for one in recipes if _architecture(one) in allowed)
@@ -129,6 +129,7 @@ class Catalogue:
             self._of_trials[record.number] = self._with_figures(
                 record.recipe, record.cost.figures, effort
             )
+            self._of_trials_counted.add(_architecture(record.recipe))
         return self._of_trials[record.number]
 
     def _candidate(self, recipe: Recipe) -> Candidate | None:

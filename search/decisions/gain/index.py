@@ -17,13 +17,13 @@ import numpy as np
 from optuna.trial import TrialState
 from scipy.stats import norm
 
-from analysis.pareto.front import pareto_front
 from search.decisions.gain.catalogue import Candidate, CandidatePool, Catalogue
 from search.decisions.gain.curves import CurveModel, IntArray, Points, Predicted
 from search.decisions.gain.encoding import Encoding
 from search.decisions.gain.first_design import cheapest_along
 from search.decisions.gain.fresh import FreshRecipes
 from search.decisions.gain.front_area import FrontArea
+from search.decisions.pareto_tracker import ParetoTracker
 from search.decisions.stopping import StoppingContext
 from search.decisions.trial_record import TrialRecord
 from spaces.columns import FloatArray
@@ -59,18 +59,23 @@ class Outlook:
 
     gain: float
     """Hypervolume that it is expected to add to the front, as a share of the whole range."""
-    seconds: float
-    """Left until its last epoch, on a machine of ordinary speed, and the price of a trial."""
+    left: float
+    """Seconds until its last epoch, on a machine of ordinary speed."""
     price: float
     """The price of a trial, in seconds. Of one that has begun, at most what its epochs take in all.
-    A paused trial has paid it once no new one may begin."""
+    """
     accuracies: FloatArray
     """Its last accuracy at each of `DEVIATIONS`."""
 
     @property
     def rate(self) -> float:
-        """Gain per second."""
-        return self.gain / self.seconds
+        """Gain per second, with the price."""
+        return self.gain / (self.left + self.price)
+
+    @property
+    def rate_once_paid(self) -> float:
+        """Gain per second that is left: of a paused trial, once no new one may begin."""
+        return self.gain / max(self.left, 1e-9)
 
     def accuracy_below(self, share: float) -> float:
         """The quantile of its last accuracy for a share from 0 to 1."""
@@ -117,7 +122,8 @@ class GainIndex:
         self._first: list[Candidate] = []
         self._price = TRIAL_SECONDS
         self._cost_range = np.zeros(self._num_costs), np.ones(self._num_costs)
-        self._base_magnitudes = np.empty((0, self._num_costs))
+        # Of what the search began with, and of every trial.
+        self._widest = np.full(self._num_costs, np.inf), np.full(self._num_costs, -np.inf)
         self._pool = CandidatePool([], self._num_costs)
         self._pool_basis: tuple[int, ...] = ()
         self._predicted_at: tuple[Any, ...] = ()
@@ -143,11 +149,12 @@ class GainIndex:
 
     def propose(self, number: int) -> Recipe | None:
         """The recipe for a new trial of this number; None if none is left that may begin."""
-        self._fit_if_outdated()
+        fitted = self._fit_if_outdated()
         first = next((one for one in self._first if one.key not in self._tried), None)
         if first is not None:
             return first.recipe
-        self._rate_fresh()
+        if not fitted:
+            self._rate_fresh()
         free = np.flatnonzero(self._rates >= 0)
         if not len(free):
             return None
@@ -174,16 +181,14 @@ class GainIndex:
         gains = self._gains(records, foreseen)
         found = []
         for record, gain, accuracies in zip(records, gains, foreseen, strict=True):
-            left = self._seconds_left(record)
+            recipe, effort = self._of(record).recipe, self._of(record).effort
+            left = effort.left(recipe.epochs, done=len(record.epochs), paid=self._paid)
             price = self._price
             if record.epochs:
                 # What it used up of the budget is spent. Some price is left, since what is expected
                 # of a trial that is under way is too hopeful.
-                known = self._of(record)
-                price = min(price, known.effort.alone(known.recipe.epochs) + TRIAL_SECONDS)
-            found.append(
-                Outlook(gain=float(gain), seconds=price + left, price=price, accuracies=accuracies)
-            )
+                price = min(price, effort.alone(recipe.epochs) + TRIAL_SECONDS)
+            found.append(Outlook(gain=float(gain), left=left, price=price, accuracies=accuracies))
         return found
 
     @property
@@ -207,24 +212,22 @@ class GainIndex:
         rows = magnitudes.reshape(len(magnitudes), self._num_costs)
         return (rows - low) / np.where(high > low, high - low, 1.0)
 
-    def _seconds_left(self, record: TrialRecord) -> float:
-        recipe, effort = self._of(record).recipe, self._of(record).effort
-        return effort.left(recipe.epochs, done=len(record.epochs), paid=self._paid)
-
     # The model
 
-    def _fit_if_outdated(self) -> None:
+    def _fit_if_outdated(self) -> bool:
+        """Returns whether it fitted the model anew, and so rated the candidates."""
         for record in self._unread.values():
             if record.number >= 0:  # those of earlier runs may come again: they cost nothing
                 self._tried.add(record.key)
             if not record.refused:
                 self._paid.update(self._of(record).effort.begun(len(record.epochs)))
+            self._widen(np.array([self._of(record).magnitudes]))
         self._unread.clear()
         lag = int(len(self._context.running) * _EVENTS_A_FIT)
         if self._fitted is None:
             self._begin()
         elif self._version - self._fitted <= lag:
-            return
+            return False
         self._fitted = self._version
         self._foreseen.clear()
         self._average = None
@@ -233,6 +236,7 @@ class GainIndex:
         self._set_cost_range()
         self._set_front()
         self._rate_fresh()
+        return True
 
     def _begin(self) -> None:
         """Decide what depends on the space and the seed alone, so that a resume decides it again.
@@ -243,7 +247,7 @@ class GainIndex:
         self._base = self._source.draw(self._seed, _NUM_BASE)
         self._catalogue.plan([*first, *self._base])
         pool = self._catalogue.pool([*first, *self._base], 0)
-        self._base_magnitudes = pool.magnitudes
+        self._widen(pool.magnitudes)
         self._set_cost_range()
         if pool.all:
             alone = [one.effort.alone(one.recipe.epochs) for one in pool.all]
@@ -272,31 +276,27 @@ class GainIndex:
         ]
         self._pool = self._catalogue.pool(recipes, number, self._tried)
 
+    def _widen(self, magnitudes: FloatArray) -> None:
+        """magnitudes: (rows, costs), which the range of the costs is to hold from now on."""
+        low, high = self._widest
+        rows = magnitudes.reshape(len(magnitudes), self._num_costs)
+        self._widest = np.vstack([low, rows]).min(axis=0), np.vstack([high, rows]).max(axis=0)
+
     def _set_cost_range(self) -> None:
         """That of the candidates and of all trials, so that none of them lies outside."""
-        trials = [self._of(record).magnitudes for record in self._records.values()]
-        of_trials = np.array(trials, dtype=float).reshape(len(trials), self._num_costs)
-        rows = np.vstack([self._base_magnitudes, self._pool.magnitudes, of_trials])
-        if len(rows):
-            self._cost_range = rows.min(axis=0), rows.max(axis=0)
+        low, high = self._widest
+        pool = self._pool.magnitudes
+        low, high = np.vstack([low, pool]).min(axis=0), np.vstack([high, pool]).max(axis=0)
+        if (low <= high).all():
+            self._cost_range = low, high
 
     def _earlier_front(self) -> list[Recipe]:
         """The front of earlier runs that this one knows. Its recipes take over their results."""
-        earlier = [
-            record
-            for record in self._records.values()
-            if record.number < 0 and record.recipe is not None and record.accuracy is not None
-        ]
-        feasible = [
-            record
-            for record in earlier
-            if all(excess <= 0 for excess in self._objectives.violations(record.numbers()).values())
-        ]
-        losses = np.array([self._objectives.losses_of(one.numbers()) for one in feasible])
-        if not feasible:
-            return []
-        front = pareto_front(losses)
-        return [one.recipe for one, on in zip(feasible, front, strict=True) if on and one.recipe]
+        tracker = ParetoTracker(self._objectives)
+        for record in self._records.values():
+            if record.number < 0:
+                tracker.take_in(record)
+        return [record.recipe for record in tracker.front() if record.recipe is not None]
 
     def _fit_curves(self) -> None:
         """Fit the model to rows of the front, the latest trials that are over, and open ones."""

@@ -59,7 +59,7 @@ class GainRule(StoppingRule):
             rates = [outlook.rate for outlook in outlooks]
             least = ENOUGH * index.best_fresh_rate
         else:
-            rates = [outlook.gain / (outlook.seconds - outlook.price) for outlook in outlooks]
+            rates = [outlook.rate_once_paid for outlook in outlooks]
             least = _WORTH_FINISHING * index.average_rate
         record, rate = max(zip(paused, rates, strict=True), key=lambda pair: pair[1])
         return record if rate >= least else None
