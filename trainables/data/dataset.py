@@ -1,8 +1,12 @@
 """Prepared image data: one folder, which every process can open at once.
 
     data.json      what it is: name, size, classes, digest, notes; written last
-    rows.arrow     a row for each image: label, split, digest of its pixels, source
-    pixels.arrow   the images in the same order
+    rows.arrow     a row for each image, by class and content: label, split, digest of its pixels,
+                   source, group, its position in the files of pixels, and what is known of it
+    pixels.arrow   the images, in the order in which they were decoded
+
+Each `data append` adds files: rows-2.arrow takes the place of rows.arrow, and pixels-2.arrow holds
+the new images.
 
 A trial reads its images with `ImageData.at_size` and `ImageData.rows`.
 """
@@ -26,7 +30,7 @@ from spaces.errors import UserError
 from spaces.files import PARTIAL, absolute, read_file
 from spaces.recipe import describe_mistakes
 from spaces.yaml_files import cut
-from trainables.data.image_files import resize_square
+from trainables.data.image_files import Fit, resize_square
 from trainables.data.image_table import (
     BATCH_BYTES,
     DAMAGE,
@@ -44,7 +48,7 @@ from trainables.system.shared_cache import bounded_folder, cache_folder
 
 # 2: rows are ordered by class and content, and have the positions of their images.
 FORMAT_VERSION = 2
-ABOUT, ROWS, PIXELS = "data.json", "rows.arrow", "pixels.arrow"
+ABOUT = "data.json"
 _MOST_BYTES_ABOUT = 50 * 10**6
 _log = logging.getLogger("flopwise")
 # Holds resized images, in the cache of a machine.
@@ -74,6 +78,10 @@ class ImageData:
     notes: tuple[str, ...]
     """What a person should know about the preparation, a line each: images skipped, enlarged."""
     pixels: PixelTable
+    fit: Fit = "crop"
+    """How images became squares; see `Reading`."""
+    bits: int | None = None
+    """Of white, in images of more than 8 bits; see `Reading`."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -162,11 +170,14 @@ def open_data(path: Path) -> ImageData:
     Raises UserError if path is not prepared data, is damaged, or is newer than this flopwise.
     """
     path = absolute(path)
-    about = _read_about(path)
+    about = read_about(path)
+    rows, files = data_files(about.generation)
     try:
-        labels, splits, positions = _read_rows(path / ROWS, num_classes=len(about.classes))
-        pixels = open_pixels(path / PIXELS, positions)
+        labels, splits, positions = _read_rows(path / rows, num_classes=len(about.classes))
+        pixels = open_pixels(*(path / name for name in files), positions=positions)
     except UserError as error:
+        if read_about(path).digest != about.digest:  # it has just grown
+            return open_data(path)
         raise UserError(f"{path}: damaged; prepare it again ({error})") from None
     if not len(pixels) == len(labels) == about.images or pixels.size != about.size:
         raise UserError(f"{path}: damaged; prepare it again (its files do not match)")
@@ -181,16 +192,45 @@ def open_data(path: Path) -> ImageData:
         synthetic=about.synthetic,
         notes=about.notes,
         pixels=pixels,
+        fit=about.fit,
+        bits=about.bits,
     )
+
+
+def data_files(generation: int) -> tuple[str, tuple[str, ...]]:
+    """The names of the files of rows and of pixels. generation: 1, and 1 more for each append."""
+    numbers = ["", *(f"-{number}" for number in range(2, generation + 1))]
+    return f"rows{numbers[-1]}.arrow", tuple(f"pixels{number}.arrow" for number in numbers)
+
+
+def read_rows(path: Path) -> pa.Table:
+    """The rows of prepared data: see the top of this module. Raises UserError."""
+    rows, _ = data_files(read_about(path).generation)
+    try:
+        return open_arrow(path / rows).read_all()
+    except DAMAGE as error:
+        raise UserError(f"{path / rows}: damaged: {cut(str(error), 200)}") from None
 
 
 def read_sources(path: Path) -> list[str]:
     """The source of each image of prepared data, by row, such as cat/1.jpg."""
-    return open_arrow(path / ROWS).read_all()["source"].to_pylist()
+    return read_rows(path)["source"].to_pylist()
+
+
+def near_duplicates_of(path: Path) -> list[list[int]]:
+    """The rows of each cluster of near-duplicates, the largest cluster first."""
+    table = read_rows(path)
+    if "cluster" not in table.column_names:  # of an older flopwise
+        return []
+    found: dict[int, list[int]] = {}
+    for row, cluster in enumerate(table["cluster"].to_pylist()):
+        if cluster is not None:
+            found.setdefault(cluster, []).append(row)
+    return sorted(found.values(), key=lambda rows: (-len(rows), rows))
 
 
 @validated(frozen=True, slots=True, kw_only=True, config=ConfigDict(strict=True))
-class _About:
+class About:
     """What data.json must hold; it may hold more."""
 
     name: str
@@ -200,9 +240,18 @@ class _About:
     digest: Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
     synthetic: bool
     notes: tuple[str, ...]
+    fit: Fit = "crop"
+    bits: Annotated[int, Field(ge=8, le=16)] | None = None
+    generation: Annotated[int, Field(ge=1, le=10**4)] = 1
+    """1, and 1 more for each time that images were appended."""
+    source_notes: tuple[str, ...] = ()
+    """Those of the notes that are about the sources."""
+    split: dict[str, float] = Field(default_factory=dict)
+    """validation, test and seed."""
 
 
-def _read_about(path: Path) -> _About:
+def read_about(path: Path) -> About:
+    """Read and check data.json. Raises UserError as `open_data` does."""
     if not path.exists():
         raise UserError(f"{path}: there is no such folder")
     if not path.is_dir():
@@ -227,7 +276,7 @@ def _read_about(path: Path) -> _About:
             f" {FORMAT_VERSION}); update flopwise or prepare it again"
         )
     try:
-        return TypeAdapter(_About).validate_json(json.dumps(about))
+        return TypeAdapter(About).validate_json(json.dumps(about))
     except ValidationError as error:
         first = describe_mistakes(error)[0]
         raise UserError(f"{path / ABOUT}: damaged; prepare the data again ({first})") from None
@@ -254,8 +303,8 @@ def _read_rows(
         raise UserError(f"{path}: a label names no class")
     if len(splits) and splits.max() >= len(SPLITS):
         raise UserError(f"{path}: a row is in no split")
-    if positions is not None and not np.array_equal(np.sort(positions), np.arange(len(labels))):
-        raise UserError(f"{path}: the positions of images are not each used once")
+    if positions is not None and len(np.unique(positions)) < len(labels):
+        raise UserError(f"{path}: two rows have the same image")
     labels.flags.writeable = splits.flags.writeable = False
     return labels, splits, positions
 

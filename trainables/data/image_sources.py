@@ -2,23 +2,23 @@
 
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from spaces.errors import UserError
-from spaces.yaml_files import shorten
-from trainables.data.image_files import Square, read_square
-from trainables.data.image_walk import (
-    SYSTEM_FOLDERS,
-    PassedOver,
-    count_files,
+from trainables.data.image_files import (
+    Reading,
+    Square,
+    content_digest,
     image_suffixes,
-    images_in,
-    is_hidden,
+    read_square,
 )
-from trainables.data.splits import SPLITS, SplitName
+from trainables.data.image_walk import PassedOver, entries_of, images_in
+from trainables.data.splits import SPLITS, SplitName, some_of
 
 SplitsFrom = Literal["auto", "folders", "random"]
 SPLIT_NAMES: Mapping[str, SplitName] = {
@@ -29,6 +29,10 @@ SPLIT_NAMES: Mapping[str, SplitName] = {
 """What people call the splits, in lower case."""
 
 
+def _no_digest() -> bytes | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
     """One image that has not been decoded yet."""
@@ -36,8 +40,12 @@ class Sample:
     label: int
     location: str
     """Where a person finds it."""
-    read: Callable[[int], Square]
-    """Decodes it at a size, in any thread. Raises BadImageError."""
+    read: Callable[[Reading], Square]
+    """Decodes it, in any thread. Raises BadImageError."""
+    digest: Callable[[], bytes | None] = _no_digest
+    """The digest of its file, without decoding it; None: it has none."""
+    path: str = ""
+    """Its path below the source, without the folder of a split, for groups."""
     split: SplitName | None = None
     """Where the source puts it; None: it does not say."""
     group: str | None = None
@@ -57,6 +65,8 @@ class Source:
     samples: Callable[[], Iterator[Sample]]
     splits: tuple[SplitName, ...] = ()
     """Those that the source itself fills."""
+    grouped: bool = False
+    """Whether samples may have groups."""
     notes: tuple[str, ...] = ()
 
 
@@ -68,143 +78,161 @@ def readable(name: str) -> str:
     return unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "backslashreplace"))
 
 
+def file_sample(file: Path, label: int, location: str) -> Sample:
+    """The sample of an image file."""
+    return Sample(
+        label=label,
+        location=readable(location),
+        path=readable(location),
+        read=partial(read_square, file),
+        digest=partial(content_digest, file),
+    )
+
+
 def folder_source(folder: Path, *, splits: SplitsFrom = "auto") -> Source:
     """Find the images in a folder of class folders, at any depth in each, without decoding them.
 
-    splits: `folders` takes folders named train, validation (or val, valid) and test, each with
-    class folders, as the splits; `random` takes every folder as a class; `auto` takes folders as
-    splits if all of them are. Raises UserError if there are no images.
+    Folders train, validation (or val, valid) and test, each with class folders, are taken as the
+    splits. splits: `folders` insists on them; `random` takes their images as if they lay together.
+    Raises UserError if there are no images.
     """
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "there is no such folder"
         raise UserError(f"{folder}: {what}; name a folder that has a folder for each class")
-    parts = None if splits == "random" else _split_folders(folder)
-    if parts is None and splits == "folders":
-        raise UserError(
-            f"{folder}: --splits folders needs folders named train and test or validation, each"
-            " with a folder for each class"
-        )
-    of_split = {None: [folder]} if parts is None else parts
     passed = PassedOver()
-    folders = {
-        (split, name): found
-        for split, tops in of_split.items()
-        for name, found in _class_folders(tops, passed).items()
+    tops, notes = _tops(folder)
+    if None in tops and splits == "folders":
+        raise UserError(
+            f"{folder}: --splits folders needs a folder train, and one named validation or test,"
+            " each with a folder for each class"
+        )
+    if None not in tops:
+        _folders_in(folder, passed)
+        _count_loose(folder, passed)
+    classes: dict[SplitName | None, dict[str, list[Path]]] = {
+        split: _class_folders(found, passed) for split, found in tops.items()
     }
-    num_images = {
-        part: sum(1 for at in found for _ in images_in(at, passed))
-        for part, found in folders.items()
+    counts: dict[SplitName | None, Counter[str]] = {
+        split: Counter(
+            {
+                name: sum(1 for at in found for _ in images_in(at, passed))
+                for name, found in of_class.items()
+            }
+        )
+        for split, of_class in classes.items()
     }
-    names = sorted({name for _, name in folders})
-    counts = [
-        sum(count for (_, name), count in num_images.items() if name == wanted) for wanted in names
-    ]
-    if not sum(counts):
+    total = sum(counts.values(), Counter[str]())
+    names = sorted({name for of_class in classes.values() for name in of_class})
+    if not total.total():
         others = passed.kinds.total() + passed.system.total()
         raise UserError(
             f"{folder}: no images in class folders ({len(names)} folders, {others} other files);"
             f" put images into {folder / 'CLASS'}, a folder for each class"
         )
-    label_of = {name: label for label, name in enumerate(names)}
+    given: tuple[SplitName, ...] = tuple(split for split in SPLITS if split in tops)
+    if given and splits == "random":
+        notes = [f"images of the folders for {', '.join(given)} are split anew"]
+        given = ()
+    elif given:
+        notes += notes_of_splits(counts)
 
     def samples() -> Iterator[Sample]:
-        for (split, name), found in sorted(folders.items(), key=_by_class_and_split):
-            for file in (file for at in found for file in images_in(at)):
-                yield Sample(
-                    label=label_of[name],
-                    location=readable(file.relative_to(folder).as_posix()),
-                    read=_reader(file),
-                    split=split,
-                )
+        for label, name in enumerate(names):
+            for split in tops:
+                for at in classes[split].get(name, ()):
+                    for file in images_in(at):
+                        sample = file_sample(file, label, file.relative_to(folder).as_posix())
+                        path = f"{name}/{readable(file.relative_to(at).as_posix())}"
+                        yield replace(sample, path=path, split=split if given else None)
 
     return Source(
         name=readable(folder.resolve().name),
         classes=tuple(names),
-        counts=tuple(counts),
-        total=sum(counts),
+        counts=tuple(total[name] for name in names),
+        total=total.total(),
         samples=samples,
-        splits=tuple(split for split in SPLITS if parts and split in parts),
-        notes=(*_notes_of_splits(parts, num_images), *_notes_of_names(of_split), *passed.notes()),
+        splits=given,
+        notes=(*notes, *_notes_of_spellings(classes), *passed.notes()),
     )
 
 
-def _by_class_and_split(item: tuple[tuple[SplitName | None, str], list[Path]]) -> tuple[str, int]:
-    (split, name), _ = item
-    return name, SPLITS.index(split) if split else 0
+def notes_of_splits(counts: Mapping[SplitName | None, Mapping[str, int]]) -> list[str]:
+    """Lines on classes that only one split has. counts: images of each class, by split."""
+    of_class: dict[str, set[SplitName | None]] = {}
+    for split, of_split in counts.items():
+        for name, count in of_split.items():
+            if count:
+                of_class.setdefault(name, set()).add(split)
+    lines = []
+    for split in counts:
+        alone = sorted(name for name, where in of_class.items() if where == {split})
+        if alone:
+            lines.append(f"classes that only {split} has: {some_of(alone)}")
+    return lines
 
 
-def _split_folders(folder: Path) -> dict[SplitName | None, list[Path]] | None:
-    """The folders of each split; None unless every folder is one, and they have class folders."""
-    parts: dict[SplitName | None, list[Path]] = {}
-    for part in _folders_in(folder):
+def _tops(folder: Path) -> tuple[dict[SplitName | None, list[Path]], list[str]]:
+    """The folders that hold class folders, by split, and notes; under None if there are no splits.
+
+    Splits are a train folder with class folders, and another one.
+    """
+    named: dict[SplitName, list[Path]] = {}
+    folders = _folders_in(folder, PassedOver())
+    for part in folders:
         split = SPLIT_NAMES.get(part.name.lower())
-        if split is None or not _folders_in(part):
-            return None
-        parts.setdefault(split, []).append(part)
-    return parts if "train" in parts and len(parts) > 1 else None
+        if split is not None:
+            named.setdefault(split, []).append(part)
+    parts: dict[SplitName | None, list[Path]] = {
+        split: found
+        for split in SPLITS
+        if (found := [part for part in named.get(split, ()) if _folders_in(part, PassedOver())])
+    }
+    if "train" not in parts or len(named) < 2:
+        return {None: [folder]}, []
+    taken = [part for found in parts.values() for part in found]
+    notes = [
+        f"splits are those of the folders {', '.join(part.name for part in taken)};"
+        " --splits random draws others"
+    ]
+    left = [readable(part.name) for part in folders if part not in taken]
+    if left:
+        notes.append(f"folders left out, since they are no split of class folders: {some_of(left)}")
+    return parts, notes
 
 
 def _class_folders(tops: Sequence[Path], passed: PassedOver) -> dict[str, list[Path]]:
     """Class folders by readable name. Spellings of the same letters are one class."""
     found: dict[str, list[Path]] = {}
-    suffixes = image_suffixes()
     for top in tops:
-        for folder in _folders_in(top):
+        for folder in _folders_in(top, passed):
             found.setdefault(readable(folder.name), []).append(folder)
-        for entry in top.iterdir():
-            if entry.name in SYSTEM_FOLDERS:
-                passed.system[entry.name] += count_files(entry)
-            elif not is_hidden(entry.name):
-                passed.loose += entry.is_file() and entry.suffix.lower() in suffixes
+        _count_loose(top, passed)
     return found
 
 
-def _folders_in(folder: Path) -> list[Path]:
-    """Folders that people made, by name."""
-    try:
-        entries = sorted(folder.iterdir())
-    except OSError as error:
-        raise UserError(f"{folder}: {error.strerror}") from None
+def _count_loose(top: Path, passed: PassedOver) -> None:
+    suffixes = image_suffixes()
+    passed.loose += sum(
+        entry.suffix.lower() in suffixes and entry.is_file() and entry.name[0] != "."
+        for entry in entries_of(top)
+    )
+
+
+def _folders_in(folder: Path, passed: PassedOver) -> list[Path]:
+    """Folders that people made, by name. passed: counts the others, and files of systems."""
     return [
-        entry
-        for entry in entries
-        if not is_hidden(entry.name) and entry.name not in SYSTEM_FOLDERS and entry.is_dir()
+        entry for entry in entries_of(folder) if not passed.add_system(entry) and entry.is_dir()
     ]
 
 
-def _notes_of_splits(
-    parts: Mapping[SplitName | None, list[Path]] | None,
-    num_images: Mapping[tuple[SplitName | None, str], int],
+def _notes_of_spellings(
+    classes: Mapping[SplitName | None, Mapping[str, Sequence[Path]]],
 ) -> list[str]:
-    if parts is None:
-        return []
-    folders = ", ".join(path.name for paths in parts.values() for path in paths)
-    notes = [f"splits are those of the folders {folders}; --splits random draws others"]
-    notes += [
-        f"{split} has no folder: it is taken from train" for split in SPLITS if split not in parts
-    ]
-    of_class: dict[str, set[SplitName | None]] = {}
-    for (split, name), count in num_images.items():
-        if count:
-            of_class.setdefault(name, set()).add(split)
-    for split in parts:
-        alone = [name for name, where in of_class.items() if where == {split}]
-        if alone:
-            notes.append(f"classes that only {split} has: {shorten(', '.join(sorted(alone)))}")
-    return notes
-
-
-def _notes_of_names(of_split: Mapping[SplitName | None, list[Path]]) -> list[str]:
     spellings: dict[str, set[str]] = {}
-    for tops in of_split.values():
-        for top in tops:
-            for folder in _folders_in(top):
-                spellings.setdefault(readable(folder.name), set()).add(folder.name)
+    for of_class in classes.values():
+        for name, found in of_class.items():
+            spellings.setdefault(name, set()).update(folder.name for folder in found)
     several = [name for name, written in spellings.items() if len(written) > 1]
-    return [
-        f"folders whose names are spelt in two ways are one class: {', '.join(several)}"
-    ] * bool(several)
-
-
-def _reader(file: Path) -> Callable[[int], Square]:
-    return lambda size: read_square(file, size)
+    if not several:
+        return []
+    return [f"folders whose names are spelt in two ways are one class: {some_of(several)}"]

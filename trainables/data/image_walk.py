@@ -10,23 +10,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image
-
 from spaces.errors import UserError
+from spaces.files import reason
+from trainables.data.image_files import image_suffixes
 
-# Synology, QNAP, Windows, macOS' zip files and ext4.
-SYSTEM_FOLDERS = frozenset(
+# In lower case: Synology, QNAP, Windows, macOS' zip files and ext4.
+_SYSTEM_FOLDERS = frozenset(
     (
-        *("@eaDir", "@Recycle", "@tmp", "#recycle", "#snapshot"),
-        *("$RECYCLE.BIN", "System Volume Information", "__MACOSX", "lost+found"),
+        *("@eadir", "@recycle", "@tmp", "#recycle", "#snapshot"),
+        *("$recycle.bin", "system volume information", "__macosx", "lost+found"),
     )
 )
-SYSTEM_FILES = frozenset(("Thumbs.db", "ehthumbs.db", "desktop.ini"))
-# Formats that Pillow opens, or only knows by name, but that hold no photograph: videos, documents,
-# drawings and measurements. Some of them run other programs.
-_NO_PHOTOGRAPHS = frozenset(
-    ("BUFR", "EPS", "FLI", "GBR", "GRIB", "HDF5", "MPEG", "PDF", "WMF", "XVTHUMB")
-)
+_SYSTEM_FILES = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini"))
+_NAMED = 3
 
 
 @dataclass(slots=True)
@@ -34,23 +30,33 @@ class PassedOver:
     """What was found beside the images."""
 
     system: Counter[str] = field(default_factory=Counter)
-    """Files in each system folder, and system files, by name."""
+    """Files of systems, and hidden ones, by what a person calls them."""
     kinds: Counter[str] = field(default_factory=Counter)
-    """Files that are no images, by suffix."""
+    """Files that are no photographs, by suffix."""
     special: list[str] = field(default_factory=list)
     """Pipes, sockets and devices."""
     loose: int = 0
     """Images in no class folder."""
 
+    def add_system(self, path: Path) -> bool:
+        """Count a file or folder if a system made it, or if it is hidden. Returns whether it is."""
+        name, known = path.name, path.name.lower()
+        if known in _SYSTEM_FOLDERS:
+            self.system[f"in {name}"] += _count_files(path)
+        elif known in _SYSTEM_FILES or name == ".DS_Store":
+            self.system[name] += 1
+        elif name.startswith("."):
+            self.system["._*" if name.startswith("._") else "hidden"] += _count_files(path)
+        else:
+            return False
+        return True
+
     def notes(self) -> list[str]:
         """A line for people for each of them that is not empty."""
         lines = []
         if self.system:
-            names = ", ".join(
-                f"{count:,} in {name}" if name in SYSTEM_FOLDERS else f"{count:,} {name}"
-                for name, count in sorted(self.system.items())
-            )
-            lines.append(f"files of systems passed over: {names}")
+            names = ", ".join(f"{count:,} {name}" for name, count in sorted(self.system.items()))
+            lines.append(f"files of systems, and hidden ones, passed over: {names}")
         if self.kinds:
             suffixes = ", ".join(sorted(suffix or "no suffix" for suffix in self.kinds))
             lines.append(
@@ -58,36 +64,29 @@ class PassedOver:
                 f" {self.kinds.total():,}"
             )
         if self.special:
-            lines.append(f"pipes, sockets or devices passed over: {', '.join(self.special)}")
+            more = f" and {len(self.special) - _NAMED} more" * (len(self.special) > _NAMED)
+            names = ", ".join(self.special[:_NAMED])
+            lines.append(f"pipes, sockets and devices passed over: {names}{more}")
         if self.loose:
             lines.append(f"images left out, since they are in no class folder: {self.loose:,}")
         return lines
 
 
-def image_suffixes() -> frozenset[str]:
-    """Suffixes of the photographs that Pillow reads, in lower case and with the dot."""
-    suffixes = Image.registered_extensions()  # also fills Image.OPEN
-    kinds = Image.OPEN.keys() - _NO_PHOTOGRAPHS
-    return frozenset(suffix for suffix, kind in suffixes.items() if kind in kinds)
-
-
 def images_in(folder: Path, passed: PassedOver | None = None) -> Iterator[Path]:
     """Yield a folder's image files, at any depth, sorted.
 
-    A file is an image if its suffix says so. Hidden names, which start with a dot, are ignored.
-    passed: counts what is passed over. Raises UserError if a folder can't be read.
+    A file is an image if its suffix says so. passed: counts what is passed over. Raises UserError
+    if a folder can't be read.
     """
-    return _images_in(folder, passed or PassedOver(), image_suffixes(), ())
+    return _images_in(folder, PassedOver() if passed is None else passed, image_suffixes(), ())
 
 
-def count_files(folder: Path) -> int:
-    """How many files a folder has, at any depth."""
-    return sum(len(files) for *_, files in os.walk(folder))
-
-
-def is_hidden(name: str) -> bool:
-    """Whether a name is not meant to be seen."""
-    return name.startswith(".")
+def entries_of(folder: Path) -> list[Path]:
+    """What a folder holds, sorted. Raises UserError if it can't be read."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise UserError(f"{folder}: {reason(error)}") from None
 
 
 def _images_in(
@@ -101,21 +100,21 @@ def _images_in(
         with os.scandir(folder) as entries:
             found = sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
-        raise UserError(f"{folder}: {error.strerror}") from None
+        raise UserError(f"{folder}: {reason(error)}") from None
     for entry in found:
         path = folder / entry.name
-        if is_hidden(entry.name):
+        if passed.add_system(path):
             continue
         if entry.is_dir():
-            if entry.name in SYSTEM_FOLDERS:
-                passed.system[entry.name] += count_files(path)
-            else:
-                yield from _images_in(path, passed, suffixes, (*above, real))
-        elif entry.name in SYSTEM_FILES:
-            passed.system[entry.name] += 1
+            yield from _images_in(path, passed, suffixes, (*above, real))
         elif not entry.is_file() and path.exists():  # reading it might wait for ever
             passed.special.append(str(path))
         elif path.suffix.lower() in suffixes:
             yield path
         else:
             passed.kinds[path.suffix.lower()] += 1
+
+
+def _count_files(path: Path) -> int:
+    """How many files a folder has, at any depth; 1 for a file."""
+    return sum(len(files) for *_, files in os.walk(path)) if path.is_dir() else 1

@@ -1,5 +1,6 @@
 """Splits images: a model learns from some, is chosen by others, and is judged by the rest."""
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Literal
 
@@ -9,12 +10,19 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from spaces.errors import UserError
-from spaces.yaml_files import shorten
 
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 # Try this many shuffles if most images of a class are copies of other classes' images.
 ATTEMPTS = 20
+
+
+class TooFewError(UserError):
+    """Classes have too little to split."""
+
+    def __init__(self, message: str, labels: Sequence[int]) -> None:
+        super().__init__(message)
+        self.labels = tuple(labels)
 
 
 def split_rows(
@@ -26,48 +34,71 @@ def split_rows(
     test: float,
     seed: int,
     given: npt.NDArray[np.int8] | None = None,
+    fill: Collection[SplitName] = SPLITS,
 ) -> npt.NDArray[np.uint8]:
     """Put every row into a split: an index into SPLITS.
 
     labels: (rows,) indices into classes. together: (rows,), from `rows_together`; rows with equal
     numbers share a split. validation, test: fractions of each class, met as nearly as what belongs
-    together allows. given: (rows,) splits that rows have already; those of -1 go to train, and to
-    the splits that no row was given. Each of these gets at least one row of every class. The result
-    depends on the rows and the seed, not on their order.
-    Raises UserError if the fractions leave nothing to a split, or if a class has too few different
-    images.
+    together allows. given: (rows,) splits that rows have already and keep; -1 for the others, which
+    go to train and to the splits of `fill`. A class without rows that have a split gets at least
+    one row in each of these. The result depends on the rows and the seed, not on their order.
+    Raises UserError if the fractions leave nothing to a split, and TooFewError.
     """
     check_fractions(validation, test)
     splits = np.full(len(labels), -1, dtype=np.int8) if given is None else given.copy()
+    fractions = [1 - validation - test, validation, test]
+    filled = [split for split, name in enumerate(SPLITS) if name == "train" or name in fill]
+    fractions = [fraction if split in filled else 0.0 for split, fraction in enumerate(fractions)]
+    fractions[0] = 1 - fractions[1] - fractions[2]
+    _, group_of_row = np.unique(together, return_inverse=True)
+    group_of_row = group_of_row.reshape(-1)
+    _follow_given(splits, group_of_row, filled)
+    have = [[0] * len(SPLITS) for _ in classes]
+    for label, split in zip(labels.tolist(), splits.tolist(), strict=True):
+        if split in filled:
+            have[label][split] += 1
     free = np.flatnonzero(splits < 0)
-    if not len(free):
-        return splits.astype(np.uint8)
-    wanted = fractions_of(validation, test, taken=set(splits[splits >= 0].tolist()))
-    _, group_of_row = np.unique(together[free], return_inverse=True)
-    members = _count_members(group_of_row.reshape(-1), labels[free])
-    groups_of_class = [0] * len(classes)
-    for group in members:
-        for label in group:
-            groups_of_class[label] += 1
-    present = [label for label, count in enumerate(groups_of_class) if count]
-    if given is None:
-        present = list(range(len(classes)))
+    _, group_of_free = np.unique(group_of_row[free], return_inverse=True)
+    group_of_free = group_of_free.reshape(-1)
+    members = _count_members(group_of_free, labels[free])
+    groups_of_class = Counter(label for group in members for label in group)
+    fresh = [
+        label
+        for label, counts in enumerate(have)
+        if not any(counts) and (given is None or groups_of_class[label])
+    ]
     check_enough(
-        [groups_of_class[label] for label in present],
-        [classes[label] for label in present],
-        num_splits=sum(fraction > 0 for fraction in wanted),
+        [groups_of_class[label] for label in fresh],
+        [classes[label] for label in fresh],
+        labels=fresh,
+        num_splits=len(filled),
     )
-    counts = np.bincount(labels[free], minlength=len(classes)).tolist()
-    targets = [_whole_parts(count, wanted) for count in counts]
+    sizes = np.bincount(labels[free], minlength=len(classes)) + np.sum(have, axis=1)
+    targets = [_whole_parts(count, fractions) for count in sizes.tolist()]
     rng = np.random.default_rng(seed)
     missing: list[int] = []
     for _ in range(ATTEMPTS):
-        split_of_group, missing = _assign(members, targets, wanted, rng)
+        split_of_group, after = _assign(members, targets, have, filled, rng)
+        missing = [label for label in fresh if any(after[label][split] == 0 for split in filled)]
         if not missing:
-            splits[free] = np.array(split_of_group, dtype=np.int8)[group_of_row.reshape(-1)]
+            splits[free] = np.array(split_of_group, dtype=np.int8)[group_of_free]
             return splits.astype(np.uint8)
-    names = ", ".join(classes[label] for label in missing)
-    raise UserError(f"{names}: too few images to split that do not belong to others too")
+    names = some_of([classes[label] for label in missing])
+    raise TooFewError(f"{names}: too few images to split that do not belong to others too", missing)
+
+
+def _follow_given(
+    splits: npt.NDArray[np.int8], group_of_row: npt.NDArray[np.intp], filled: Sequence[int]
+) -> None:
+    """Give rows without a split that of the rows they belong to: train if these are in several."""
+    count = np.zeros((int(group_of_row.max(initial=-1)) + 1, len(SPLITS)), dtype=np.int64)
+    known = np.isin(splits, filled)
+    np.add.at(count, (group_of_row[known], splits[known]), 1)
+    # The first of the largest, and train before all.
+    count[count[:, 0] > 0, 0] = len(splits) + 1
+    follows = (splits < 0) & (count.sum(axis=1) > 0)[group_of_row]
+    splits[follows] = count.argmax(axis=1)[group_of_row[follows]]
 
 
 def rows_together(
@@ -103,17 +134,6 @@ def rows_together(
     return first[group]
 
 
-def fractions_of(validation: float, test: float, *, taken: Collection[int] = ()) -> list[float]:
-    """The fraction of each split among the rows that are to be split; 0 for those that are taken.
-
-    taken: indices into SPLITS. Rows may always go to train.
-    """
-    held_out = [
-        0.0 if split in taken else fraction for split, fraction in ((1, validation), (2, test))
-    ]
-    return [1 - sum(held_out), *held_out]
-
-
 def check_fractions(validation: float, test: float) -> None:
     """Raise UserError unless all three splits get a part."""
     if not (validation > 0 and test > 0 and validation + test < 1):
@@ -124,20 +144,36 @@ def check_fractions(validation: float, test: float) -> None:
 
 
 def check_enough(
-    counts: Sequence[int], classes: Sequence[str], *, num_splits: int = len(SPLITS)
+    counts: Sequence[int],
+    classes: Sequence[str],
+    *,
+    labels: Sequence[int] | None = None,
+    num_splits: int = len(SPLITS),
 ) -> None:
-    """Raise UserError with one line that names the classes with too few different images."""
+    """Raise TooFewError, with one line, if classes have fewer images to split than splits.
+
+    counts: of each of these classes, images or groups that need not share a split. labels: what
+    the error calls the classes; None: their positions.
+    """
+    numbers = range(len(classes)) if labels is None else labels
     few = [
-        f"{name} ({count})"
-        for name, count in zip(classes, counts, strict=True)
+        (label, f"{name} ({count})")
+        for label, name, count in zip(numbers, classes, counts, strict=True)
         if count < num_splits
     ]
     if few:
-        raise UserError(
-            f"{len(few)} of {len(classes)} classes have fewer than {num_splits} different images,"
-            f" one for each split: {shorten(', '.join(few))}; add images, or leave these classes"
-            f" out with --min-images {num_splits}"
+        raise TooFewError(
+            f"{len(few)} of {len(classes)} classes have fewer than {num_splits} different images"
+            f" or groups, one for each split: {some_of([name for _, name in few])}; add images, or"
+            f" leave these classes out with --min-images {num_splits}",
+            [label for label, _ in few],
         )
+
+
+def some_of(names: Sequence[str], most: int = 20) -> str:
+    """Names for a line: at most so many."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _count_members(
@@ -156,7 +192,7 @@ def _whole_parts(count: int, fractions: Sequence[float]) -> list[int]:
     parts = np.floor(exact + 1e-9).astype(int)
     for split in np.argsort(parts - exact, kind="stable")[: count - parts.sum()]:
         parts[split] += 1
-    for split in np.flatnonzero(np.array(fractions) > 0):
+    for split in np.flatnonzero(exact > 0):
         if not parts[split] and parts.max() > 1:
             parts[parts.argmax()] -= 1
             parts[split] += 1
@@ -166,21 +202,19 @@ def _whole_parts(count: int, fractions: Sequence[float]) -> list[int]:
 def _assign(
     members: list[dict[int, int]],
     targets: list[list[int]],
-    fractions: Sequence[float],
+    before: list[list[int]],
+    filled: Sequence[int],
     rng: np.random.Generator,
-) -> tuple[list[int], list[int]]:
+) -> tuple[list[int], list[list[int]]]:
     """Give each group, largest first, the split that brings its classes nearest to their targets.
 
-    If a class has only as many groups left as empty splits, it accepts only empty splits. A group
-    of several classes may not be able to please all of them, so the classes that miss a split are
-    returned too.
+    before: rows of each class in each split already. filled: the splits that groups may go to. If
+    a class has only as many groups left as empty splits, it accepts only empty splits. A group of
+    several classes may not be able to please all of them, so the rows of each class in each split
+    are returned too.
     """
-    filled = [split for split, fraction in enumerate(fractions) if fraction > 0]
-    have = [[0] * len(SPLITS) for _ in targets]
-    left = [0] * len(targets)
-    for labels in members:
-        for label in labels:
-            left[label] += 1
+    have = [list(counts) for counts in before]
+    left = Counter(label for labels in members for label in labels)
     order = rng.permutation(len(members)).tolist()
     order.sort(key=lambda group: (-len(members[group]), -sum(members[group].values())))
     split_of_group = [0] * len(members)
@@ -207,7 +241,4 @@ def _assign(
         for label, count in labels.items():
             have[label][split] += count
             left[label] -= 1
-    seen = {label for labels in members for label in labels}
-    return split_of_group, [
-        label for label in sorted(seen) if any(have[label][split] == 0 for split in filled)
-    ]
+    return split_of_group, have

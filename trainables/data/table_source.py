@@ -1,16 +1,25 @@
 """Labels in a table: CSV or Parquet, a row for each image, with its path and class."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 
 from spaces.errors import UserError
-from spaces.yaml_files import did_you_mean, shorten
-from trainables.data.image_files import Square, read_square
-from trainables.data.image_sources import SPLIT_NAMES, Sample, Source, readable
-from trainables.data.splits import SPLITS, SplitName
+from spaces.files import check_file
+from spaces.yaml_files import cut, did_you_mean, shorten
+from trainables.data.image_sources import (
+    SPLIT_NAMES,
+    Sample,
+    Source,
+    file_sample,
+    notes_of_splits,
+    readable,
+)
+from trainables.data.splits import SPLITS, SplitName, some_of
 
 # What people call the columns, in lower case, best first.
 COLUMNS: Mapping[str, tuple[str, ...]] = {
@@ -19,89 +28,104 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "split": ("split", "subset", "partition"),
     "group": ("group",),
 }
+TABLES = (".csv", ".tsv", ".parquet", ".pq")
 _REQUIRED = ("path", "label")
-_TOLD = 5
 
 
-def table_source(table: Path, images: Path | None, columns: Mapping[str, str]) -> Source:
+def table_source(table: Path, images: Path, columns: Mapping[str, str]) -> Source:
     """Read the labels of images from a table.
 
-    images: the folder that paths start at; None: the table's. columns: names of columns by their
-    meaning, of COLUMNS; the others are found by their usual names. Columns for split and group may
-    be missing. Raises UserError for a table that can't be read, lacks a column, names a split that
-    is none, or lacks a value.
+    images: the folder that paths start at. columns: names of columns by their meaning, of COLUMNS;
+    the others are found by their usual names. Those for split and group may be missing, and so may
+    their values. Raises UserError for a table that can't be read, lacks a column or a value, or
+    names a split that is none.
     """
-    rows = _read(table)
-    found = _find_columns(table, list(rows.columns), columns)
-    rows = rows.rename(columns={column: meaning for meaning, column in found.items()})[list(found)]
-    rows = rows.astype("string")
+    written = _read(table)
+    found = _find_columns(table, list(map(str, written.columns)), columns)
+    cells = {
+        meaning: written[column].astype("string").fillna("").str.strip().tolist()
+        for meaning, column in found.items()
+    }
     for meaning in _REQUIRED:
-        empty = rows.index[rows[meaning].isna() | (rows[meaning].str.strip() == "")]
-        if len(empty):
+        empty = [row for row, cell in enumerate(cells[meaning], 1) if not cell]
+        if empty:
             raise UserError(
                 f"{table}: {len(empty)} rows have no {found[meaning]}, the first is row"
-                f" {empty[0] + 1}; fill them in or remove them"
+                f" {empty[0]}; fill them in or remove them"
             )
-    splits = _splits_of(table, rows)
-    names = sorted({readable(name) for name in rows["label"]})
+    if not cells["path"]:
+        raise UserError(f"{table}: has no rows")
+    labels = [readable(label) for label in cells["label"]]
+    splits = _splits_of(table, cells.get("split", [""] * len(labels)))
+    groups = cells.get("group", [""] * len(labels))
+    names = sorted(set(labels))
     label_of = {name: label for label, name in enumerate(names)}
-    rows = rows.assign(label=[readable(name) for name in rows["label"]]).sort_values(
-        ["label", "path"], kind="stable"
-    )
-    top = images or table.parent
-    counts = rows["label"].value_counts()
+    order = sorted(range(len(labels)), key=lambda row: (labels[row], cells["path"][row]))
+    counts: dict[SplitName | None, Counter[str]] = {}
+    for label, split in zip(labels, splits, strict=True):
+        counts.setdefault(split, Counter())[label] += 1
+    total = Counter(labels)
+    given: tuple[SplitName, ...] = tuple(split for split in SPLITS if split in counts)
 
     def samples() -> Iterator[Sample]:
-        for row in rows.itertuples(index=False):
-            path = str(row.path)
-            yield Sample(
-                label=label_of[str(row.label)],
-                location=readable(path),
-                read=_reader(top / path),
-                split=splits.get(str(row.split).strip().lower()) if "split" in rows else None,
-                group=None if "group" not in rows or pd.isna(row.group) else str(row.group),
-            )
+        for row in order:
+            path = cells["path"][row]
+            sample = file_sample(images / path, label_of[labels[row]], path)
+            yield replace(sample, split=splits[row], group=groups[row] or None)
 
+    columns_read = ", ".join(f"{meaning} from {column}" for meaning, column in found.items())
     return Source(
         name=readable(table.stem),
         classes=tuple(names),
-        counts=tuple(int(counts[name]) for name in names),
-        total=len(rows),
+        counts=tuple(total[name] for name in names),
+        total=len(labels),
         samples=samples,
-        splits=tuple(split for split in SPLITS if split in splits.values()),
+        splits=given,
+        grouped="group" in found,
         notes=(
-            f"labels are those of {table.name}: "
-            + ", ".join(f"{meaning} from {column}" for meaning, column in found.items()),
+            f"labels are those of {table.name}: {columns_read}",
+            *(notes_of_splits(counts) if given else ()),
         ),
     )
 
 
+def columns_of(table: Path) -> list[str]:
+    """The names of a table's columns. Raises UserError if it can't be read."""
+    return [str(name) for name in _read(table).columns]
+
+
 def _read(table: Path) -> pd.DataFrame:
+    check_file(table, what="table")
+    suffix = table.suffix.lower()
+    if suffix not in TABLES:
+        raise UserError(f"{table}: is no table; name one that ends in {', '.join(TABLES)}")
     try:
-        if table.suffix.lower() in (".parquet", ".pq"):
+        if suffix in (".parquet", ".pq"):
             return pd.read_parquet(table)
-        if table.suffix.lower() in (".csv", ".tsv"):
-            separator = "\t" if table.suffix.lower() == ".tsv" else ","
-            # As text: 007 is a name, and so is NA.
-            return pd.read_csv(table, sep=separator, dtype="string", keep_default_na=False)
-    except FileNotFoundError:
-        raise UserError(f"{table}: there is no such file") from None
+        # As text: 007 is a name, and so is NA.
+        separator = "\t" if suffix == ".tsv" else ","
+        return pd.read_csv(table, sep=separator, dtype="string", keep_default_na=False)
     except (OSError, ValueError, pa.ArrowException) as error:
-        reason = shorten(str(error).splitlines()[0] if str(error) else type(error).__name__)
+        reason = cut(" ".join(str(error).split()) or type(error).__name__, 200)
         raise UserError(f"{table}: can't be read as a table: {reason}") from None
-    raise UserError(f"{table}: is neither .csv, .tsv nor .parquet")
 
 
 def _find_columns(table: Path, names: Sequence[str], given: Mapping[str, str]) -> dict[str, str]:
     """Meaning -> name of its column."""
+    unknown = sorted(given.keys() - COLUMNS.keys())
+    if unknown:
+        raise UserError(
+            f"--column {unknown[0]}={given[unknown[0]]}: a table has columns for"
+            f" {', '.join(COLUMNS)}"
+        )
     found = {}
-    lower = {str(name).lower(): str(name) for name in names}
+    lower = {name.lower(): name for name in names}
     for meaning, usual in COLUMNS.items():
         if meaning in given:
             if given[meaning] not in names:
                 raise UserError(
                     f"{table}: has no column {given[meaning]}"
-                    f"{did_you_mean(given[meaning], names)}; it has {shorten(', '.join(names))}"
+                    f"{did_you_mean(given[meaning], names)}; it has {some_of(names)}"
                 )
             found[meaning] = given[meaning]
             continue
@@ -110,25 +134,24 @@ def _find_columns(table: Path, names: Sequence[str], given: Mapping[str, str]) -
             found[meaning] = column
         elif meaning in _REQUIRED:
             raise UserError(
-                f"{table}: has no column for the {meaning}; it has {shorten(', '.join(names))};"
+                f"{table}: has no column for the {meaning}; it has {some_of(names)};"
                 f" name one with --column {meaning}=NAME"
             )
     return found
 
 
-def _splits_of(table: Path, rows: pd.DataFrame) -> dict[str, SplitName]:
-    """What the table calls its splits -> the split."""
-    if "split" not in rows:
-        return {}
-    written = {str(name).strip().lower() for name in rows["split"].dropna()} - {""}
-    unknown = sorted(written - SPLIT_NAMES.keys())
+def _splits_of(table: Path, written: Sequence[str]) -> list[SplitName | None]:
+    """The split of each row; None where its cell is empty."""
+    unknown = sorted(
+        {name for name in written if name} - {name for name in written if _split(name)}
+    )
     if unknown:
         raise UserError(
-            f"{table}: {shorten(', '.join(unknown[:_TOLD]))} in the column for the split; write"
-            " train, validation or test, or leave cells empty where it is to be drawn"
+            f"{table}: {some_of([shorten(name) for name in unknown], 5)} in the column for the"
+            " split; write train, validation or test, or leave the cell empty"
         )
-    return {name: SPLIT_NAMES[name] for name in written}
+    return [_split(name) for name in written]
 
 
-def _reader(file: Path) -> Callable[[int], Square]:
-    return lambda size: read_square(file, size)
+def _split(name: str) -> SplitName | None:
+    return SPLIT_NAMES.get(name.lower())
