@@ -9,7 +9,9 @@ import pytest
 
 from spaces.errors import UserError
 from trainables.data.copying import copy_data, open_near_data
-from trainables.data.dataset import ABOUT, PIXELS, ROWS, ImageData
+from trainables.data.dataset import ABOUT, ImageData, data_files
+
+ROWS, (PIXELS,) = data_files(1)
 
 
 @pytest.fixture

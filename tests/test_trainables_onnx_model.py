@@ -234,7 +234,7 @@ def test_files_that_are_no_exports_have_their_line(file: Path, tmp_path: Path):
     assert "not exported by flopwise" in line_of(with_metadata(file, out, None))
     assert "can't be read" in line_of(with_metadata(file, out, "{}"))
     assert "can't be read" in line_of(with_metadata(file, out, "no JSON"))
-    newer = json.dumps({**about, "format": 2})
+    newer = json.dumps({**about, "format": 3})
     assert "newer flopwise" in line_of(with_metadata(file, out, newer))
     fewer = json.dumps({**about, "classes": ["red", "green"]})
     assert "names 2 classes but has 3 outputs" in line_of(with_metadata(file, out, fewer))

@@ -261,7 +261,7 @@ class _Tally:
             f"{len(self.bad):,} of {self.done:,} images can't be read; repair or remove them, or"
             " skip them with --skip-bad"
             + (f"; --max-megapixels {largest} reads the large ones" if largest else "")
-            + (f". The others are kept in {kept} for that" if kept and self.good else "")
+            + (f"; what was decoded is kept in {kept} for the next try" if kept else "")
         )
 
     def notes(self) -> list[str]:

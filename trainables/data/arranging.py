@@ -230,6 +230,8 @@ def _notes_of_near(
     where = (
         f"{several:,} of them in several splits, since {why}" if several else "each in one split"
     )
+    count = int(near.max()) + 1
     return [
-        f"near-duplicates: {(near >= 0).sum():,} images in {near.max() + 1:,} clusters, {where}"
+        f"near-duplicates: {(near >= 0).sum():,} images in {count:,} cluster{'s' * (count > 1)},"
+        f" {where}"
     ]

@@ -179,7 +179,8 @@ def open_data(path: Path) -> ImageData:
         if read_about(path).digest != about.digest:  # it has just grown
             return open_data(path)
         raise UserError(f"{path}: damaged; prepare it again ({error})") from None
-    if not len(pixels) == len(labels) == about.images or pixels.size != about.size:
+    found = len(labels), pixels.num_stored, pixels.size
+    if found != (about.images, about.stored or about.images, about.size):
         raise UserError(f"{path}: damaged; prepare it again (its files do not match)")
     return ImageData(
         path=path,
@@ -244,6 +245,8 @@ class About:
     bits: Annotated[int, Field(ge=8, le=16)] | None = None
     generation: Annotated[int, Field(ge=1, le=10**4)] = 1
     """1, and 1 more for each time that images were appended."""
+    stored: int | None = None
+    """Images in the files of pixels, with those of classes that were left out; None: no others."""
     source_notes: tuple[str, ...] = ()
     """Those of the notes that are about the sources."""
     split: dict[str, float] = Field(default_factory=dict)

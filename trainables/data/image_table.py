@@ -66,7 +66,12 @@ class PixelTable:
         self._starts = np.cumsum([0, *(len(batch) for batch in batches)])
 
     def __len__(self) -> int:
-        return int(self._starts[-1]) if self._positions is None else len(self._positions)
+        return self.num_stored if self._positions is None else len(self._positions)
+
+    @property
+    def num_stored(self) -> int:
+        """Images in the files, whether rows name them or not."""
+        return int(self._starts[-1])
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _open_again, (self.path, self._more, self._positions)

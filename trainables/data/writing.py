@@ -213,6 +213,7 @@ class DataWriter:
             "generation": self._generation,
             "name": name,
             "images": len(arranged.labels),
+            "stored": self._first_position + len(self),
             "size": self._size,
             "fit": self._fit,
             "bits": self._bits,
