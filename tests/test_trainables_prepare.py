@@ -1,10 +1,13 @@
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image, ImageOps
 from torchvision import datasets
@@ -13,8 +16,9 @@ from spaces.errors import UserError
 from trainables.data import image_sources
 from trainables.data.dataset import open_data, read_sources
 from trainables.data.image_files import BadImageError, Reading, Square, read_square
+from trainables.data.opening import open_source
 from trainables.data.splits import SPLITS
-from trainables.prepare import prepare
+from trainables.prepare import append, prepare
 
 ANIMALS = Path(__file__).parents[1] / ".." / "shared" / "data" / "animals25"
 SIZE = 16
@@ -443,7 +447,7 @@ def run_python(code: str, *arguments: object, **options) -> subprocess.Popen[str
 KILL_HALFWAY = """
 import os, signal, sys
 from pathlib import Path
-from trainables.prepare import prepare
+from trainables.prepare import append, prepare
 from trainables.data.splits import SPLITS
 
 def kill(done, total):
@@ -469,7 +473,7 @@ WRITE_WITH_A_FULL_DISK = """
 import resource, sys
 from pathlib import Path
 from spaces.errors import UserError
-from trainables.prepare import prepare
+from trainables.prepare import append, prepare
 from trainables.data.splits import SPLITS
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
@@ -603,3 +607,172 @@ def test_an_image_of_80_million_rows_is_refused_before_it_is_decoded(tmp_path: P
     os.truncate(tmp_path / "large.webp", 3 * 10**9)
     with pytest.raises(BadImageError, match=r"^has 3,000,000,000 bytes, too many for an image"):
         read_square(tmp_path / "large.webp", Reading(size=16))
+
+
+def splits_by_source(path: Path) -> dict[str, int]:
+    return dict(zip(read_sources(path), open_data(path).splits.tolist(), strict=True))
+
+
+def test_appended_images_get_splits_and_the_others_keep_theirs(tmp_path, monkeypatch):
+    source = make_source(tmp_path / "source", images=20)
+    out = tmp_path / "out"
+    prepare(str(source), out, size=SIZE, validation=0.2, test=0.2)
+    earlier = splits_by_source(out)
+    earlier_pixels = dict(
+        zip(read_sources(out), open_data(out).pixels.take(range(40)), strict=True)
+    )
+    seen = set()
+    for step, images in enumerate((30, 40)):
+        for label in range(2):
+            for number in range(images - 10, images):
+                image = random_rgb(1000 + 100 * label + number)
+                image.save(source / f"class-{label}" / f"{number}.png")
+        if step:
+            make_source(tmp_path / "third", images=10, classes=3)
+            (tmp_path / "third" / "class-2").rename(source / "a new class")
+        decoded = count_decoded(monkeypatch)
+        data = append(out, str(source))
+        monkeypatch.undo()
+        assert len(decoded) == (20, 30)[step]
+        assert not seen & set(decoded)
+        seen.update(decoded)
+        found = splits_by_source(out)
+        assert {name: found[name] for name in earlier} == earlier
+        earlier = found
+        assert open_data(out).digest == data.digest
+    assert data.classes == ("class-0", "class-1", "a new class")
+    assert len(data) == 90
+    table = np.zeros((3, 3), dtype=int)
+    np.add.at(table, (data.labels, data.splits), 1)
+    np.testing.assert_array_equal(table, [[24, 8, 8], [24, 8, 8], [6, 2, 2]])
+    for name, image in zip(read_sources(out), data.pixels.take(range(90)), strict=True):
+        if name in earlier_pixels:
+            np.testing.assert_array_equal(image, earlier_pixels[name])
+    assert sorted(path.name for path in out.iterdir()) == [
+        *("data.json", "pixels-2.arrow", "pixels-3.arrow", "pixels.arrow", "rows-3.arrow"),
+    ]
+    assert data.notes[:2] == (
+        "appended 20 images of source; 40 were there already",
+        "appended 30 images of source; 60 were there already",
+    )
+
+
+def test_the_splits_of_appended_images_do_not_depend_on_the_order_of_files(tmp_path):
+    source, more = make_source(tmp_path / "source"), make_source(tmp_path / "more", images=12)
+    shutil.copytree(more, tmp_path / "renamed")
+    for file in sorted((tmp_path / "renamed").rglob("*.png")):
+        file.rename(file.with_name(f"{1000 - int(file.stem)}.png"))
+    digests = set()
+    for name in ("more", "renamed"):
+        prepare(str(source), tmp_path / f"{name}-out", size=SIZE)
+        digests.add(append(tmp_path / f"{name}-out", str(tmp_path / name)).digest)
+    assert len(digests) == 1
+
+
+def test_appended_copies_and_groups_go_where_the_others_are(tmp_path):
+    names = [f"class-{label}/animal-{number}" for label in range(2) for number in range(10)]
+    for place, quality in (("first", 95), ("later", 40)):
+        for number, name in enumerate(names):
+            folder = tmp_path / place / name
+            folder.mkdir(parents=True)
+            detailed(number).save(folder / f"{place}.jpg", quality=quality)  # a near-duplicate
+            detailed(100 + number + 50 * (place == "first")).save(folder / f"{place}-b.jpg")
+    out = tmp_path / "out"
+    prepare(open_source(str(tmp_path / "first"), group="folder"), out, size=64)
+    data = append(out, open_source(str(tmp_path / "later"), group="folder"))
+    found = splits_by_source(out)
+    for name in names:
+        assert len({found[f"{name}/{file}.jpg"] for file in ("first", "later", "first-b")}) == 1
+        assert found[f"{name}/later-b.jpg"] == found[f"{name}/first.jpg"]
+    assert "groups, each in one split: 20" in data.notes
+    assert "near-duplicates: 40 images in 20 clusters, each in one split" in data.notes
+
+
+def detailed(seed: int, side: int = 96) -> Image.Image:
+    """Something like a photograph: coarse and fine structure, the coarse one stronger."""
+    rng = np.random.default_rng(seed)
+    image = np.zeros((side, side, 3))
+    for cells in (3, 6, 12, 24):
+        layer = Image.fromarray(rng.integers(0, 256, (cells, cells, 3), dtype=np.uint8))
+        image += np.asarray(layer.resize((side, side), Image.Resampling.BICUBIC)) / cells
+    return Image.fromarray((255 * image / image.max()).astype(np.uint8))
+
+
+def test_an_append_that_fails_leaves_the_data_as_it_was(tmp_path, monkeypatch):
+    source, out = make_source(tmp_path / "source"), tmp_path / "out"
+    prepare(str(source), out, size=SIZE)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    more = make_source(tmp_path / "more", images=6)
+    (more / "class-1" / "bad.png").write_text("no image")
+    with pytest.raises(UserError, match=r"bad\.png.*\n1 of 13 images can't be read"):
+        append(out, str(more))
+
+    def interrupt(done: int, _total: int | None) -> None:
+        if done == 10:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        append(out, str(more), skip_bad=True, progress=interrupt)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    decoded = count_decoded(monkeypatch)
+    assert len(append(out, str(more), skip_bad=True)) == 12
+    assert [path.name for path in decoded] == ["bad.png"]
+    assert append(out, str(more), skip_bad=True).digest == open_data(out).digest
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["more", "out", "source"]
+
+
+KILL_AN_APPEND = KILL_HALFWAY.replace("import prepare", "import append").replace(
+    "prepare(sys.argv[1], Path(sys.argv[2]), size=16,", "append(Path(sys.argv[2]), sys.argv[1],"
+)
+
+
+def test_a_killed_append_leaves_the_data_as_it_was_and_the_next_one_cleans_up(tmp_path, caplog):
+    source, out = make_source(tmp_path / "source"), tmp_path / "out"
+    before = prepare(str(source), out, size=SIZE)
+    more = make_source(tmp_path / "more", images=8)
+    with run_python(KILL_AN_APPEND, more, out) as process:
+        assert process.wait() == -signal.SIGKILL
+    assert open_data(out).digest == before.digest
+    assert len(append(out, str(more))) == 16
+    assert "which a killed process left" in caplog.text
+    assert len(list(out.iterdir())) == 4
+
+
+def test_data_of_the_first_format_grows_too(tmp_path):
+    source, out = make_source(tmp_path / "source", images=8), tmp_path / "out"
+    prepare(str(source), out, size=SIZE)
+    rows = pa.ipc.open_file(out / "rows.arrow").read_all()
+    order = np.argsort(rows["position"].to_numpy())
+    rows = rows.take(pa.array(order)).select(["label", "split", "digest", "source"])
+    with pa.ipc.new_file(out / "rows.arrow", rows.schema) as sink:
+        sink.write_table(rows)
+    about = json.loads((out / "data.json").read_text())
+    for key in ("generation", "stored", "fit", "bits", "source_notes"):
+        del about[key]
+    (out / "data.json").write_text(json.dumps({**about, "format_version": 1}))
+    earlier = splits_by_source(out)
+    random_rgb(3, 40, 40).save(source / "class-0" / "large.png")  # as class-0/3.png
+    data = append(out, str(source))
+    found = splits_by_source(out)
+    assert {name: found[name] for name in earlier} == earlier
+    assert len(data) == 17
+    assert found["class-0/large.png"] == found["class-0/3.png"]
+    assert "appended 1 images of source; 16 were there already" in data.notes
+
+
+def test_what_can_not_be_appended_is_one_clear_line(tmp_path, monkeypatch, demo_data):
+    source, out = make_source(tmp_path / "source"), tmp_path / "out"
+    with pytest.raises(UserError, match="out: there is no such folder"):
+        append(out, str(source))
+    with pytest.raises(UserError, match="its images are synthetic"):
+        append(demo_data.path, str(source))
+    prepare(str(source), out, size=SIZE)
+    monkeypatch.setattr(datasets, "FakeData", SmallFakeData)
+    with pytest.raises(UserError, match="FakeData: has no names of classes"):
+        append(out, "torchvision:FakeData")
+    few = make_source(tmp_path / "few", images=2, classes=3)
+    with pytest.raises(
+        UserError, match=r"^1 of 1 classes have fewer .*: class-2 \(2\); .*-images 3"
+    ):
+        append(out, str(few))
+    assert append(out, str(few), min_images=3).digest == open_data(out).digest

@@ -107,7 +107,7 @@ def test_the_seed_decides_who_is_held_out():
 def test_classes_too_small_to_split_are_named_in_one_line_with_the_way_out():
     labels = [0, 0, 1, 1, 1, 1, 2, 2, 2]
     contents = [1, 2, 3, 4, 5, 6, 7, 7, 7]
-    with pytest.raises(TooFewError, match="add images, or .* --min-images 3") as caught:
+    with pytest.raises(TooFewError, match=r"add images, or .* --min-images 3") as caught:
         split(labels, contents)
     assert str(caught.value).startswith(
         "2 of 3 classes have fewer than 3 different images or groups, one for each split:"

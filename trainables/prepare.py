@@ -1,12 +1,8 @@
 """Turns labelled images into prepared data: decodes, splits and writes them in a stream."""
 
-from array import array
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
-
-import numpy as np
+from pathlib import Path
 
 from spaces.errors import UserError
 from trainables.data.dataset import ImageData, open_data, read_about
@@ -17,18 +13,11 @@ from trainables.data.decoding import (
     kept_images,
     remove_kept,
 )
-from trainables.data.image_files import (
-    BadImageError,
-    Facts,
-    Fit,
-    NeedsMoreError,
-    Reading,
-    TooManyPixelsError,
-    pixel_limit,
-)
+from trainables.data.image_files import BadImageError, Fit, Reading, pixel_limit
 from trainables.data.image_sources import Sample, Source
 from trainables.data.opening import open_source
-from trainables.data.splits import SPLITS, SplitName, check_enough, check_fractions, some_of
+from trainables.data.splits import SPLITS, SplitName, check_enough, check_fractions
+from trainables.data.tally import Tally
 from trainables.data.writing import (
     DataWriter,
     check_free,
@@ -82,7 +71,7 @@ def prepare(
         new_folder(out) as folder,
         DataWriter(folder, size, fit=fit, bits=bits) as writer,
     ):
-        tally = _Tally(reading)
+        tally = Tally(reading)
         samples = _free_train(
             (sample for sample in images.samples() if sample.label not in skipped), images, fill
         )
@@ -104,11 +93,8 @@ def prepare(
         classes = images.classes or _numbered(tally.top_label + 1)
         if tally.bad and not skip_bad:
             writer.keep()
-            raise UserError(
-                "\n".join(
-                    [*tally.bad_lines(classes), tally.way_out(keep_decoded(folder, out, reading))]
-                )
-            )
+            kept_in = keep_decoded(folder, out, reading)
+            raise UserError("\n".join([*tally.bad_lines(classes), tally.way_out(kept_in)]))
         writer.finish(
             name=images.name,
             classes=classes,
@@ -158,13 +144,13 @@ def append(
     label_of = [classes.index(name) for name in images.classes]
     earlier = earlier_images(data.path)
     hashed = earlier.rows["hash"].null_count < len(earlier.rows)
-    known = DecodedImages(earlier.rows, earlier.pixels)
+    known = [DecodedImages(earlier.rows, earlier.pixels), *kept_images(out, reading)]
     with (
         pixel_limit(max_megapixels),
         grown_folder(out) as folder,
         DataWriter(folder, data.size, fit=data.fit, bits=data.bits, earlier=earlier) as writer,
     ):
-        tally = _Tally(reading)
+        tally = Tally(reading)
         for sample, square in decode(
             _free_train(images.samples(), images, fill), reading, earlier=known, hashed=hashed
         ):
@@ -184,7 +170,9 @@ def append(
             if progress:
                 progress(tally.done, images.total)
         if tally.bad and not skip_bad:
-            raise UserError("\n".join([*tally.bad_lines(images.classes), tally.way_out(None)]))
+            writer.keep()
+            kept_in = keep_decoded(folder, out, reading)
+            raise UserError("\n".join([*tally.bad_lines(images.classes), tally.way_out(kept_in)]))
         if not len(writer):
             return data
         writer.finish(
@@ -205,80 +193,8 @@ def append(
             fill=fill,
             min_images=min_images,
         )
+    remove_kept(out)
     return open_data(out)
-
-
-class _Tally:
-    """Counts what a person should know about the images."""
-
-    def __init__(self, reading: Reading) -> None:
-        self._reading = reading
-        self.bad: list[tuple[Sample, BadImageError]] = []
-        self.good = self.already = self._enlarged = 0
-        self.top_label = -1
-        self._cut_off = array("f")
-        self._bits = Counter[int]()
-
-    @property
-    def done(self) -> int:
-        return self.good + self.already + len(self.bad)
-
-    def add(self, label: int, facts: Facts) -> None:
-        self.good += 1
-        self.top_label = max(self.top_label, label)
-        self._enlarged += facts.enlarged
-        self._cut_off.append(facts.cut_off)
-        if facts.bits > 8:
-            self._bits[facts.bits] += 1
-
-    def add_bad(self, sample: Sample, error: BadImageError) -> None:
-        self.bad.append((sample, error))
-        self.top_label = max(self.top_label, sample.label)
-
-    def bad_lines(self, classes: tuple[str, ...]) -> list[str]:
-        """A line for each unreadable image, and one for all that miss the same reader."""
-        missing: dict[tuple[str, str], Counter[str]] = {}
-        lines = []
-        for sample, error in self.bad:
-            if isinstance(error, NeedsMoreError):
-                suffix = PurePosixPath(sample.path or sample.location).suffix.lower()
-                counts = missing.setdefault((suffix, str(error)), Counter())
-                counts[classes[sample.label]] += 1
-            else:
-                lines.append(f"{sample.location}: {error}")
-        for (suffix, way_out), counts in missing.items():
-            of_class = some_of([f"{name} {count:,}" for name, count in sorted(counts.items())])
-            lines.append(f"{counts.total():,} {suffix} files ({of_class}): {way_out}")
-        return lines
-
-    def way_out(self, kept: Path | None) -> str:
-        """The last line of the error."""
-        largest = max(
-            (error.megapixels for _, error in self.bad if isinstance(error, TooManyPixelsError)),
-            default=0,
-        )
-        return (
-            f"{len(self.bad):,} of {self.done:,} images can't be read; repair or remove them, or"
-            " skip them with --skip-bad"
-            + (f"; --max-megapixels {largest} reads the large ones" if largest else "")
-            + (f"; what was decoded is kept in {kept} for the next try" if kept else "")
-        )
-
-    def notes(self) -> list[str]:
-        size, lines = self._reading.size, []
-        if self._enlarged:
-            lines.append(f"images smaller than {size} px that were enlarged: {self._enlarged:,}")
-        shares = np.asarray(self._cut_off)
-        if shares.max(initial=0.0) >= 0.005:
-            lines.append(
-                f"cropping to the centre square cut off {np.median(shares):.0%} of the area in the"
-                f" median, {shares.max():.0%} at most; --fit pad and --fit stretch cut off nothing"
-            )
-        if self._bits:
-            found = ", ".join(f"{count:,} of {bits}" for bits, count in sorted(self._bits.items()))
-            how = "as --bits says" if self._reading.bits else "by its own range; --bits sets one"
-            lines.append(f"images of more than 8 bits, each scaled {how}: {found} bits")
-        return lines
 
 
 def _to_fill(images: Source) -> tuple[SplitName, ...]:

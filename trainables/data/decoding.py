@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -45,7 +45,7 @@ class DecodedImages:
 
 
 def keep_decoded(folder: Path, out: Path, reading: Reading) -> Path:
-    """Keep a folder that a `DataWriter` has filled for the next try to prepare `out`.
+    """Keep a folder that `DataWriter.keep` has filled, for the next try to make or grow `out`.
 
     Returns where it lies: hidden, beside `out`.
     """
@@ -56,22 +56,23 @@ def keep_decoded(folder: Path, out: Path, reading: Reading) -> Path:
     return kept
 
 
-def kept_images(out: Path, reading: Reading) -> DecodedImages | None:
-    """The images that an earlier try to prepare `out` has kept, if it read them as this one does.
+def kept_images(out: Path, reading: Reading) -> list[DecodedImages]:
+    """The images that an earlier try has kept, if it read them as this one does; at most one.
 
     Others are removed.
     """
     kept = _kept(out)
     if not kept.is_dir():
-        return None
+        return []
     rows, files = data_files(1)
     try:
         if json.loads((kept / _READING).read_text()) == asdict(reading):
-            return DecodedImages(open_arrow(kept / rows).read_all(), open_pixels(kept / files[0]))
+            table = open_arrow(kept / rows).read_all()
+            return [DecodedImages(table, open_pixels(kept / files[0]))]
     except (UserError, *DAMAGE):
         pass
     remove_kept(out)
-    return None
+    return []
 
 
 def remove_kept(out: Path) -> None:
@@ -83,7 +84,7 @@ def decode(
     samples: Iterator[Sample],
     reading: Reading,
     *,
-    earlier: DecodedImages | None = None,
+    earlier: Sequence[DecodedImages] = (),
     hashed: bool = True,
 ) -> Iterator[tuple[Sample, Square | BadImageError]]:
     """Decode with a thread for each core. Results come in the order of the samples.
@@ -103,10 +104,10 @@ def decode(
 
 
 def _read(
-    sample: Sample, reading: Reading, earlier: DecodedImages | None, hashed: bool
+    sample: Sample, reading: Reading, earlier: Sequence[DecodedImages], hashed: bool
 ) -> Square | BadImageError:
     file = sample.digest()
-    found = earlier.find(file) if earlier and file else None
+    found = next((square for one in earlier if file and (square := one.find(file))), None)
     try:
         square = found or sample.read(reading)
     except BadImageError as error:

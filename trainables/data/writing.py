@@ -170,9 +170,14 @@ class DataWriter:
         self._file.close()
 
     def keep(self) -> None:
-        """Write what was added so far, so that `DecodedImages` finds it."""
+        """Write what was added so far as if it were all, for `keep_decoded`."""
         self._pixels.finish()
-        _write_table(self._folder / self._rows_name, self._table())
+        table = self._table()
+        position = pa.array(range(len(table)), pa.int64())
+        table = table.set_column(table.column_names.index("position"), "position", position)
+        rows, (pixels,) = data_files(1)
+        _write_table(self._folder / rows, table)
+        Path(self._file.name).rename(self._folder / pixels)
 
     def finish(
         self,
