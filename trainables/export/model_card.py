@@ -107,7 +107,9 @@ def model_card(
         "",
         "## Classes",
         "",
-        ", ".join(about.classes) + ".",
+        "In the order of the outputs:",
+        "",
+        *(f"    {name}" for name in about.classes),  # Markdown shows indented lines as they are
         "",
     ]
     return "\n".join(lines)
