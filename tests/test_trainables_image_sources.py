@@ -107,10 +107,11 @@ def test_classes_of_one_split_and_other_folders_are_named(
     next(noise).save(own_splits / "loose.png")
     data = prepare(str(own_splits), tmp_path / "out", size=SIZE)
     assert data.classes == ("cat", "dog", "emu")
-    assert data.notes[1:4] == (
+    assert data.notes[1:] == (
         "folders left out, since they are no split of class folders: unlabelled",
-        "classes that only train has: emu",
         "images left out, since they are in no class folder: 1",
+        "classes without validation images: emu",
+        "classes without test images: emu",
     )
 
 

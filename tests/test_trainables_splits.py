@@ -130,6 +130,7 @@ def grouped(labels, groups, *, given=None, fill=SPLITS, seed=0, order=None) -> n
         seed=seed,
         given=None if given is None else np.asarray(given, np.int8)[order],
         fill=fill,
+        whole=None if given is None else (),
     )
 
 

@@ -1,6 +1,7 @@
 """Turns labelled images into prepared data: decodes, splits and writes them in a stream."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,26 +92,25 @@ def prepare(
             if progress:
                 progress(tally.done, images.total - sum(skipped.values()))
         classes = images.classes or _numbered(tally.top_label + 1)
-        if tally.bad and not skip_bad:
-            writer.keep()
-            kept_in = keep_decoded(folder, out, reading)
-            raise UserError("\n".join([*tally.bad_lines(classes), tally.way_out(kept_in)]))
-        writer.finish(
-            name=images.name,
-            classes=classes,
-            synthetic=False,
-            notes=[
-                *images.notes,
-                *_notes_on_splits(images, fill),
-                *(f"skipped {line}" for line in tally.bad_lines(classes)),
-                *tally.notes(),
-            ],
-            validation=validation,
-            test=test,
-            seed=seed,
-            fill=fill,
-            min_images=min_images,
-        )
+        with _kept_on_error(writer, folder, out, reading):
+            if tally.bad and not skip_bad:
+                raise UserError("\n".join([*tally.bad_lines(classes), tally.way_out()]))
+            writer.finish(
+                name=images.name,
+                classes=classes,
+                synthetic=False,
+                notes=[
+                    *images.notes,
+                    *_notes_on_splits(images, fill),
+                    *(f"skipped {line}" for line in tally.bad_lines(classes)),
+                    *tally.notes(),
+                ],
+                validation=validation,
+                test=test,
+                seed=seed,
+                fill=fill,
+                min_images=min_images,
+            )
     remove_kept(out)
     return open_data(out)
 
@@ -169,32 +169,43 @@ def append(
                 tally.already += 1
             if progress:
                 progress(tally.done, images.total)
-        if tally.bad and not skip_bad:
-            writer.keep()
-            kept_in = keep_decoded(folder, out, reading)
-            raise UserError("\n".join([*tally.bad_lines(images.classes), tally.way_out(kept_in)]))
-        if not len(writer):
-            return data
-        writer.finish(
-            name=data.name,
-            classes=classes,
-            synthetic=data.synthetic,
-            notes=[
-                *(about.source_notes or about.notes),
-                f"appended {len(writer):,} images of {images.name}"
-                + (f"; {tally.already:,} were there already" if tally.already else ""),
-                *images.notes,
-                *(f"skipped {line}" for line in tally.bad_lines(images.classes)),
-                *tally.notes(),
-            ],
-            validation=about.split["validation"],
-            test=about.split["test"],
-            seed=int(about.split["seed"]),
-            fill=fill,
-            min_images=min_images,
-        )
+        with _kept_on_error(writer, folder, out, reading):
+            if tally.bad and not skip_bad:
+                raise UserError("\n".join([*tally.bad_lines(images.classes), tally.way_out()]))
+            if not len(writer):
+                return data
+            writer.finish(
+                name=data.name,
+                classes=classes,
+                synthetic=data.synthetic,
+                notes=[
+                    *(about.source_notes or about.notes),
+                    f"appended {len(writer):,} images of {images.name}"
+                    + (f"; {tally.already:,} were there already" if tally.already else ""),
+                    *images.notes,
+                    *_notes_on_splits(images, fill),
+                    *(f"skipped {line}" for line in tally.bad_lines(images.classes)),
+                    *tally.notes(),
+                ],
+                validation=about.split["validation"],
+                test=about.split["test"],
+                seed=int(about.split["seed"]),
+                fill=fill,
+                min_images=min_images,
+            )
     remove_kept(out)
     return open_data(out)
+
+
+@contextmanager
+def _kept_on_error(writer: DataWriter, folder: Path, out: Path, reading: Reading) -> Iterator[None]:
+    """Keep what was decoded if the block ends with a UserError, which says where."""
+    try:
+        yield
+    except UserError as error:
+        writer.keep()
+        kept = keep_decoded(folder, out, reading)
+        raise UserError(f"{error}; what was decoded is kept in {kept} for the next try") from None
 
 
 def _to_fill(images: Source) -> tuple[SplitName, ...]:

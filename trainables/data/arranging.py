@@ -85,6 +85,7 @@ def arrange(rows: UnsplitRows, classes: Sequence[str], rule: SplitRule) -> Arran
     if empty:
         raise UserError(f"no image is left for {' and '.join(empty)}")
     near = _different(clusters(len(kept), pairs), digests)
+    notes += _notes_of_classes(labels, splits, names)
     notes += _notes_of_copies(labels, digests, splits)
     notes += _notes_of_groups(groups, splits, rows.group_names)
     notes += _notes_of_near(near, splits, [names[label] for label in released])
@@ -135,6 +136,13 @@ def _split(
 ) -> tuple[npt.NDArray[np.uint8], list[int]]:
     """Splits, and the labels of classes whose near-duplicates could not be kept together."""
     released: set[int] = set()
+    known = given >= 0
+    whole = range(len(classes))
+    if (
+        known.any()
+    ):  # of classes with splits, these may be as they are; those that are new are whole
+        whole = range(rule.classes_that_stay, len(classes)) if rule.classes_that_stay else ()
+        whole = sorted(set(whole) - set(labels[known].tolist()))
     while True:
         try:
             splits = split_rows(
@@ -144,8 +152,9 @@ def _split(
                 validation=rule.validation,
                 test=rule.test,
                 seed=rule.seed,
-                given=None if (given < 0).all() else given,
+                given=given,
                 fill=rule.fill,
+                whole=whole,
             )
         except TooFewError as error:
             touching = np.isin(labels[pairs], error.labels).any(axis=1)
@@ -174,6 +183,18 @@ def _in_several(numbers: npt.NDArray[np.int64], splits: npt.NDArray[np.uint8]) -
     known = numbers >= 0
     pairs = np.unique(np.stack([numbers[known], splits[known]], axis=1), axis=0)
     return np.flatnonzero(np.bincount(pairs[:, 0]) > 1).tolist()
+
+
+def _notes_of_classes(
+    labels: npt.NDArray[np.int64], splits: npt.NDArray[np.uint8], classes: Sequence[str]
+) -> list[str]:
+    lines = []
+    for split, name in enumerate(SPLITS):
+        images = np.bincount(labels[splits == split], minlength=len(classes))
+        without = [classes[label] for label in np.flatnonzero(images == 0).tolist()]
+        if without:
+            lines.append(f"classes without {name} images: {some_of(without)}")
+    return lines
 
 
 def _notes_of_copies(

@@ -1,7 +1,5 @@
 """Where images come from: a fixed sequence of labelled images, usually folders of classes."""
 
-import os
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +15,7 @@ from trainables.data.image_files import (
     image_suffixes,
     read_square,
 )
-from trainables.data.image_walk import PassedOver, entries_of, images_in
+from trainables.data.image_walk import PassedOver, entries_of, images_in, readable
 from trainables.data.splits import SPLITS, SplitName, some_of
 
 SplitsFrom = Literal["auto", "folders", "random"]
@@ -70,14 +68,6 @@ class Source:
     notes: tuple[str, ...] = ()
 
 
-def readable(name: str) -> str:
-    r"""A name of the file system as it can be printed and stored.
-
-    Composed letters, so that é is é whoever wrote it; bytes that are no UTF-8 as \xe9.
-    """
-    return unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "backslashreplace"))
-
-
 def file_sample(file: Path, label: int, location: str) -> Sample:
     """The sample of an image file."""
     return Sample(
@@ -112,16 +102,10 @@ def folder_source(folder: Path, *, splits: SplitsFrom = "auto") -> Source:
     classes: dict[SplitName | None, dict[str, list[Path]]] = {
         split: _class_folders(found, passed) for split, found in tops.items()
     }
-    counts: dict[SplitName | None, Counter[str]] = {
-        split: Counter(
-            {
-                name: sum(1 for at in found for _ in images_in(at, passed))
-                for name, found in of_class.items()
-            }
-        )
-        for split, of_class in classes.items()
-    }
-    total = sum(counts.values(), Counter[str]())
+    total = Counter[str]()
+    for of_class in classes.values():
+        for name, found in of_class.items():
+            total[name] += sum(1 for at in found for _ in images_in(at, passed))
     names = sorted({name for of_class in classes.values() for name in of_class})
     if not total.total():
         others = passed.kinds.total() + passed.system.total()
@@ -133,8 +117,6 @@ def folder_source(folder: Path, *, splits: SplitsFrom = "auto") -> Source:
     if given and splits == "random":
         notes = [f"images of the folders for {', '.join(given)} are split anew"]
         given = ()
-    elif given:
-        notes += notes_of_splits(counts)
 
     def samples() -> Iterator[Sample]:
         for label, name in enumerate(names):
@@ -154,21 +136,6 @@ def folder_source(folder: Path, *, splits: SplitsFrom = "auto") -> Source:
         splits=given,
         notes=(*notes, *_notes_of_spellings(classes), *passed.notes()),
     )
-
-
-def notes_of_splits(counts: Mapping[SplitName | None, Mapping[str, int]]) -> list[str]:
-    """Lines on classes that only one split has. counts: images of each class, by split."""
-    of_class: dict[str, set[SplitName | None]] = {}
-    for split, of_split in counts.items():
-        for name, count in of_split.items():
-            if count:
-                of_class.setdefault(name, set()).add(split)
-    lines = []
-    for split in counts:
-        alone = sorted(name for name, where in of_class.items() if where == {split})
-        if alone:
-            lines.append(f"classes that only {split} has: {some_of(alone)}")
-    return lines
 
 
 def _tops(folder: Path) -> tuple[dict[SplitName | None, list[Path]], list[str]]:

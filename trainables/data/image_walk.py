@@ -5,6 +5,7 @@ bins, metadata. They are known by name. Nothing is opened here, so a pipe can't 
 """
 
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -55,21 +56,30 @@ class PassedOver:
         """A line for people for each of them that is not empty."""
         lines = []
         if self.system:
-            names = ", ".join(f"{count:,} {name}" for name, count in sorted(self.system.items()))
+            counts = sorted(self.system.items())
+            names = ", ".join(f"{count:,} {name}" for name, count in counts)
             lines.append(f"files of systems, and hidden ones, passed over: {names}")
         if self.kinds:
-            suffixes = ", ".join(sorted(suffix or "no suffix" for suffix in self.kinds))
+            suffixes = ", ".join(sorted(readable(suffix or "no suffix") for suffix in self.kinds))
             lines.append(
                 f"files passed over, since they are no photographs ({suffixes}):"
                 f" {self.kinds.total():,}"
             )
         if self.special:
             more = f" and {len(self.special) - _NAMED} more" * (len(self.special) > _NAMED)
-            names = ", ".join(self.special[:_NAMED])
+            names = ", ".join(map(readable, self.special[:_NAMED]))
             lines.append(f"pipes, sockets and devices passed over: {names}{more}")
         if self.loose:
             lines.append(f"images left out, since they are in no class folder: {self.loose:,}")
         return lines
+
+
+def readable(name: str) -> str:
+    r"""A name of the file system as it can be printed and stored.
+
+    Composed letters, so that é is é whoever wrote it; bytes that are no UTF-8 as \xe9.
+    """
+    return unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "backslashreplace"))
 
 
 def images_in(folder: Path, passed: PassedOver | None = None) -> Iterator[Path]:

@@ -48,9 +48,10 @@ def open_source(
     if table is not None and group in columns_of(absolute(table)):
         columns["group"], group = str(group), None
     if table is not None:
-        found = table_source(
-            absolute(table), absolute(images) if images else path or Path(), columns
-        )
+        folder = absolute(images) if images else path
+        if folder is None or not folder.is_dir():
+            raise UserError(f"{images or source}: is no folder that the paths in {table} start at")
+        found = table_source(absolute(table), folder, columns)
     elif path is None:
         # Importing torchvision takes seconds, and folders don't need it.
         from trainables.data.torchvision_sets import torchvision_source

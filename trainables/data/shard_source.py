@@ -20,9 +20,8 @@ from trainables.data.image_sources import (
     Sample,
     Source,
     file_sample,
-    notes_of_splits,
-    readable,
 )
+from trainables.data.image_walk import readable
 from trainables.data.splits import SPLITS, SplitName, some_of
 
 # Read so many rows at a time: photographs take some 100 kB each.
@@ -71,11 +70,9 @@ def shard_source(folder: Path, shards: Sequence[Path]) -> Source:
         unknown = [value for value in counts if value not in label_of]
         if unknown:
             raise UserError(f"{folder}: label {unknown[0]} is none of the {len(names)} classes")
-    of_class: dict[SplitName | None, dict[str, int]] = {
-        split: {classes[label_of[value]]: found[value] for value in label_of if found[value]}
-        for split, found in by_split.items()
-    }
-    given: tuple[SplitName, ...] = tuple(split for split in SPLITS if of_class.get(split))
+    given: tuple[SplitName, ...] = tuple(
+        split for split in SPLITS if by_split.get(split, Counter()).keys() - {*_NO_LABEL}
+    )
 
     def samples() -> Iterator[Sample]:
         for shard in shards:
@@ -87,7 +84,6 @@ def shard_source(folder: Path, shards: Sequence[Path]) -> Source:
     notes = [f"{len(shards)} Parquet files: images in {image}, classes in {label}"]
     if given:
         notes[0] += f", splits {', '.join(given)}"
-        notes += notes_of_splits(of_class)
     if unlabelled:
         notes.append(f"images left out, since they have no label: {unlabelled:,}")
     return Source(

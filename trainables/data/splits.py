@@ -35,14 +35,15 @@ def split_rows(
     seed: int,
     given: npt.NDArray[np.int8] | None = None,
     fill: Collection[SplitName] = SPLITS,
+    whole: Collection[int] | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Put every row into a split: an index into SPLITS.
 
     labels: (rows,) indices into classes. together: (rows,), from `rows_together`; rows with equal
     numbers share a split. validation, test: fractions of each class, met as nearly as what belongs
     together allows. given: (rows,) splits that rows have already and keep; -1 for the others, which
-    go to train and to the splits of `fill`. A class without rows that have a split gets at least
-    one row in each of these. The result depends on the rows and the seed, not on their order.
+    go to train and to the splits of `fill`. whole: labels of classes that get at least one row in
+    each of these; None: all. The result depends on the rows and the seed, not on their order.
     Raises UserError if the fractions leave nothing to a split, and TooFewError.
     """
     check_fractions(validation, test)
@@ -63,15 +64,11 @@ def split_rows(
     group_of_free = group_of_free.reshape(-1)
     members = _count_members(group_of_free, labels[free])
     groups_of_class = Counter(label for group in members for label in group)
-    fresh = [
-        label
-        for label, counts in enumerate(have)
-        if not any(counts) and (given is None or groups_of_class[label])
-    ]
+    whole = range(len(classes)) if whole is None else whole
     check_enough(
-        [groups_of_class[label] for label in fresh],
-        [classes[label] for label in fresh],
-        labels=fresh,
+        [groups_of_class[label] + sum(map(bool, have[label])) for label in whole],
+        [classes[label] for label in whole],
+        labels=list(whole),
         num_splits=len(filled),
     )
     sizes = np.bincount(labels[free], minlength=len(classes)) + np.sum(have, axis=1)
@@ -80,7 +77,7 @@ def split_rows(
     missing: list[int] = []
     for _ in range(ATTEMPTS):
         split_of_group, after = _assign(members, targets, have, filled, rng)
-        missing = [label for label in fresh if any(after[label][split] == 0 for split in filled)]
+        missing = [label for label in whole if any(after[label][split] == 0 for split in filled)]
         if not missing:
             splits[free] = np.array(split_of_group, dtype=np.int8)[group_of_free]
             return splits.astype(np.uint8)

@@ -16,9 +16,8 @@ from trainables.data.image_sources import (
     Sample,
     Source,
     file_sample,
-    notes_of_splits,
-    readable,
 )
+from trainables.data.image_walk import readable
 from trainables.data.splits import SPLITS, SplitName, some_of
 
 # What people call the columns, in lower case, best first.
@@ -61,11 +60,8 @@ def table_source(table: Path, images: Path, columns: Mapping[str, str]) -> Sourc
     names = sorted(set(labels))
     label_of = {name: label for label, name in enumerate(names)}
     order = sorted(range(len(labels)), key=lambda row: (labels[row], cells["path"][row]))
-    counts: dict[SplitName | None, Counter[str]] = {}
-    for label, split in zip(labels, splits, strict=True):
-        counts.setdefault(split, Counter())[label] += 1
     total = Counter(labels)
-    given: tuple[SplitName, ...] = tuple(split for split in SPLITS if split in counts)
+    given: tuple[SplitName, ...] = tuple(split for split in SPLITS if split in splits)
 
     def samples() -> Iterator[Sample]:
         for row in order:
@@ -82,10 +78,7 @@ def table_source(table: Path, images: Path, columns: Mapping[str, str]) -> Sourc
         samples=samples,
         splits=given,
         grouped="group" in found,
-        notes=(
-            f"labels are those of {table.name}: {columns_read}",
-            *(notes_of_splits(counts) if given else ()),
-        ),
+        notes=(f"labels are those of {readable(table.name)}: {columns_read}",),
     )
 
 

@@ -2,7 +2,7 @@
 
 from array import array
 from collections import Counter
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import numpy as np
 
@@ -60,8 +60,8 @@ class Tally:
             lines.append(f"{counts.total():,} {suffix} files ({of_class}): {way_out}")
         return lines
 
-    def way_out(self, kept: Path) -> str:
-        """The last line of the error. kept: where the others are."""
+    def way_out(self) -> str:
+        """The last line of an error for unreadable images."""
         largest = max(
             (error.megapixels for _, error in self.bad if isinstance(error, TooManyPixelsError)),
             default=0,
@@ -70,7 +70,6 @@ class Tally:
             f"{len(self.bad):,} of {self.done:,} images can't be read; repair or remove them, or"
             " skip them with --skip-bad"
             + (f"; --max-megapixels {largest} reads the large ones" if largest else "")
-            + f"; what was decoded is kept in {kept} for the next try"
         )
 
     def notes(self) -> list[str]:

@@ -116,6 +116,7 @@ class DataWriter:
         self._rows_name, pixel_names = data_files(self._generation)
         self._file = (folder / pixel_names[-1]).open("xb")
         self._pixels = PixelWriter(self._file, size)
+        self._finished = False
         self._rows: dict[str, list] = {name: [] for name in _SCHEMA.names}
         self._full: list[pa.RecordBatch] = []  # takes less memory than Python's objects
         self._known: set[tuple[int, bytes]] = set()
@@ -171,7 +172,7 @@ class DataWriter:
 
     def keep(self) -> None:
         """Write what was added so far as if it were all, for `keep_decoded`."""
-        self._pixels.finish()
+        self._finish_pixels()
         table = self._table()
         position = pa.array(range(len(table)), pa.int64())
         table = table.set_column(table.column_names.index("position"), "position", position)
@@ -196,9 +197,9 @@ class DataWriter:
 
         Rows are ordered by class and content, whatever the order of the source: equal images make
         equal data. validation, test, seed, fill, min_images: as of `SplitRule`. Raises UserError
-        if a class can't be split.
+        if a class can't be split; `keep` works after that.
         """
-        self._pixels.finish()
+        self._finish_pixels()
         table = self._table()
         if self._earlier is not None:
             table = pa.concat_tables([self._earlier.rows, table])
@@ -240,6 +241,11 @@ class DataWriter:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
+
+    def _finish_pixels(self) -> None:
+        if not self._finished:
+            self._pixels.finish()
+        self._finished = True
 
     def _table(self) -> pa.Table:
         last = pa.RecordBatch.from_pydict(self._rows, schema=_SCHEMA)
