@@ -618,7 +618,7 @@ def splits_by_source(path: Path) -> dict[str, int]:
 def test_appended_images_get_splits_and_the_others_keep_theirs(tmp_path, monkeypatch):
     source = make_source(tmp_path / "source", images=20)
     out = tmp_path / "out"
-    prepare(str(source), out, size=SIZE, validation=0.2, test=0.2)
+    data = prepare(str(source), out, size=SIZE, validation=0.2, test=0.2)
     earlier = splits_by_source(out)
     earlier_pixels = dict(
         zip(read_sources(out), open_data(out).pixels.take(range(40)), strict=True)

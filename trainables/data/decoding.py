@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pyarrow as pa
+from PIL import Image
 
 from spaces.errors import UserError
 from spaces.files import absolute
@@ -41,7 +42,8 @@ class DecodedImages:
             return None
         (known,) = self._rows.slice(row, 1).to_pylist()
         facts = Facts(**{name: known[name] for name in Facts.__dataclass_fields__})
-        return Square(pixels=self._pixels.take([self._positions[row]])[0], facts=facts)
+        pixels = self._pixels.take([self._positions[row]])[0]
+        return Square(pixels=pixels, image=Image.fromarray(pixels), facts=facts)
 
 
 def keep_decoded(folder: Path, out: Path, reading: Reading) -> Path:
@@ -112,7 +114,7 @@ def _read(
         square = found or sample.read(reading)
     except BadImageError as error:
         return error
-    known = None if not hashed else square.facts.hash or perceptual_hash(square.pixels)
+    known = None if not hashed else square.facts.hash or perceptual_hash(square.image)
     return replace(square, facts=replace(square.facts, file=file, hash=known))
 
 

@@ -42,6 +42,7 @@ NEEDS_MORE = {
 _LONGEST_SIDE = 250_000
 # Some of its decoders read the whole file. As many pixels as Pillow takes, with 16 bits, fit.
 _MOST_BYTES = 600 * 10**6
+_CHUNK_BYTES = 2**20
 # Sensors and scanners write so many bits.
 _KNOWN_BITS = (8, 10, 12, 14, 16)
 _PIXELS = re.compile(r"\((\d+) pixels\)")
@@ -88,6 +89,8 @@ class Square:
 
     pixels: UInt8Array
     """(size, size, 3)"""
+    image: Image.Image
+    """The same."""
     facts: Facts
 
 
@@ -207,19 +210,23 @@ def to_square(
         square = rgb.resize(side, Image.Resampling.BILINEAR, box=box)
     needed = max(width, height) if reading.fit == "pad" else min(width, height)
     facts = Facts(enlarged=needed < reading.size, cut_off=cut_off, bits=bits)
-    return Square(pixels=np.asarray(square), facts=facts)
+    return Square(pixels=np.asarray(square), image=square, facts=facts)
 
 
 def content_digest(source: Path | bytes) -> bytes | None:
     """16 bytes that identify the content of a file; None if it can't be read."""
+    found = hashlib.blake2b(digest_size=16)
     if isinstance(source, bytes):
-        return hashlib.blake2b(source, digest_size=16).digest()
+        found.update(source)
+        return found.digest()
     try:
         check_file(source, most_bytes=_MOST_BYTES)
-        with source.open("rb") as file:
-            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
+        with source.open("rb", buffering=0) as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                found.update(chunk)
     except (UserError, OSError):
         return None
+    return found.digest()
 
 
 def resize_square(pixels: UInt8Array, size: int) -> UInt8Array:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -68,14 +68,25 @@ class Source:
     notes: tuple[str, ...] = ()
 
 
-def file_sample(file: Path, label: int, location: str) -> Sample:
-    """The sample of an image file."""
+def file_sample(
+    file: Path,
+    label: int,
+    location: str,
+    *,
+    path: str = "",
+    split: SplitName | None = None,
+    group: str | None = None,
+) -> Sample:
+    """The sample of an image file. path: where it differs from the location."""
+    location = readable(location)
     return Sample(
         label=label,
-        location=readable(location),
-        path=readable(location),
+        location=location,
+        path=path or location,
         read=partial(read_square, file),
         digest=partial(content_digest, file),
+        split=split,
+        group=group,
     )
 
 
@@ -123,9 +134,14 @@ def folder_source(folder: Path, *, splits: SplitsFrom = "auto") -> Source:
             for split in tops:
                 for at in classes[split].get(name, ()):
                     for file in images_in(at):
-                        sample = file_sample(file, label, file.relative_to(folder).as_posix())
-                        path = f"{name}/{readable(file.relative_to(at).as_posix())}"
-                        yield replace(sample, path=path, split=split if given else None)
+                        written = str(file)  # pathlib is slow
+                        yield file_sample(
+                            file,
+                            label,
+                            written.removeprefix(f"{folder}/"),
+                            path=f"{name}/{readable(written.removeprefix(f'{at}/'))}",
+                            split=split if given else None,
+                        )
 
     return Source(
         name=readable(folder.resolve().name),

@@ -79,6 +79,8 @@ def readable(name: str) -> str:
 
     Composed letters, so that é is é whoever wrote it; bytes that are no UTF-8 as \xe9.
     """
+    if name.isascii():  # most are, and this is fast
+        return name
     return unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "backslashreplace"))
 
 

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -66,8 +65,13 @@ def table_source(table: Path, images: Path, columns: Mapping[str, str]) -> Sourc
     def samples() -> Iterator[Sample]:
         for row in order:
             path = cells["path"][row]
-            sample = file_sample(images / path, label_of[labels[row]], path)
-            yield replace(sample, split=splits[row], group=groups[row] or None)
+            yield file_sample(
+                images / path,
+                label_of[labels[row]],
+                path,
+                split=splits[row],
+                group=groups[row] or None,
+            )
 
     columns_read = ", ".join(f"{meaning} from {column}" for meaning, column in found.items())
     return Source(

@@ -6,13 +6,14 @@ import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from PIL import Image
 
 from spaces.errors import UserError
 from spaces.files import absolute, make_folder, partial_name, reason, remove_left_over
@@ -154,7 +155,7 @@ class DataWriter:
             "source": source,
             "group": group,
             "position": self._first_position + len(self),
-            **asdict(facts),
+            **{name: getattr(facts, name) for name in Facts.__dataclass_fields__},
         }
         self._pixels.append(image)
         for name, column in self._rows.items():
@@ -284,7 +285,8 @@ def earlier_images(data: Path) -> EarlierImages:
         elif field.name == "position":  # data of format 1 has images in the order of rows
             columns.append(pa.array(range(len(table)), field.type))
         elif field.name == "hash":
-            hashes = [perceptual_hash(pixels.take([row])[0]) for row in range(len(table))]
+            images = (Image.fromarray(pixels.take([row])[0]) for row in range(len(table)))
+            hashes = [perceptual_hash(image) for image in images]
             columns.append(pa.array(hashes, field.type))
         else:
             columns.append(pa.nulls(len(table), field.type))
