@@ -623,7 +623,7 @@ def test_appended_images_get_splits_and_the_others_keep_theirs(tmp_path, monkeyp
     earlier_pixels = dict(
         zip(read_sources(out), open_data(out).pixels.take(range(40)), strict=True)
     )
-    seen = set()
+    seen, digests = set(), [data.digest]
     for step, images in enumerate((30, 40)):
         for label in range(2):
             for number in range(images - 10, images):
@@ -642,6 +642,8 @@ def test_appended_images_get_splits_and_the_others_keep_theirs(tmp_path, monkeyp
         assert {name: found[name] for name in earlier} == earlier
         earlier = found
         assert open_data(out).digest == data.digest
+        assert data.grown_from == tuple(digests)
+        digests.append(data.digest)
     assert data.classes == ("class-0", "class-1", "a new class")
     assert len(data) == 90
     table = np.zeros((3, 3), dtype=int)

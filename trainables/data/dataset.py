@@ -78,6 +78,8 @@ class ImageData:
     notes: tuple[str, ...]
     """What a person should know about the preparation, a line each: images skipped, enlarged."""
     pixels: PixelTable
+    grown_from: tuple[str, ...] = ()
+    """Digests of this data before images were appended to it, the oldest first."""
     fit: Fit = "crop"
     """How images became squares; see `Reading`."""
     bits: int | None = None
@@ -193,6 +195,7 @@ def open_data(path: Path) -> ImageData:
         synthetic=about.synthetic,
         notes=about.notes,
         pixels=pixels,
+        grown_from=about.grown_from,
         fit=about.fit,
         bits=about.bits,
     )
@@ -230,6 +233,9 @@ def near_duplicates_of(path: Path) -> list[list[int]]:
     return sorted(found.values(), key=lambda rows: (-len(rows), rows))
 
 
+_Digest = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+
+
 @validated(frozen=True, slots=True, kw_only=True, config=ConfigDict(strict=True))
 class About:
     """What data.json must hold; it may hold more."""
@@ -238,9 +244,10 @@ class About:
     images: int
     size: Annotated[int, Field(ge=8, le=2048)]
     classes: Annotated[tuple[str, ...], Field(min_length=1)]
-    digest: Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+    digest: _Digest
     synthetic: bool
     notes: tuple[str, ...]
+    grown_from: tuple[_Digest, ...] = ()
     fit: Fit = "crop"
     bits: Annotated[int, Field(ge=8, le=16)] | None = None
     generation: Annotated[int, Field(ge=1, le=10**4)] = 1

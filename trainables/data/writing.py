@@ -233,6 +233,7 @@ class DataWriter:
                 arranged.labels,
                 arranged.splits,
             ),
+            "grown_from": [] if self._earlier is None else list(self._earlier.digests),
             "split": {"validation": validation, "test": test, "seed": seed},
             "notes": [*notes, *arranged.notes],
             "source_notes": list(notes),
@@ -272,6 +273,8 @@ class EarlierImages:
     """At the positions that the rows name."""
     generation: int
     num_classes: int
+    digests: tuple[str, ...]
+    """Of the data before each append, and now."""
 
 
 def earlier_images(data: Path) -> EarlierImages:
@@ -295,6 +298,7 @@ def earlier_images(data: Path) -> EarlierImages:
         pixels=pixels,
         generation=about.generation,
         num_classes=len(about.classes),
+        digests=(*about.grown_from, about.digest),
     )
 
 
