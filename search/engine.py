@@ -155,7 +155,9 @@ def run_search(
                 except OSError as error:
                     raise UserError(f"can't write {folder.path}: {error.strerror}") from None
                 effort = _training_effort(study, data)
-                session = _Session(study, folder, ledger, capacity, health, show, effort)
+                session = _Session(
+                    study, folder, ledger, capacity, health, show, effort, data.digest
+                )
                 return session.run(None if over else trainable)
             finally:
                 folder.close()
@@ -173,8 +175,10 @@ class _Session:
         health: NodeHealth,
         show: Callable[[Progress], None],
         effort: Callable[[Recipe], Effort],
+        data_digest: str,
     ) -> None:
         self._study = study
+        self._data_digest = data_digest
         self._folder = folder
         self._ledger = ledger
         self._capacity = capacity
@@ -279,6 +283,7 @@ class _Session:
             "recipe": record.recipe.to_dict(),
             "data": str(self._study.data),
             "copy_data": self._study.copy_data,
+            "data_digest": self._data_digest,
             "device": resources.device,
             "threads": resources.cpus,
             "gpu_share": resources.gpus,

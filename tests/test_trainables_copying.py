@@ -6,10 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from spaces.errors import UserError
 from trainables.data.copying import copy_data, open_near_data
-from trainables.data.dataset import ABOUT, PIXELS, ROWS, ImageData
+from trainables.data.dataset import ABOUT, ImageData, data_files
+from trainables.prepare import append, prepare
+
+ROWS, (PIXELS,) = data_files(1)
 
 
 @pytest.fixture
@@ -134,3 +138,20 @@ def test_a_digest_that_leads_elsewhere_is_refused(remote: Path, cache: Path):
     with pytest.raises(UserError, match="bad digest"):
         copy_data(str(remote))
     assert not cache.exists()
+
+
+def test_data_that_has_grown_is_copied_with_all_of_its_files(cache: Path, tmp_path: Path):
+    rng = np.random.default_rng(0)
+    for part in ("first", "later"):
+        for name in ("cat", "dog"):
+            (tmp_path / part / name).mkdir(parents=True)
+            for number in range(6):
+                pixels = rng.integers(0, 256, (20, 20, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / part / name / f"{number}.png")
+    prepare(str(tmp_path / "first"), tmp_path / "data", size=16)
+    first = copy_data(str(tmp_path / "data"))
+    data = append(tmp_path / "data", str(tmp_path / "later"))
+    copied = open_near_data(str(tmp_path / "data"), copy=True)
+    assert copied.path not in (first, data.path)
+    assert same(copied, data)
+    assert len(copied) == 24

@@ -14,7 +14,7 @@ from PIL import Image
 
 from spaces.errors import UserError
 from trainables.data import dataset as images_module
-from trainables.data.dataset import ImageData, open_data, read_sources
+from trainables.data.dataset import ImageData, near_duplicates_of, open_data, read_sources
 from trainables.data.image_table import open_pixels
 from trainables.data.writing import DataWriter, new_folder
 from trainables.system.shared_cache import make_once
@@ -47,8 +47,14 @@ def test_data_opens_as_it_was_written(tmp_path):
     data = make_data(tmp_path / "data")
     assert (data.name, data.size, data.classes) == ("random", 24, ("even", "odd"))
     assert (data.path, data.notes, data.synthetic) == (tmp_path / "data", ("a note",), False)
-    np.testing.assert_array_equal(data.labels, np.arange(20) % 2)
-    assert read_sources(data.path) == [f"source-{row}" for row in range(20)]
+    np.testing.assert_array_equal(data.labels, np.repeat([0, 1], 10))
+    originals = np.random.default_rng(0).integers(0, 256, (20, 24, 24, 3), dtype=np.uint8)
+    numbers = [int(source.removeprefix("source-")) for source in read_sources(data.path)]
+    assert sorted(numbers) == list(range(20))
+    np.testing.assert_array_equal(np.array(numbers) % 2, data.labels)
+    np.testing.assert_array_equal(data.pixels.take(range(20)), originals[numbers])
+    again = pickle.loads(pickle.dumps(data.pixels))  # noqa: S301
+    np.testing.assert_array_equal(again.take([3]), originals[[numbers[3]]])
     assert len(data) == len(data.pixels) == 20
 
 
@@ -62,6 +68,26 @@ def test_data_knows_what_it_has_grown_from(tmp_path):
     about.write_text(json.dumps({**content, "grown_from": ["first"]}))
     with pytest.raises(UserError, match="damaged; prepare the data again"):
         open_data(data.path)
+
+
+def test_data_of_the_first_format_opens_with_its_rows_in_the_order_of_its_images(tmp_path):
+    data = make_data(tmp_path / "data")
+    images = data.pixels.take(range(20))
+    positions = pa.ipc.open_file(data.path / "rows.arrow").read_all()["position"].to_numpy()
+    # As it was written: rows in the order of images, and four columns.
+    table = pa.ipc.open_file(data.path / "rows.arrow").read_all()
+    table = table.take(pa.array(np.argsort(positions)))
+    table = table.select(["label", "split", "digest", "source"])
+    with pa.ipc.new_file(data.path / "rows.arrow", table.schema) as sink:
+        sink.write_table(table)
+    about = json.loads((data.path / "data.json").read_text())
+    for key in ("generation", "stored", "fit", "bits", "source_notes"):
+        del about[key]
+    (data.path / "data.json").write_text(json.dumps({**about, "format_version": 1}))
+    old = open_data(data.path)
+    np.testing.assert_array_equal(old.labels, np.arange(20) % 2)
+    np.testing.assert_array_equal(old.pixels.take(positions), images)
+    assert (old.digest, old.fit, near_duplicates_of(old.path)) == (data.digest, "crop", [])
 
 
 def test_the_splits_divide_the_rows(tmp_path):
@@ -240,8 +266,8 @@ def test_an_unfinished_folder_is_refused_even_when_complete(tmp_path):
 def test_a_newer_format_is_named(tmp_path):
     data = make_data(tmp_path / "data")
     about = json.loads((data.path / "data.json").read_text())
-    (data.path / "data.json").write_text(json.dumps({**about, "format_version": 2}))
-    with pytest.raises(UserError, match=r"newer flopwise \(format 2, but this one reads up to 1\)"):
+    (data.path / "data.json").write_text(json.dumps({**about, "format_version": 3}))
+    with pytest.raises(UserError, match=r"newer flopwise \(format 3, but this one reads up to 2\)"):
         open_data(data.path)
 
 
@@ -261,7 +287,7 @@ def test_missing_files_and_files_of_other_data_are_damage(tmp_path, file):
     data = make_data(tmp_path / "data")
     other = make_data(tmp_path / "other", images=30)
     (other.path / file).replace(data.path / file)
-    with pytest.raises(UserError, match=r"prepare it again \(its files do not match"):
+    with pytest.raises(UserError, match=r"prepare it again \((its files do not match|.*position)"):
         open_data(data.path)
     (data.path / file).unlink()
     with pytest.raises(UserError, match="damaged; prepare it again"):

@@ -1,4 +1,6 @@
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,3 +45,30 @@ def test_the_card_has_accuracies_with_their_intervals(
     )
     assert "| validation accuracy (95 % interval) | 80.0 (75.8 to 83.6) % |" in card
     assert f"fresh seeds (95 % interval) | {words} |" in card
+
+
+@pytest.mark.parametrize(
+    ("fit", "words"),
+    [
+        ("crop", "An RGB image: its largest centre square, resized to 64 px and then to 48 px"),
+        ("pad", "with black beside it so that it is square, resized to 64 px and then to 48 px"),
+        ("stretch", "An RGB image: all of it, stretched to 64 px and then to 48 px"),
+    ],
+)
+def test_the_card_says_how_images_become_squares_and_has_names_as_written(
+    tmp_path: Path, fit: Any, words: str
+):
+    file = tmp_path / "model.pt2"
+    file.write_bytes(b"0")
+    names = ("cat [old]", "<b>x", "a, b")
+    card = model_card(
+        file,
+        replace(ABOUT, fit=fit, classes=names),
+        numbers={},
+        validation=wilson_interval(0.8, 400),
+        latency=None,
+        checked="Checked.",
+        form="pt2",
+    )
+    assert words in card
+    assert "\n    cat [old]\n    <b>x\n    a, b\n" in card

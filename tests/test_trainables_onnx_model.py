@@ -18,6 +18,7 @@ from spaces.errors import UserError
 from spaces.intervals import wilson_interval
 from spaces.recipe import recipe_from
 from trainables.data.dataset import ImageData, open_data, read_sources
+from trainables.data.image_files import Reading, read_square
 from trainables.export.pte_export import open_pte
 from trainables.export.trained_model import Trained, load_trained
 from trainables.export.verified_export import export_verified
@@ -234,7 +235,7 @@ def test_files_that_are_no_exports_have_their_line(file: Path, tmp_path: Path):
     assert "not exported by flopwise" in line_of(with_metadata(file, out, None))
     assert "can't be read" in line_of(with_metadata(file, out, "{}"))
     assert "can't be read" in line_of(with_metadata(file, out, "no JSON"))
-    newer = json.dumps({**about, "format": 2})
+    newer = json.dumps({**about, "format": 3})
     assert "newer flopwise" in line_of(with_metadata(file, out, newer))
     fewer = json.dumps({**about, "classes": ["red", "green"]})
     assert "names 2 classes but has 3 outputs" in line_of(with_metadata(file, out, fewer))
@@ -314,3 +315,31 @@ def test_a_model_that_is_open_says_what_it_is(file: Path, data: ImageData):
     assert open_data(data.path).classes == model.about.classes
     assert model.about.recipe["model"] == "baseline_cnn"
     assert "torch" in model.about.versions
+
+
+@pytest.mark.parametrize("trained", ["float"], indirect=True)
+def test_an_export_reads_images_as_its_data_did(trained: Trained, data: ImageData, tmp_path: Path):
+    about, _ = export_verified(trained, replace(data, fit="pad"), tmp_path / "m.onnx", "onnx")
+    model = open_exported(tmp_path / "m.onnx")
+    assert (model.about, about.fit) == (about, "pad")
+    wide = np.random.default_rng(0).integers(0, 256, (40, 160, 3), dtype=np.uint8)
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    (answer,) = predict(model, [tmp_path / "wide.png"], top=3)
+    pixels = read_square(tmp_path / "wide.png", Reading(size=64, fit="pad")).pixels
+    probabilities = model.probabilities(model.fit(pixels)[None])[0]
+    assert answer.probabilities == pytest.approx(sorted(probabilities, reverse=True))
+    cropped = read_square(tmp_path / "wide.png", Reading(size=64)).pixels
+    assert model.probabilities(model.fit(cropped)[None])[0] != pytest.approx(probabilities)
+
+
+def test_only_exports_that_older_versions_would_read_wrongly_have_a_newer_format(file: Path):
+    about = open_exported(file).about
+    assert json.loads(about.to_json())["format"] == 1
+    assert json.loads(replace(about, fit="pad").to_json())["format"] == 2
+
+
+def test_names_of_classes_are_in_the_metadata_as_written(file: Path, tmp_path: Path):
+    names = ("cat [old]", 'x, "y"', "<b>=1+1")
+    about = replace(open_exported(file).about, classes=names)
+    named = with_metadata(file, tmp_path / "named.onnx", about.to_json())
+    assert open_exported(named).about.classes == names

@@ -1,19 +1,24 @@
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image, ImageOps
 from torchvision import datasets
 
 from spaces.errors import UserError
+from trainables.data import image_sources
 from trainables.data.dataset import open_data, read_sources
-from trainables.data.image_files import BadImageError, read_square
+from trainables.data.image_files import BadImageError, Reading, Square, read_square
+from trainables.data.opening import open_source
 from trainables.data.splits import SPLITS
-from trainables.prepare import prepare
+from trainables.prepare import append, prepare
 
 ANIMALS = Path(__file__).parents[1] / ".." / "shared" / "data" / "animals25"
 SIZE = 16
@@ -67,9 +72,10 @@ def test_every_class_folder_becomes_a_class_in_sorted_order(tmp_path):
     assert (data.name, data.size, data.synthetic, data.notes) == ("animals", SIZE, False, ())
     assert data.classes == ("class-0", "class-1", "class-2")
     np.testing.assert_array_equal(data.labels, np.repeat([0, 1, 2], 10))
-    assert read_sources(data.path)[:2] == ["class-0/0.png", "class-0/1.png"]
-    for row, image in enumerate(data.pixels.take(np.arange(30))):
-        original = random_rgb(100 * (row // 10) + row % 10)
+    sources = read_sources(data.path)
+    assert sorted(sources) == [f"class-{row // 10}/{row % 10}.png" for row in range(30)]
+    for source, image in zip(sources, data.pixels.take(np.arange(30)), strict=True):
+        original = random_rgb(100 * int(source[6]) + int(source[8]))
         np.testing.assert_allclose(image.astype(int), pillow_square(original), atol=1)
 
 
@@ -146,7 +152,9 @@ def test_float_grey_from_0_to_1_is_scaled_and_other_ranges_are_bad_images(tmp_pa
     expected = np.rint(ramp * 255)[..., None].repeat(3, axis=2)
     np.testing.assert_array_equal(stored(source, "class-0/float.tif"), expected)
     Image.fromarray(ramp * 1000).save(source / "class-1" / "wild.tif")
-    with pytest.raises(UserError, match=r"class-1/wild\.tif: grey values from 0 to 1000; only"):
+    with pytest.raises(
+        UserError, match=r"class-1/wild\.tif: grey values from 0 to 1000; white is 1"
+    ):
         prepare(str(source), tmp_path / "again", size=SIZE)
 
 
@@ -192,7 +200,7 @@ def test_large_jpegs_keep_the_quality_of_a_full_decode(tmp_path):
 
 def test_smaller_images_are_enlarged_and_counted(tmp_path):
     source = make_source(tmp_path / "source")  # 8 images of 20 px
-    random_rgb(1, 64, 64).save(source / "class-0" / "large.png")
+    random_rgb(77, 64, 64).save(source / "class-0" / "large.png")
     data = prepare(str(source), tmp_path / "out", size=32)
     assert data.notes == ("images smaller than 32 px that were enlarged: 8",)
 
@@ -207,7 +215,8 @@ def test_hidden_and_other_files_are_left_out_and_others_counted(tmp_path):
     data = prepare(str(source), tmp_path / "out", size=SIZE)
     assert len(data) == 8
     assert data.notes == (
-        "files left out, since Pillow can't read their kinds (.db, .txt): 2",
+        "files of systems, and hidden ones, passed over: 1 .DS_Store, 1 ._*, 1 Thumbs.db, 1 hidden",
+        "files passed over, since they are no photographs (.txt): 1",
         "images left out, since they are in no class folder: 1",
     )
 
@@ -218,7 +227,7 @@ def test_images_deeper_in_a_class_folder_belong_to_the_class(tmp_path):
     random_rgb(55).save(source / "class-1" / "deep" / "er" / "x.png")
     (source / "class-1" / "deep" / "circle").symlink_to(source / "class-1")
     data = prepare(str(source), tmp_path / "out", size=SIZE)
-    assert read_sources(data.path)[-1] == "class-1/deep/er/x.png"
+    assert "class-1/deep/er/x.png" in read_sources(data.path)
     assert data.labels.tolist() == [0] * 4 + [1] * 5
 
 
@@ -246,8 +255,9 @@ def test_all_unreadable_images_are_listed_with_their_reasons(tmp_path):
     assert "truncated" in lines[1]
     assert lines[3].endswith(": No such file or directory")
     assert lines[-1].startswith("4 of 12 images can't be read")
-    assert lines[-1].endswith("--skip-bad")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["source"]
+    kept = tmp_path / ".out.decoded"
+    assert lines[-1].endswith(f"--skip-bad; what was decoded is kept in {kept} for the next try")
+    assert sorted(tmp_path.iterdir()) == [kept, source]
 
 
 def test_skip_bad_leaves_unreadable_images_out_and_lists_them(tmp_path):
@@ -260,14 +270,54 @@ def test_skip_bad_leaves_unreadable_images_out_and_lists_them(tmp_path):
     assert len(data.notes) == 4
 
 
-@pytest.mark.parametrize("pixels", [SIZE**2, 3 * SIZE**2])
-def test_decompression_bombs_are_bad_images(tmp_path, monkeypatch, pixels):
+def count_decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Returns a list to which each image file is added when it is decoded."""
+    decoded: list[Path] = []
+    real = image_sources.read_square
+
+    def counted(path: Path, reading: Reading) -> Square:
+        decoded.append(path)
+        return real(path, reading)
+
+    monkeypatch.setattr(image_sources, "read_square", counted)
+    return decoded
+
+
+def test_after_a_bad_image_the_next_try_decodes_nothing_again(tmp_path, monkeypatch):
     source = make_source(tmp_path / "source")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20 * 20)
-    side = {SIZE**2: 25, 3 * SIZE**2: 60}[pixels]  # Pillow warns above the limit, raises above 2x
-    random_rgb(1, side, side).save(source / "class-0" / "bomb.png")
-    with pytest.raises(UserError, match=r"class-0/bomb\.png: .*decompression bomb"):
+    (source / "class-1" / "z.png").write_text("no image")
+    for size in (SIZE, 2 * SIZE):  # what was kept at another size is of no use
+        with pytest.raises(UserError, match="1 of 9 images"):
+            prepare(str(source), tmp_path / "out", size=size)
+    decoded = count_decoded(monkeypatch)
+    with pytest.raises(UserError, match="1 of 9 images"):
+        prepare(str(source), tmp_path / "out", size=2 * SIZE)
+    data = prepare(str(source), tmp_path / "out", size=2 * SIZE, skip_bad=True)
+    assert {path.name for path in decoded} == {"z.png"}
+    assert data.notes == (
+        "skipped class-1/z.png: not an image that Pillow knows",
+        "images smaller than 32 px that were enlarged: 8",
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "source"]
+    (source / "class-1" / "z.png").unlink()
+    assert prepare(str(source), tmp_path / "whole", size=2 * SIZE).digest == data.digest
+
+
+@pytest.mark.parametrize("side", [1100, 1500])  # Pillow warns above its limit, raises above 2x
+def test_images_above_the_limit_of_pixels_are_told_with_the_way_out(tmp_path, monkeypatch, side):
+    source = make_source(tmp_path / "source")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10**6)
+    Image.new("L", (side, side)).save(source / "class-0" / "scan.png")
+    megapixels = {1100: 2, 1500: 3}[side]
+    with pytest.raises(UserError) as caught:
         prepare(str(source), tmp_path / "out", size=SIZE)
+    first, last = str(caught.value).splitlines()
+    assert first == f"class-0/scan.png: {megapixels} megapixels; at most 1 are read"
+    assert f"--max-megapixels {megapixels} reads the large ones" in last
+    assert len(prepare(str(source), tmp_path / "others", size=SIZE, skip_bad=True)) == 8
+    data = prepare(str(source), tmp_path / "out", size=SIZE, max_megapixels=megapixels)
+    assert len(data) == 9
+    assert Image.MAX_IMAGE_PIXELS == 10**6
 
 
 @pytest.mark.parametrize(
@@ -288,20 +338,29 @@ def test_sources_without_two_classes_of_images_are_one_clear_line(tmp_path, make
     assert not (tmp_path / "out").exists()
 
 
-def test_classes_too_small_to_split_have_a_line_each(tmp_path):
+def test_classes_too_small_to_split_are_one_line_and_min_images_leaves_them_out(tmp_path):
     source = make_source(tmp_path / "source")
     (source / "empty").mkdir()
     (source / "copies").mkdir()
     for name in "abcd":
         random_rgb(1).save(source / "copies" / f"{name}.png")
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(UserError, match=r"^1 of 4 classes have fewer than 3 .*: empty \(0\);"):
         prepare(str(source), tmp_path / "out", size=SIZE)
-    assert str(caught.value).startswith("empty: 0 different images; a class needs at least 3")
     (source / "empty").rmdir()
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(
+        UserError, match=r"^1 of 3 classes .*: copies \(1\); .*--min-images 3; what was dec"
+    ):
         prepare(str(source), tmp_path / "out", size=SIZE)
-    assert str(caught.value).startswith("copies: 1 different image; a class needs at least 3")
-    assert "\n" not in str(caught.value)
+    (source / "empty").mkdir()
+    make_source(tmp_path / "two", images=2)
+    (tmp_path / "two" / "class-0").rename(source / "few")
+    data = prepare(str(source), tmp_path / "out", size=SIZE, min_images=3)
+    assert data.classes == ("class-0", "class-1")
+    assert data.notes == (
+        "3 classes left out, with fewer than 3 different images: copies, empty, few",
+    )
+    with pytest.raises(UserError, match="only 0 of 5 classes have as many"):
+        prepare(str(source), tmp_path / "none", size=SIZE, min_images=5)
 
 
 def test_copies_share_a_split_and_are_noted(tmp_path):
@@ -390,7 +449,7 @@ def run_python(code: str, *arguments: object, **options) -> subprocess.Popen[str
 KILL_HALFWAY = """
 import os, signal, sys
 from pathlib import Path
-from trainables.prepare import prepare
+from trainables.prepare import append, prepare
 from trainables.data.splits import SPLITS
 
 def kill(done, total):
@@ -416,7 +475,7 @@ WRITE_WITH_A_FULL_DISK = """
 import resource, sys
 from pathlib import Path
 from spaces.errors import UserError
-from trainables.prepare import prepare
+from trainables.prepare import append, prepare
 from trainables.data.splits import SPLITS
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
@@ -482,15 +541,16 @@ def test_torchvision_sets_without_names_of_classes_get_numbers(tmp_path, monkeyp
     assert data.classes[0] == "00"
     assert data.classes[10] == "10"
     image, label = SmallFakeData()[5]
-    assert label == data.labels[5]
-    np.testing.assert_array_equal(data.pixels.take([5])[0], np.asarray(image))
+    row = read_sources(data.path).index("FakeData part 1, image 5")
+    assert label == data.labels[row]
+    np.testing.assert_array_equal(data.pixels.take([row])[0], np.asarray(image))
 
 
 def test_all_labelled_parts_of_a_torchvision_set_are_pooled(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets, "CIFAR10", TwoParts)
     data = prepare("torchvision:CIFAR10", tmp_path / "out", size=16)
     assert (len(data), data.classes) == (40, ("ant", "bee"))
-    assert read_sources(data.path)[20] == "CIFAR10 part 2, image 0"
+    assert "CIFAR10 part 2, image 0" in read_sources(data.path)
 
 
 def test_an_unknown_torchvision_set_is_told_the_nearest(tmp_path):
@@ -541,11 +601,182 @@ def test_an_image_of_80_million_rows_is_refused_before_it_is_decoded(tmp_path: P
     path = tmp_path / "long.png"
     Image.new("1", (1, 300_000)).save(path)
     with pytest.raises(BadImageError, match=r"^1 x 300,000 px; sides above 250,000 px are not"):
-        read_square(path, 16)
+        read_square(path, Reading(size=16))
     os.mkfifo(tmp_path / "pipe.png")
     with pytest.raises(BadImageError, match=r"^is a named pipe, not an image$"):
-        read_square(tmp_path / "pipe.png", 16)
+        read_square(tmp_path / "pipe.png", Reading(size=16))
     Image.new("RGB", (20, 20)).save(tmp_path / "large.webp")
     os.truncate(tmp_path / "large.webp", 3 * 10**9)
     with pytest.raises(BadImageError, match=r"^has 3,000,000,000 bytes, too many for an image"):
-        read_square(tmp_path / "large.webp", 16)
+        read_square(tmp_path / "large.webp", Reading(size=16))
+
+
+def splits_by_source(path: Path) -> dict[str, int]:
+    return dict(zip(read_sources(path), open_data(path).splits.tolist(), strict=True))
+
+
+def test_appended_images_get_splits_and_the_others_keep_theirs(tmp_path, monkeypatch):
+    source = make_source(tmp_path / "source", images=20)
+    out = tmp_path / "out"
+    data = prepare(str(source), out, size=SIZE, validation=0.2, test=0.2)
+    earlier = splits_by_source(out)
+    earlier_pixels = dict(
+        zip(read_sources(out), open_data(out).pixels.take(range(40)), strict=True)
+    )
+    seen, digests = set(), [data.digest]
+    for step, images in enumerate((30, 40)):
+        for label in range(2):
+            for number in range(images - 10, images):
+                image = random_rgb(1000 + 100 * label + number)
+                image.save(source / f"class-{label}" / f"{number}.png")
+        if step:
+            make_source(tmp_path / "third", images=10, classes=3)
+            (tmp_path / "third" / "class-2").rename(source / "a new class")
+        decoded = count_decoded(monkeypatch)
+        data = append(out, str(source))
+        monkeypatch.undo()
+        assert len(decoded) == (20, 30)[step]
+        assert not seen & set(decoded)
+        seen.update(decoded)
+        found = splits_by_source(out)
+        assert {name: found[name] for name in earlier} == earlier
+        earlier = found
+        assert open_data(out).digest == data.digest
+        assert data.grown_from == tuple(digests)
+        digests.append(data.digest)
+    assert data.classes == ("class-0", "class-1", "a new class")
+    assert len(data) == 90
+    table = np.zeros((3, 3), dtype=int)
+    np.add.at(table, (data.labels, data.splits), 1)
+    np.testing.assert_array_equal(table, [[24, 8, 8], [24, 8, 8], [6, 2, 2]])
+    for name, image in zip(read_sources(out), data.pixels.take(range(90)), strict=True):
+        if name in earlier_pixels:
+            np.testing.assert_array_equal(image, earlier_pixels[name])
+    assert sorted(path.name for path in out.iterdir()) == [
+        *("data.json", "pixels-2.arrow", "pixels-3.arrow", "pixels.arrow", "rows-3.arrow"),
+    ]
+    assert data.notes[:2] == (
+        "appended 20 images of source; 40 were there already",
+        "appended 30 images of source; 60 were there already",
+    )
+
+
+def test_the_splits_of_appended_images_do_not_depend_on_the_order_of_files(tmp_path):
+    source, more = make_source(tmp_path / "source"), make_source(tmp_path / "more", images=12)
+    shutil.copytree(more, tmp_path / "renamed")
+    for file in sorted((tmp_path / "renamed").rglob("*.png")):
+        file.rename(file.with_name(f"{1000 - int(file.stem)}.png"))
+    digests = set()
+    for name in ("more", "renamed"):
+        prepare(str(source), tmp_path / f"{name}-out", size=SIZE)
+        digests.add(append(tmp_path / f"{name}-out", str(tmp_path / name)).digest)
+    assert len(digests) == 1
+
+
+def test_appended_copies_and_groups_go_where_the_others_are(tmp_path):
+    names = [f"class-{label}/animal-{number}" for label in range(2) for number in range(10)]
+    for place, quality in (("first", 95), ("later", 40)):
+        for number, name in enumerate(names):
+            folder = tmp_path / place / name
+            folder.mkdir(parents=True)
+            detailed(number).save(folder / f"{place}.jpg", quality=quality)  # a near-duplicate
+            detailed(100 + number + 50 * (place == "first")).save(folder / f"{place}-b.jpg")
+    out = tmp_path / "out"
+    prepare(open_source(str(tmp_path / "first"), group="folder"), out, size=64)
+    data = append(out, open_source(str(tmp_path / "later"), group="folder"))
+    found = splits_by_source(out)
+    for name in names:
+        assert len({found[f"{name}/{file}.jpg"] for file in ("first", "later", "first-b")}) == 1
+        assert found[f"{name}/later-b.jpg"] == found[f"{name}/first.jpg"]
+    assert "groups, each in one split: 20" in data.notes
+    assert "near-duplicates: 40 images in 20 clusters, each in one split" in data.notes
+
+
+def detailed(seed: int, side: int = 96) -> Image.Image:
+    """Something like a photograph: coarse and fine structure, the coarse one stronger."""
+    rng = np.random.default_rng(seed)
+    image = np.zeros((side, side, 3))
+    for cells in (3, 6, 12, 24):
+        layer = Image.fromarray(rng.integers(0, 256, (cells, cells, 3), dtype=np.uint8))
+        image += np.asarray(layer.resize((side, side), Image.Resampling.BICUBIC)) / cells
+    return Image.fromarray((255 * image / image.max()).astype(np.uint8))
+
+
+def test_an_append_that_fails_leaves_the_data_as_it_was(tmp_path, monkeypatch):
+    source, out = make_source(tmp_path / "source"), tmp_path / "out"
+    prepare(str(source), out, size=SIZE)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    more = make_source(tmp_path / "more", images=6)
+    (more / "class-1" / "bad.png").write_text("no image")
+    with pytest.raises(UserError, match=r"bad\.png.*\n1 of 13 images can't be read"):
+        append(out, str(more))
+
+    def interrupt(done: int, _total: int | None) -> None:
+        if done == 10:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        append(out, str(more), skip_bad=True, progress=interrupt)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    decoded = count_decoded(monkeypatch)
+    assert len(append(out, str(more), skip_bad=True)) == 12
+    assert [path.name for path in decoded] == ["bad.png"]
+    assert append(out, str(more), skip_bad=True).digest == open_data(out).digest
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["more", "out", "source"]
+
+
+KILL_AN_APPEND = KILL_HALFWAY.replace("import prepare", "import append").replace(
+    "prepare(sys.argv[1], Path(sys.argv[2]), size=16,", "append(Path(sys.argv[2]), sys.argv[1],"
+)
+
+
+def test_a_killed_append_leaves_the_data_as_it_was_and_the_next_one_cleans_up(tmp_path, caplog):
+    source, out = make_source(tmp_path / "source"), tmp_path / "out"
+    before = prepare(str(source), out, size=SIZE)
+    more = make_source(tmp_path / "more", images=8)
+    with run_python(KILL_AN_APPEND, more, out) as process:
+        assert process.wait() == -signal.SIGKILL
+    assert open_data(out).digest == before.digest
+    assert len(append(out, str(more))) == 16
+    assert "which a killed process left" in caplog.text
+    assert len(list(out.iterdir())) == 4
+
+
+def test_data_of_the_first_format_grows_too(tmp_path):
+    source, out = make_source(tmp_path / "source", images=8), tmp_path / "out"
+    prepare(str(source), out, size=SIZE)
+    rows = pa.ipc.open_file(out / "rows.arrow").read_all()
+    order = np.argsort(rows["position"].to_numpy())
+    rows = rows.take(pa.array(order)).select(["label", "split", "digest", "source"])
+    with pa.ipc.new_file(out / "rows.arrow", rows.schema) as sink:
+        sink.write_table(rows)
+    about = json.loads((out / "data.json").read_text())
+    for key in ("generation", "stored", "fit", "bits", "source_notes"):
+        del about[key]
+    (out / "data.json").write_text(json.dumps({**about, "format_version": 1}))
+    earlier = splits_by_source(out)
+    random_rgb(3, 40, 40).save(source / "class-0" / "large.png")  # as class-0/3.png
+    data = append(out, str(source))
+    found = splits_by_source(out)
+    assert {name: found[name] for name in earlier} == earlier
+    assert len(data) == 17
+    assert found["class-0/large.png"] == found["class-0/3.png"]
+    assert "appended 1 images of source; 16 were there already" in data.notes
+
+
+def test_what_can_not_be_appended_is_one_clear_line(tmp_path, monkeypatch, demo_data):
+    source, out = make_source(tmp_path / "source"), tmp_path / "out"
+    with pytest.raises(UserError, match="out: there is no such folder"):
+        append(out, str(source))
+    with pytest.raises(UserError, match="its images are synthetic"):
+        append(demo_data.path, str(source))
+    prepare(str(source), out, size=SIZE)
+    monkeypatch.setattr(datasets, "FakeData", SmallFakeData)
+    with pytest.raises(UserError, match="FakeData: has no names of classes"):
+        append(out, "torchvision:FakeData")
+    few = make_source(tmp_path / "few", images=2, classes=3)
+    with pytest.raises(
+        UserError, match=r"^1 of 1 classes have fewer .*: class-2 \(2\); .*-images 3; what"
+    ):
+        append(out, str(few))
+    assert append(out, str(few), min_images=3).digest == open_data(out).digest

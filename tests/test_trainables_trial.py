@@ -175,3 +175,8 @@ def test_a_trial_leaves_features_for_the_most_unfrozen_of_its_search(
         trial = begin({**settings, "deepest_unfrozen": deepest})
         assert run_to_the_end(trial)[-1][FAILURE] is None
         assert len(list(tmp_path.glob(f"{deepest}/features/*.npy"))) == files
+
+
+def test_data_that_changed_since_the_search_began_is_told(demo_data: ImageData):
+    (result,) = run_to_the_end(begin({**config(demo_data), "data_digest": "0" * 32}))
+    assert result[FAILURE] == f"{demo_data.path}: was changed since the search began"

@@ -1,136 +1,269 @@
-"""Turns labelled images into prepared data: decodes, crops, splits and writes them in a stream."""
+"""Turns labelled images into prepared data: decodes, splits and writes them in a stream."""
 
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from spaces.errors import UserError
-from trainables.data.dataset import ImageData, open_data
-from trainables.data.image_files import BadImageError, Square, bombs_are_errors
-from trainables.data.image_sources import Sample, Source, folder_source
-from trainables.data.splits import check_enough, check_fractions
-from trainables.data.writing import DataWriter, check_free, new_folder
-from trainables.system.cores import num_cores
-
-TORCHVISION = "torchvision:"
-# Decoded images that may wait for their turn, for each thread.
-READ_AHEAD = 4
+from trainables.data.dataset import ImageData, open_data, read_about
+from trainables.data.decoding import (
+    DecodedImages,
+    decode,
+    keep_decoded,
+    kept_images,
+    remove_kept,
+)
+from trainables.data.image_files import BadImageError, Fit, Reading, pixel_limit
+from trainables.data.image_sources import Sample, Source
+from trainables.data.opening import open_source
+from trainables.data.splits import SPLITS, SplitName, check_enough, check_fractions
+from trainables.data.tally import Tally
+from trainables.data.writing import (
+    DataWriter,
+    check_free,
+    earlier_images,
+    grown_folder,
+    new_folder,
+)
 
 ImageProgress = Callable[[int, int | None], None]
 """Called with the number of images done, and of all images if that is known."""
 
 
 def prepare(
-    source: str,
+    source: str | Source,
     out: Path,
     *,
     size: int = 224,
-    seed: int = 0,
+    fit: Fit = "crop",
+    bits: int | None = None,
+    max_megapixels: float | None = None,
     skip_bad: bool = False,
     validation: float = 0.15,
     test: float = 0.15,
+    seed: int = 0,
+    min_images: int = 0,
+    near_duplicates: bool = True,
     progress: ImageProgress | None = None,
 ) -> ImageData:
-    """Make prepared data at `out` from a folder of class folders or from `torchvision:NAME`.
+    """Make prepared data at `out` from a source, or from what `open_source` takes.
 
-    Every image becomes upright RGB (see image_files.py), and its centre square is resized to
-    size x size pixels; smaller images are enlarged. Images are read in sorted order, so equal
-    sources and seeds give equal data. `out` appears whole or not at all. Its `notes` say what a
-    person should know about the preparation.
-    validation, test: fractions of each class. seed: of the split.
+    Every image becomes upright RGB of size x size pixels (see image_files.py). Equal images, splits
+    and seeds give equal data, in whatever order and form the source has them. `out` appears whole
+    or not at all. Its `notes` say what a person should know about the preparation.
+    size, fit, bits: see `Reading`. max_megapixels: refuse larger images; None: Pillow's limit.
     skip_bad: leave unreadable images out and list them in the notes.
+    validation, test: fractions of each class, where the source itself has no such split. seed: of
+    the splits. min_images: leave classes out that have fewer different images.
+    near_duplicates: find them, and keep them in one split.
     Raises UserError if `out` exists, if the source has no or too few images, and for unreadable
-    images, with a list of all of them.
+    images, with a list of all of them. What was decoded is kept then: the next try goes on from it.
     """
-    if not 8 <= size <= 2048:
-        raise UserError(f"size {size}: images are stored at 8 to 2048 px")
+    reading = Reading(size=size, fit=fit, bits=bits)
     check_fractions(validation, test)
     check_free(out)
-    images = _open_source(source)
-    _check_counts(images)
-    with bombs_are_errors(), new_folder(out) as folder, DataWriter(folder, size) as writer:
-        bad: list[str] = []
-        enlarged = top_label = 0
-        for done, (sample, square) in enumerate(_decoded(images.samples(), size), 1):
-            if isinstance(square, BadImageError):
-                bad.append(f"{sample.location}: {square}")
-            elif skip_bad or not bad:  # otherwise the rest is only read to find bad images
-                writer.append(square.pixels, sample.label, sample.location)
-                enlarged += square.enlarged
-                top_label = max(top_label, sample.label)
-            if progress:
-                progress(done, images.total)
-        if bad and not skip_bad:
-            raise UserError("\n".join([*bad, _BAD_HINT.format(len(bad), images.total)]))
-        writer.finish(
-            name=images.name,
-            classes=images.classes or _numbered(top_label + 1),
-            synthetic=False,
-            notes=[
-                *images.notes,
-                *(f"skipped {line}" for line in bad),
-                *(
-                    [f"images smaller than {size} px that were enlarged: {enlarged}"]
-                    * bool(enlarged)
-                ),
-            ],
-            validation=validation,
-            test=test,
-            seed=seed,
+    images = open_source(source) if isinstance(source, str) else source
+    fill = _to_fill(images)
+    skipped = _check_counts(images, min_images)
+    kept = kept_images(out, reading)
+    with (
+        pixel_limit(max_megapixels),
+        new_folder(out) as folder,
+        DataWriter(folder, size, fit=fit, bits=bits) as writer,
+    ):
+        tally = Tally(reading)
+        samples = _free_train(
+            (sample for sample in images.samples() if sample.label not in skipped), images, fill
         )
+        for sample, square in decode(samples, reading, earlier=kept, hashed=near_duplicates):
+            if isinstance(square, BadImageError):
+                tally.add_bad(sample, square)
+            else:
+                tally.add(sample.label, square.facts)
+                writer.append(
+                    square.pixels,
+                    sample.label,
+                    sample.location,
+                    split=sample.split,
+                    group=sample.group,
+                    facts=square.facts,
+                )
+            if progress:
+                progress(tally.done, images.total - sum(skipped.values()))
+        classes = images.classes or _numbered(tally.top_label + 1)
+        with _kept_on_error(writer, folder, out, reading):
+            if tally.bad and not skip_bad:
+                raise UserError("\n".join([*tally.bad_lines(classes), tally.way_out()]))
+            writer.finish(
+                name=images.name,
+                classes=classes,
+                synthetic=False,
+                notes=[
+                    *images.notes,
+                    *_notes_on_splits(images, fill),
+                    *(f"skipped {line}" for line in tally.bad_lines(classes)),
+                    *tally.notes(),
+                ],
+                validation=validation,
+                test=test,
+                seed=seed,
+                fill=fill,
+                min_images=min_images,
+            )
+    remove_kept(out)
     return open_data(out)
 
 
-_BAD_HINT = "{} of {} images can't be read; repair or remove them, or skip them with --skip-bad"
+def append(
+    out: Path,
+    source: str | Source,
+    *,
+    max_megapixels: float | None = None,
+    skip_bad: bool = False,
+    min_images: int = 0,
+    progress: ImageProgress | None = None,
+) -> ImageData:
+    """Add the images of a source to prepared data. They are read as those that are there were.
+
+    Images that the data has already, of the same class, are not added and not decoded. The others
+    get splits so that each class comes near to the fractions of the data; copies, groups and
+    near-duplicates of images that are there get their split. Those keep theirs. New classes come
+    after the others. The data is as it was until all is done. min_images: leave new classes out
+    that have fewer different images. Raises UserError as `prepare` does.
+    """
+    data, about = open_data(out), read_about(out)
+    if data.synthetic:
+        raise UserError(f"{out}: its images are synthetic; photographs can't be added")
+    reading = Reading(size=data.size, fit=data.fit, bits=data.bits)
+    images = open_source(source) if isinstance(source, str) else source
+    if images.classes is None:
+        raise UserError(f"{images.name}: has no names of classes; only named ones can be appended")
+    fill = _to_fill(images)
+    classes = (*data.classes, *sorted(set(images.classes) - set(data.classes)))
+    label_of = [classes.index(name) for name in images.classes]
+    earlier = earlier_images(data.path)
+    hashed = earlier.rows["hash"].null_count < len(earlier.rows)
+    known = [DecodedImages(earlier.rows, earlier.pixels), *kept_images(out, reading)]
+    with (
+        pixel_limit(max_megapixels),
+        grown_folder(out) as folder,
+        DataWriter(folder, data.size, fit=data.fit, bits=data.bits, earlier=earlier) as writer,
+    ):
+        tally = Tally(reading)
+        for sample, square in decode(
+            _free_train(images.samples(), images, fill), reading, earlier=known, hashed=hashed
+        ):
+            if isinstance(square, BadImageError):
+                tally.add_bad(sample, square)
+            elif writer.append(
+                square.pixels,
+                label_of[sample.label],
+                sample.location,
+                split=sample.split,
+                group=sample.group,
+                facts=square.facts,
+            ):
+                tally.add(sample.label, square.facts)
+            else:
+                tally.already += 1
+            if progress:
+                progress(tally.done, images.total)
+        with _kept_on_error(writer, folder, out, reading):
+            if tally.bad and not skip_bad:
+                raise UserError("\n".join([*tally.bad_lines(images.classes), tally.way_out()]))
+            if not len(writer):
+                return data
+            writer.finish(
+                name=data.name,
+                classes=classes,
+                synthetic=data.synthetic,
+                notes=[
+                    *(about.source_notes or about.notes),
+                    f"appended {len(writer):,} images of {images.name}"
+                    + (f"; {tally.already:,} were there already" if tally.already else ""),
+                    *images.notes,
+                    *_notes_on_splits(images, fill),
+                    *(f"skipped {line}" for line in tally.bad_lines(images.classes)),
+                    *tally.notes(),
+                ],
+                validation=about.split["validation"],
+                test=about.split["test"],
+                seed=int(about.split["seed"]),
+                fill=fill,
+                min_images=min_images,
+            )
+    remove_kept(out)
+    return open_data(out)
 
 
-def _open_source(source: str) -> Source:
-    if source.startswith(TORCHVISION):
-        # Importing torchvision takes seconds, and folders don't need it.
-        from trainables.data.torchvision_sets import torchvision_source
-
-        return torchvision_source(source.removeprefix(TORCHVISION))
-    return folder_source(_expanded(source))
-
-
-def _expanded(source: str) -> Path:
+@contextmanager
+def _kept_on_error(writer: DataWriter, folder: Path, out: Path, reading: Reading) -> Iterator[None]:
+    """Keep what was decoded if the block ends with a UserError, which says where."""
     try:
-        return Path(source).expanduser()
-    except RuntimeError as error:  # ~ of an unknown user
-        raise UserError(f"{source}: can't be a path: {error}") from None
+        yield
+    except UserError as error:
+        writer.keep()
+        kept = keep_decoded(folder, out, reading)
+        raise UserError(f"{error}; what was decoded is kept in {kept} for the next try") from None
 
 
-def _check_counts(images: Source) -> None:
+def _to_fill(images: Source) -> tuple[SplitName, ...]:
+    """The splits to draw: all, or those that the source does not have."""
+    return tuple(split for split in SPLITS if split not in images.splits)
+
+
+def _free_train(
+    samples: Iterator[Sample], images: Source, fill: Collection[SplitName]
+) -> Iterator[Sample]:
+    """Let train images of the source be drawn for the splits that it does not have."""
+    for sample in samples:
+        drawn = fill and sample.split == "train"
+        yield replace(sample, split=None) if drawn else sample
+
+
+def _notes_on_splits(images: Source, fill: Collection[SplitName]) -> list[str]:
+    if not images.splits:
+        return []
+    return [
+        f"{images.name} has no {split} images: they are drawn from train"
+        for split in fill
+        if split != "train"
+    ]
+
+
+def _check_counts(images: Source, min_images: int) -> Mapping[int, int]:
+    """Refuse what can't be split before anything is decoded.
+
+    Returns the labels of the classes that are too small to stay, and their numbers of images.
+    """
     if images.classes and len(images.classes) == 1:
         raise UserError(f"{images.name}: has only one class, {images.classes[0]}; two are needed")
-    if images.classes and images.counts:
-        check_enough(images.counts, images.classes)
+    if not images.classes or not images.counts:
+        return {}
+    counts = _different_groups(images) if images.grouped else images.counts
+    small = [label for label, count in enumerate(counts) if count < min_images]
+    if not images.splits:
+        staying = [label for label in range(len(counts)) if label not in small]
+        check_enough(
+            [counts[label] for label in staying], [images.classes[label] for label in staying]
+        )
+    return {label: images.counts[label] for label in small}
+
+
+def _different_groups(images: Source) -> list[int]:
+    """For each class, its groups and its images of no group."""
+    assert images.classes is not None
+    groups: list[set[str]] = [set() for _ in images.classes]
+    alone = [0] * len(groups)
+    for sample in images.samples():
+        if sample.group is None:
+            alone[sample.label] += 1
+        else:
+            groups[sample.label].add(sample.group)
+    return [len(found) + count for found, count in zip(groups, alone, strict=True)]
 
 
 def _numbered(num_classes: int) -> tuple[str, ...]:
     digits = len(str(num_classes - 1))
     return tuple(f"{label:0{digits}d}" for label in range(num_classes))
-
-
-def _decoded(
-    samples: Iterator[Sample], size: int
-) -> Iterator[tuple[Sample, Square | BadImageError]]:
-    """Decode with a thread for each core. Results come in the order of the samples."""
-    threads = num_cores()
-    waiting: deque[tuple[Sample, Future[Square | BadImageError]]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        for sample in samples:
-            waiting.append((sample, pool.submit(_read, sample, size)))
-            if len(waiting) > threads * READ_AHEAD:
-                sample, result = waiting.popleft()
-                yield sample, result.result()
-        for sample, result in waiting:
-            yield sample, result.result()
-
-
-def _read(sample: Sample, size: int) -> Square | BadImageError:
-    try:
-        return sample.read(size)
-    except BadImageError as error:
-        return error

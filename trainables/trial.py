@@ -18,6 +18,7 @@ from ray.exceptions import RayError
 from ray.experimental import internal_kv
 from ray.tune.result import DONE, SHOULD_CHECKPOINT
 
+from spaces.errors import UserError
 from spaces.recipe import recipe_from
 from trainables.data.copying import open_near_data
 from trainables.data.dataset import ImageData
@@ -126,6 +127,9 @@ class Trial(tune.Trainable):
             tell_phase("reading data")
             self._data = open_near_data(config["data"], copy=config["copy_data"])
             self._data_from = config["data"]
+            if self._data.digest != config.get("data_digest", self._data.digest):
+                self._data = None
+                raise UserError(f"{config['data']}: was changed since the search began")
         check_device(self._device)
         limit_gpu_memory(config["gpu_share"], self._device)
         self._training = self._begin_training(self._data)

@@ -113,7 +113,8 @@ def distribution_picture(
         label=f"median {numbers['median']:g}",
     )  # fmt: skip
     what = f"{numbers['images']:,} images, {numbers['classes']:,} classes"
-    axes.set_title(f"{shortened(title, 30)}: {what}" if title else what, loc="left", fontsize=11)
+    heading = f"{shortened(title, 30)}: {what}" if title else what
+    axes.set_title(heading, loc="left", fontsize=11, parse_math=False)
     axes.set_ylabel("images per class")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     edge = max(0.6, (5 - len(classes)) / 2)  # keeps the bars of few classes narrow
@@ -122,6 +123,8 @@ def distribution_picture(
         size = 9 if len(classes) <= 25 else 6.5
         names = [shortened(classes[index], 28) for index in order]
         axes.set_xticks(indices, names, fontsize=size, rotation=90 if len(classes) > 6 else 0)
+        for label in axes.get_xticklabels():
+            label.set_parse_math(False)  # $ is a dollar
     else:
         axes.set_xlabel("classes, from the largest to the smallest")
     axes.spines[["top", "right"]].set_visible(False)

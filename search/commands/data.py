@@ -1,51 +1,177 @@
-"""`flopwise data`: prepare images, show them, make synthetic ones."""
+"""`flopwise data`: prepare images, add more, show them, make synthetic ones."""
 
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
 from search.commands.printing import console, near, print_json, progress_bar
 
-app = typer.Typer(help="Prepare images, show them, or make synthetic ones.", no_args_is_help=True)
+app = typer.Typer(
+    help="Prepare images, add more, show them, or make synthetic ones.", no_args_is_help=True
+)
+
+# Clusters of near-duplicates that are drawn, and images of each.
+_DRAWN_CLUSTERS, _DRAWN_IMAGES = 12, 8
 
 Out = Annotated[Path, typer.Argument(help="The folder to make; it must not exist.")]
 Size = Annotated[
     int, typer.Option(min=8, max=2048, help="Height and width of the stored images, in pixels.")
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the split and of generated images.")]
+SourceName = Annotated[
+    str,
+    typer.Argument(
+        metavar="SRC",
+        help="A folder of class folders or of Parquet shards, a table, or torchvision:NAME.",
+    ),
+]
+TableFile = Annotated[
+    Path | None,
+    typer.Option("--table", help="Labels of the images in SRC: .csv, .tsv or .parquet."),
+]
+Images = Annotated[
+    Path | None, typer.Option(help="The folder that the paths in a table start at. Default: SRC.")
+]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column", metavar="WHAT=NAME", help="A table's column for path, label, split or group."
+    ),
+]
+Splits = Annotated[
+    Literal["auto", "folders", "random"],
+    typer.Option(help="Take those of SRC if it has any, insist on them, or draw them."),
+]
+Group = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RULE",
+        help="Keep in one split what shares its folder (folder), a column of the table, or what"
+        " this regular expression finds in the path.",
+    ),
+]
+MinImages = Annotated[
+    int, typer.Option(min=0, help="Leave classes out that have fewer different images.")
+]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave unreadable images out.")]
+MaxMegapixels = Annotated[
+    float | None, typer.Option(min=0.001, help="Refuse larger images. Default: about 89.")
+]
 
 
 @app.command()
 def prepare(
-    source: Annotated[str, typer.Argument(help="A folder of class folders, or torchvision:NAME.")],
+    source: SourceName,
     out: Out,
     size: Size = 224,
-    seed: Seed = 0,
+    fit: Annotated[
+        Literal["crop", "pad", "stretch"],
+        typer.Option(help="Cut out the centre square, add black beside the image, or stretch it."),
+    ] = "crop",
+    table: TableFile = None,
+    images: Images = None,
+    column: Columns = None,
+    splits: Splits = "auto",
+    group: Group = None,
     validation: Annotated[float, typer.Option(help="Fraction held out to compare recipes.")] = 0.15,
     test: Annotated[float, typer.Option(help="Fraction held out for the final test.")] = 0.15,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave unreadable images out.")
-    ] = False,
+    seed: Seed = 0,
+    near_duplicates: Annotated[
+        bool,
+        typer.Option(
+            "--near-duplicates/--no-near-duplicates",
+            help="Find near-duplicates, and keep them in one split.",
+        ),
+    ] = True,
+    min_images: MinImages = 0,
+    skip_bad: SkipBad = False,
+    max_megapixels: MaxMegapixels = None,
+    bits: Annotated[
+        int | None,
+        typer.Option(
+            min=8, max=16, help="Bits of white in images of more than 8. Default: each one's own."
+        ),
+    ] = None,
 ) -> None:
-    """Turn a folder of labelled images into memory-mapped data, split by class.
+    """Turn labelled images into memory-mapped data with a train, validation and test split.
 
-    Every image comes out upright and in RGB, its largest centre square resized to the given size.
+    Every image comes out upright and in RGB, as a square of the given size.
     """
+    from trainables.data.opening import open_source
     from trainables.prepare import prepare
 
-    with progress_bar("preparing") as progress:
+    with _ended_as_by_ctrl_c(), progress_bar("preparing") as progress:
         data = prepare(
-            source,
+            open_source(
+                source,
+                table=table,
+                images=images,
+                columns=_columns(column),
+                splits=splits,
+                group=group,
+            ),
             out,
             size=size,
-            seed=seed,
+            fit=fit,
+            bits=bits,
+            max_megapixels=max_megapixels,
             skip_bad=skip_bad,
             validation=validation,
             test=test,
+            seed=seed,
+            min_images=min_images,
+            near_duplicates=near_duplicates,
             progress=progress,
         )
     _tell(data)
+
+
+@app.command()
+def append(
+    out: Annotated[Path, typer.Argument(help="Prepared data.")],
+    source: SourceName,
+    table: TableFile = None,
+    images: Images = None,
+    column: Columns = None,
+    splits: Splits = "auto",
+    group: Group = None,
+    min_images: MinImages = 0,
+    skip_bad: SkipBad = False,
+    max_megapixels: MaxMegapixels = None,
+) -> None:
+    """Add images to prepared data. Those that it has already keep their split.
+
+    SRC may hold the old images too: they are not decoded again.
+    """
+    from trainables.data.dataset import open_data
+    from trainables.data.opening import open_source
+    from trainables.prepare import append
+
+    before = open_data(out)
+    with _ended_as_by_ctrl_c(), progress_bar("appending") as progress:
+        data = append(
+            out,
+            open_source(
+                source,
+                table=table,
+                images=images,
+                columns=_columns(column),
+                splits=splits,
+                group=group,
+            ),
+            max_megapixels=max_megapixels,
+            skip_bad=skip_bad,
+            min_images=min_images,
+            progress=progress,
+        )
+    if data.digest == before.digest:
+        console().print(f"{near(data.path)}: has all of these images already", soft_wrap=True)
+    else:
+        _tell(data)
 
 
 @app.command()
@@ -58,7 +184,7 @@ def demo(
     """Make synthetic data with the shape of the 151 animals: 26 to 60 images per class."""
     from trainables.data.demo_images import make_demo
 
-    with progress_bar("drawing") as progress:
+    with _ended_as_by_ctrl_c(), progress_bar("drawing") as progress:
         data = make_demo(out, classes=classes, seed=seed, size=size, progress=progress)
     _tell(data)
 
@@ -71,18 +197,25 @@ def show(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
-    """Show how many images each class has, in numbers and as a picture."""
+    """Show how many images each class has, in numbers and as a picture, and near-duplicates."""
     from analysis.results.distribution import (
         distribution_numbers,
         distribution_picture,
         distribution_table,
         distribution_text,
     )
-    from trainables.data.dataset import open_data
+    from trainables.data.dataset import near_duplicates_of, open_data, read_sources
 
     opened = open_data(data)
+    clusters = near_duplicates_of(opened.path)
     if as_json:
-        print_json(distribution_numbers(opened.labels, opened.classes))
+        sources = read_sources(opened.path)
+        print_json(
+            {
+                **distribution_numbers(opened.labels, opened.classes),
+                "near_duplicates": [[sources[row] for row in rows] for rows in clusters],
+            }
+        )
         return
     screen = console()
     _tell(opened)
@@ -91,6 +224,58 @@ def show(
     path = picture or opened.path.with_name(f"{opened.path.name}-classes.png")
     distribution_picture(opened.labels, opened.classes, path)
     screen.print(f"picture: {near(path)}", markup=False, soft_wrap=True)
+    if clusters:
+        path = path.with_name(f"{path.stem}-near-duplicates.png")
+        _draw_clusters(opened, clusters, path)
+        screen.print(
+            f"picture: {near(path)}: the largest clusters of near-duplicates",
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def _draw_clusters(data: Any, clusters: Sequence[Sequence[int]], path: Path) -> None:
+    from analysis.results.image_sheet import SheetRow, image_sheet
+
+    rows = []
+    for cluster in clusters[:_DRAWN_CLUSTERS]:
+        names = sorted({data.classes[data.labels[row]] for row in cluster})
+        rows.append(
+            SheetRow(
+                title=f"{', '.join(names)} ({len(cluster)})",
+                images=data.pixels.take(cluster[:_DRAWN_IMAGES]),
+            )
+        )
+    title = f"{data.name}: the largest of {len(clusters):,} clusters of near-duplicates"
+    image_sheet(rows, path, title=title)
+
+
+def _columns(written: list[str] | None) -> dict[str, str]:
+    """What --column says, by what a column means."""
+    from spaces.errors import UserError
+
+    wrong = [one for one in written or [] if "=" not in one]
+    if wrong:
+        raise UserError(f"--column {wrong[0]}: write WHAT=NAME, such as label=species")
+    return dict(one.split("=", maxsplit=1) for one in written or [])
+
+
+@contextmanager
+def _ended_as_by_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM, and a terminal that is closed, clean up as Ctrl-C does."""
+
+    def interrupt(_signal: int, _frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in before.items():
+        if handler == signal.SIG_DFL:  # nohup ignores SIGHUP
+            signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _tell(data) -> None:

@@ -19,6 +19,9 @@ _LONGEST_LINE = 600
 # Tabs and line feeds are no harm.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
+# Names may hold [brackets] and :colons:, which mean something to rich.
+_AS_WRITTEN: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
@@ -41,12 +44,13 @@ class _Console(Console):
 
 def console() -> Console:
     """Standard output: as wide as the terminal, 120 columns where there is none."""
-    return _Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    width = None if sys.stdout.isatty() else 120
+    return _Console(width=width, **_AS_WRITTEN)
 
 
 def error_console() -> Console:
     """Standard error."""
-    return _Console(stderr=True, highlight=False)
+    return _Console(stderr=True, **_AS_WRITTEN)
 
 
 def short_lines(message: str) -> list[str]:

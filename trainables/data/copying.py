@@ -16,13 +16,15 @@ import pyarrow as pa
 
 from spaces.addresses import is_address
 from spaces.errors import UserError
-from trainables.data.dataset import ABOUT, PIXELS, ROWS, ImageData, open_data
+from trainables.data.dataset import ABOUT, ImageData, data_files, open_data
 from trainables.data.digest import data_digest, image_digest
 from trainables.data.image_table import BATCH_BYTES, open_arrow, open_pixels
 from trainables.system.addresses import NOT_REACHED, message, where_it_lies
 from trainables.system.shared_cache import cache_folder, make_once
 
 _CHUNK_BYTES = 8 << 20
+# As many as data.json may name.
+_MOST_FILES = 10**4
 
 
 def open_near_data(where: str | Path, *, copy: bool = False) -> ImageData:
@@ -43,26 +45,35 @@ def copy_data(where: str) -> Path:
     try:
         about = json.loads(written)
         digest = str(about["digest"])
+        rows, files = data_files(min(int(about.get("generation", 1)), _MOST_FILES))
     except (ValueError, LookupError, TypeError) as error:
         raise UserError(f"{where}/{ABOUT}: damaged; prepare the data again ({error})") from None
     if not re.fullmatch(r"[0-9a-f]{32}", digest):
         raise UserError(f"{where}/{ABOUT}: damaged; prepare the data again (bad digest)")
     folder = cache_folder() / "data" / digest
     if not (folder / ABOUT).exists():
-        for name in (ROWS, PIXELS):
+        for name in (rows, *files):
             make_once(folder / name, partial(source.copy, name))
     # This file comes last: it only exists once the others are found to be right.
-    make_once(folder / ABOUT, partial(_finish, folder, about, written, where))
+    make_once(folder / ABOUT, partial(_finish, folder, about, (rows, files), written, where))
     return folder
 
 
-def _finish(folder: Path, about: dict[str, Any], written: bytes, where: str, path: Path) -> None:
+def _finish(
+    folder: Path,
+    about: dict[str, Any],
+    names: tuple[str, tuple[str, ...]],
+    written: bytes,
+    where: str,
+    path: Path,
+) -> None:
+    rows, files = names
     try:
-        right = _digest_of(folder, about) == about["digest"]
+        right = _digest_of(folder, about, names) == about["digest"]
     except (UserError, pa.ArrowException, LookupError, TypeError, ValueError):
         right = False
     if not right:
-        for name in (ROWS, PIXELS):
+        for name in (rows, *files):
             (folder / name).unlink(missing_ok=True)
         raise UserError(
             f"{where}: the copy does not match {ABOUT}: it was damaged on the way or at its source;"
@@ -71,10 +82,11 @@ def _finish(folder: Path, about: dict[str, Any], written: bytes, where: str, pat
     path.write_bytes(written)
 
 
-def _digest_of(folder: Path, about: dict[str, Any]) -> str:
+def _digest_of(folder: Path, about: dict[str, Any], names: tuple[str, tuple[str, ...]]) -> str:
     """The digest of a folder's pixels and rows, computed from their content."""
-    rows = open_arrow(folder / ROWS).read_all()
-    pixels = open_pixels(folder / PIXELS)
+    rows = open_arrow(folder / names[0]).read_all()
+    positions = rows["position"].to_numpy() if "position" in rows.column_names else None
+    pixels = open_pixels(*(folder / name for name in names[1]), positions=positions)
     chunk = max(1, BATCH_BYTES // pixels.size**2 // 3)
     digests = bytearray()
     for start in range(0, len(pixels), chunk):

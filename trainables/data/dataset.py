@@ -1,8 +1,12 @@
 """Prepared image data: one folder, which every process can open at once.
 
     data.json      what it is: name, size, classes, digest, notes; written last
-    rows.arrow     a row for each image: label, split, digest of its pixels, source
-    pixels.arrow   the images in the same order
+    rows.arrow     a row for each image, by class and content: label, split, digest of its pixels,
+                   source, group, its position in the files of pixels, and what is known of it
+    pixels.arrow   the images, in the order in which they were decoded
+
+Each `data append` adds files: rows-2.arrow takes the place of rows.arrow, and pixels-2.arrow holds
+the new images.
 
 A trial reads its images with `ImageData.at_size` and `ImageData.rows`.
 """
@@ -26,7 +30,7 @@ from spaces.errors import UserError
 from spaces.files import PARTIAL, absolute, read_file
 from spaces.recipe import describe_mistakes
 from spaces.yaml_files import cut
-from trainables.data.image_files import resize_square
+from trainables.data.image_files import Fit, resize_square
 from trainables.data.image_table import (
     BATCH_BYTES,
     DAMAGE,
@@ -42,8 +46,9 @@ from trainables.data.splits import SPLITS, SplitName
 from trainables.system.cores import num_cores
 from trainables.system.shared_cache import bounded_folder, cache_folder
 
-FORMAT_VERSION = 1
-ABOUT, ROWS, PIXELS = "data.json", "rows.arrow", "pixels.arrow"
+# 2: rows are ordered by class and content, and have the positions of their images.
+FORMAT_VERSION = 2
+ABOUT = "data.json"
 _MOST_BYTES_ABOUT = 50 * 10**6
 _log = logging.getLogger("flopwise")
 # Holds resized images, in the cache of a machine.
@@ -75,6 +80,10 @@ class ImageData:
     pixels: PixelTable
     grown_from: tuple[str, ...] = ()
     """Digests of this data before images were appended to it, the oldest first."""
+    fit: Fit = "crop"
+    """How images became squares; see `Reading`."""
+    bits: int | None = None
+    """Of white, in images of more than 8 bits; see `Reading`."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -163,13 +172,17 @@ def open_data(path: Path) -> ImageData:
     Raises UserError if path is not prepared data, is damaged, or is newer than this flopwise.
     """
     path = absolute(path)
-    about = _read_about(path)
+    about = read_about(path)
+    rows, files = data_files(about.generation)
     try:
-        pixels = open_pixels(path / PIXELS)
-        labels, splits = _read_rows(path / ROWS, num_classes=len(about.classes))
+        labels, splits, positions = _read_rows(path / rows, num_classes=len(about.classes))
+        pixels = open_pixels(*(path / name for name in files), positions=positions)
     except UserError as error:
+        if read_about(path).digest != about.digest:  # it has just grown
+            return open_data(path)
         raise UserError(f"{path}: damaged; prepare it again ({error})") from None
-    if not len(pixels) == len(labels) == about.images or pixels.size != about.size:
+    found = len(labels), pixels.num_stored, pixels.size
+    if found != (about.images, about.stored or about.images, about.size):
         raise UserError(f"{path}: damaged; prepare it again (its files do not match)")
     return ImageData(
         path=path,
@@ -183,19 +196,48 @@ def open_data(path: Path) -> ImageData:
         notes=about.notes,
         pixels=pixels,
         grown_from=about.grown_from,
+        fit=about.fit,
+        bits=about.bits,
     )
+
+
+def data_files(generation: int) -> tuple[str, tuple[str, ...]]:
+    """The names of the files of rows and of pixels. generation: 1, and 1 more for each append."""
+    numbers = ["", *(f"-{number}" for number in range(2, generation + 1))]
+    return f"rows{numbers[-1]}.arrow", tuple(f"pixels{number}.arrow" for number in numbers)
+
+
+def read_rows(path: Path) -> pa.Table:
+    """The rows of prepared data: see the top of this module. Raises UserError."""
+    rows, _ = data_files(read_about(path).generation)
+    try:
+        return open_arrow(path / rows).read_all()
+    except DAMAGE as error:
+        raise UserError(f"{path / rows}: damaged: {cut(str(error), 200)}") from None
 
 
 def read_sources(path: Path) -> list[str]:
     """The source of each image of prepared data, by row, such as cat/1.jpg."""
-    return open_arrow(path / ROWS).read_all()["source"].to_pylist()
+    return read_rows(path)["source"].to_pylist()
+
+
+def near_duplicates_of(path: Path) -> list[list[int]]:
+    """The rows of each cluster of near-duplicates, the largest cluster first."""
+    table = read_rows(path)
+    if "cluster" not in table.column_names:  # of an older flopwise
+        return []
+    found: dict[int, list[int]] = {}
+    for row, cluster in enumerate(table["cluster"].to_pylist()):
+        if cluster is not None:
+            found.setdefault(cluster, []).append(row)
+    return sorted(found.values(), key=lambda rows: (-len(rows), rows))
 
 
 _Digest = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
 
 
 @validated(frozen=True, slots=True, kw_only=True, config=ConfigDict(strict=True))
-class _About:
+class About:
     """What data.json must hold; it may hold more."""
 
     name: str
@@ -206,9 +248,20 @@ class _About:
     synthetic: bool
     notes: tuple[str, ...]
     grown_from: tuple[_Digest, ...] = ()
+    fit: Fit = "crop"
+    bits: Annotated[int, Field(ge=8, le=16)] | None = None
+    generation: Annotated[int, Field(ge=1, le=10**4)] = 1
+    """1, and 1 more for each time that images were appended."""
+    stored: int | None = None
+    """Images in the files of pixels, with those of classes that were left out; None: no others."""
+    source_notes: tuple[str, ...] = ()
+    """Those of the notes that are about the sources."""
+    split: dict[str, float] = Field(default_factory=dict)
+    """validation, test and seed."""
 
 
-def _read_about(path: Path) -> _About:
+def read_about(path: Path) -> About:
+    """Read and check data.json. Raises UserError as `open_data` does."""
     if not path.exists():
         raise UserError(f"{path}: there is no such folder")
     if not path.is_dir():
@@ -233,7 +286,7 @@ def _read_about(path: Path) -> _About:
             f" {FORMAT_VERSION}); update flopwise or prepare it again"
         )
     try:
-        return TypeAdapter(_About).validate_json(json.dumps(about))
+        return TypeAdapter(About).validate_json(json.dumps(about))
     except ValidationError as error:
         first = describe_mistakes(error)[0]
         raise UserError(f"{path / ABOUT}: damaged; prepare the data again ({first})") from None
@@ -241,13 +294,17 @@ def _read_about(path: Path) -> _About:
 
 def _read_rows(
     path: Path, *, num_classes: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8], npt.NDArray[np.int64] | None]:
+    """Labels, splits and positions of rows; no positions in data of format 1."""
     try:
         table = open_arrow(path).read_all()
         table.validate(full=True)
         labels = table["label"].cast(pa.int64()).to_numpy()
         splits = table["split"].cast(pa.uint8()).to_numpy()
         nulls = table["label"].null_count + table["split"].null_count
+        positions = None
+        if "position" in table.column_names:
+            positions = table["position"].cast(pa.int64()).to_numpy()
     except DAMAGE as error:
         raise UserError(f"{path}: {' '.join(cut(str(error), 200).split())}") from None
     if nulls:
@@ -256,8 +313,10 @@ def _read_rows(
         raise UserError(f"{path}: a label names no class")
     if len(splits) and splits.max() >= len(SPLITS):
         raise UserError(f"{path}: a row is in no split")
+    if positions is not None and len(np.unique(positions)) < len(labels):
+        raise UserError(f"{path}: two rows have the same image")
     labels.flags.writeable = splits.flags.writeable = False
-    return labels, splits
+    return labels, splits, positions
 
 
 def _resized(pixels: Pixels, size: int) -> Iterator[UInt8Array]:

@@ -6,6 +6,7 @@ Arrow reader can open it. All processes of a machine share the memory-mapped pag
 
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Protocol, Self
@@ -47,17 +48,33 @@ class Pixels(Protocol):
 class PixelTable:
     """Read-only rows of (size, size, 3) uint8 RGB images. Made by `open_pixels`."""
 
-    def __init__(self, path: Path, batches: list[UInt8Array], size: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        batches: list[UInt8Array],
+        size: int,
+        *,
+        more: Sequence[Path] = (),
+        positions: npt.NDArray[np.int64] | None = None,
+    ) -> None:
+        """path, more: the files. positions: (rows,) where each row's image is in them."""
         self.path = path
         self.size = size
+        self._more = tuple(more)
         self._batches = batches
+        self._positions = positions
         self._starts = np.cumsum([0, *(len(batch) for batch in batches)])
 
     def __len__(self) -> int:
+        return self.num_stored if self._positions is None else len(self._positions)
+
+    @property
+    def num_stored(self) -> int:
+        """Images in the files, whether rows name them or not."""
         return int(self._starts[-1])
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return open_pixels, (self.path,)
+        return _open_again, (self.path, self._more, self._positions)
 
     def take(self, rows: npt.ArrayLike) -> UInt8Array:
         """Copy the images of these rows, in this order.
@@ -69,6 +86,8 @@ class PixelTable:
         if rows.size and not 0 <= rows.min() <= rows.max() < len(self):
             raise IndexError(f"{self.path} has rows 0 to {len(self) - 1}")
         images = np.empty((len(rows), self.size, self.size, 3), dtype=np.uint8)
+        if self._positions is not None:
+            rows = self._positions[rows]
         numbers = np.searchsorted(self._starts, rows, side="right") - 1
         within = rows - self._starts[numbers]
         for k, (number, row) in enumerate(zip(numbers.tolist(), within.tolist(), strict=True)):
@@ -76,11 +95,37 @@ class PixelTable:
         return images
 
 
-def open_pixels(path: Path) -> PixelTable:
-    """Map a file of pixels into memory. Nothing is read before rows are taken.
+def open_pixels(
+    path: Path, *more: Path, positions: npt.NDArray[np.int64] | None = None
+) -> PixelTable:
+    """Map files of pixels into memory. Nothing is read before rows are taken.
 
-    Raises UserError if the file is missing, cut short or holds something else.
+    more: files of images of the same size, which come after those of path. positions: (rows,)
+    where each row's image is in the files; None: in the same order. Raises UserError if a file is
+    missing, cut short or holds something else, or if it has no image at a position.
     """
+    batches, size = _batches_of(path)
+    for other in more:
+        found, other_size = _batches_of(other)
+        if other_size != size:
+            raise UserError(f"{other}: its images are of {other_size} px, not of {size}")
+        batches += found
+    count = sum(len(batch) for batch in batches)
+    if positions is not None and len(positions):
+        if not 0 <= positions.min() <= positions.max() < count:
+            raise UserError(f"{path}: has {count} images, and none at a row's position")
+        positions.flags.writeable = False
+    return PixelTable(path, batches, size, more=more, positions=positions)
+
+
+def _open_again(
+    path: Path, more: Sequence[Path], positions: npt.NDArray[np.int64] | None
+) -> PixelTable:
+    return open_pixels(path, *more, positions=positions)
+
+
+def _batches_of(path: Path) -> tuple[list[UInt8Array], int]:
+    """The mapped batches of a file, and the size of its images."""
     try:
         reader = open_arrow(path)
         kind = reader.schema.field("pixels").type
@@ -97,7 +142,7 @@ def open_pixels(path: Path) -> PixelTable:
             raise
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: damaged, or not a file of pixels: {reason}") from None
-    return PixelTable(path, batches, size=shape[0])
+    return batches, shape[0]
 
 
 def open_arrow(path: Path) -> pa.RecordBatchFileReader:

@@ -1,10 +1,13 @@
 """Splits images: a model learns from some, is chosen by others, and is judged by the rest."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from spaces.errors import UserError
 
@@ -14,44 +17,118 @@ SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 ATTEMPTS = 20
 
 
+class TooFewError(UserError):
+    """Classes have too little to split."""
+
+    def __init__(self, message: str, labels: Sequence[int]) -> None:
+        super().__init__(message)
+        self.labels = tuple(labels)
+
+
 def split_rows(
     labels: npt.NDArray[np.int64],
-    digests: npt.NDArray[np.uint8],
+    together: npt.NDArray[np.int64],
     *,
     classes: Sequence[str],
     validation: float,
     test: float,
     seed: int,
+    given: npt.NDArray[np.int8] | None = None,
+    fill: Collection[SplitName] = SPLITS,
+    whole: Collection[int] | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Put every row into a split: an index into SPLITS.
 
-    labels: (rows,) indices into classes. digests: (rows, bytes); rows with equal digests share a
-    split, whatever their class. validation, test: fractions of each class, met as nearly as whole
-    images allow. Every split gets at least one image of every class. The result depends on the
-    contents and the seed, not on the order of the rows.
-    Raises UserError if the fractions leave nothing to a split, or if a class has fewer than 3
-    different images.
+    labels: (rows,) indices into classes. together: (rows,), from `rows_together`; rows with equal
+    numbers share a split. validation, test: fractions of each class, met as nearly as what belongs
+    together allows. given: (rows,) splits that rows have already and keep; -1 for the others, which
+    go to train and to the splits of `fill`. whole: labels of classes that get at least one row in
+    each of these; None: all. The result depends on the rows and the seed, not on their order.
+    Raises UserError if the fractions leave nothing to a split, and TooFewError.
     """
     check_fractions(validation, test)
-    _, group_of_row = np.unique(digests, axis=0, return_inverse=True)
-    members = _count_members(group_of_row.reshape(-1), labels)
-    groups_of_class = [0] * len(classes)
-    for group in members:
-        for label in group:
-            groups_of_class[label] += 1
-    check_enough(groups_of_class, classes)
-    targets = [
-        _whole_parts(count, validation, test)
-        for count in np.bincount(labels, minlength=len(classes)).tolist()
-    ]
+    splits = np.full(len(labels), -1, dtype=np.int8) if given is None else given.copy()
+    fractions = [1 - validation - test, validation, test]
+    filled = [split for split, name in enumerate(SPLITS) if name == "train" or name in fill]
+    fractions = [fraction if split in filled else 0.0 for split, fraction in enumerate(fractions)]
+    fractions[0] = 1 - fractions[1] - fractions[2]
+    _, group_of_row = np.unique(together, return_inverse=True)
+    group_of_row = group_of_row.reshape(-1)
+    _follow_given(splits, group_of_row, filled)
+    have = [[0] * len(SPLITS) for _ in classes]
+    for label, split in zip(labels.tolist(), splits.tolist(), strict=True):
+        if split in filled:
+            have[label][split] += 1
+    free = np.flatnonzero(splits < 0)
+    _, group_of_free = np.unique(group_of_row[free], return_inverse=True)
+    group_of_free = group_of_free.reshape(-1)
+    members = _count_members(group_of_free, labels[free])
+    groups_of_class = Counter(label for group in members for label in group)
+    whole = range(len(classes)) if whole is None else whole
+    check_enough(
+        [groups_of_class[label] + sum(map(bool, have[label])) for label in whole],
+        [classes[label] for label in whole],
+        labels=list(whole),
+        num_splits=len(filled),
+    )
+    sizes = np.bincount(labels[free], minlength=len(classes)) + np.sum(have, axis=1)
+    targets = [_whole_parts(count, fractions) for count in sizes.tolist()]
     rng = np.random.default_rng(seed)
     missing: list[int] = []
     for _ in range(ATTEMPTS):
-        split_of_group, missing = _assign(members, targets, rng)
+        split_of_group, after = _assign(members, targets, have, filled, rng)
+        missing = [label for label in whole if any(after[label][split] == 0 for split in filled)]
         if not missing:
-            return np.array(split_of_group, dtype=np.uint8)[group_of_row.reshape(-1)]
-    names = ", ".join(classes[label] for label in missing)
-    raise UserError(f"{names}: too few images to split that are not in another class too")
+            splits[free] = np.array(split_of_group, dtype=np.int8)[group_of_free]
+            return splits.astype(np.uint8)
+    names = some_of([classes[label] for label in missing])
+    raise TooFewError(f"{names}: too few images to split that do not belong to others too", missing)
+
+
+def _follow_given(
+    splits: npt.NDArray[np.int8], group_of_row: npt.NDArray[np.intp], filled: Sequence[int]
+) -> None:
+    """Give rows without a split that of the rows they belong to: train if these are in several."""
+    count = np.zeros((int(group_of_row.max(initial=-1)) + 1, len(SPLITS)), dtype=np.int64)
+    known = np.isin(splits, filled)
+    np.add.at(count, (group_of_row[known], splits[known]), 1)
+    # The first of the largest, and train before all.
+    count[count[:, 0] > 0, 0] = len(splits) + 1
+    follows = (splits < 0) & (count.sum(axis=1) > 0)[group_of_row]
+    splits[follows] = count.argmax(axis=1)[group_of_row[follows]]
+
+
+def rows_together(
+    digests: npt.NDArray[np.uint8],
+    *keys: npt.NDArray[np.int64],
+    pairs: npt.NDArray[np.int64] | None = None,
+) -> npt.NDArray[np.int64]:
+    """(rows,) numbers: rows have the same one if they belong together, however indirectly.
+
+    digests: (rows, bytes); rows with equal ones belong together. keys: each (rows,); so do rows
+    with equal keys, except those of -1. pairs: (pairs, 2), more rows that belong together.
+    Numbers follow from digests, so that they do not depend on the order of the rows.
+    """
+    rows = len(digests)
+    _, content = np.unique(digests, axis=0, return_inverse=True)
+    content = content.reshape(-1)
+    starts, ends = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    nodes = rows
+    for key in (content, *keys):  # a node for each value of a key
+        _, value = np.unique(key, return_inverse=True)
+        known = np.flatnonzero(key >= 0)
+        starts.append(known)
+        ends.append(nodes + value.reshape(-1)[known])
+        nodes += int(value.max(initial=-1)) + 1
+    if pairs is not None:
+        starts.append(pairs[:, 0])
+        ends.append(pairs[:, 1])
+    edges = np.concatenate(starts), np.concatenate(ends)
+    graph = coo_array((np.ones(len(edges[0]), dtype=np.int8), edges), shape=(nodes, nodes))
+    group = connected_components(graph, directed=False)[1][:rows]
+    first = np.full(group.max(initial=-1) + 1, rows, dtype=np.int64)
+    np.minimum.at(first, group, content)
+    return first[group]
 
 
 def check_fractions(validation: float, test: float) -> None:
@@ -63,16 +140,37 @@ def check_fractions(validation: float, test: float) -> None:
         )
 
 
-def check_enough(counts: Sequence[int], classes: Sequence[str]) -> None:
-    """Raise UserError with a line for each class with too few different images to split."""
-    lines = [
-        f"{name}: {count} different image{'s' * (count != 1)}; a class needs at least"
-        f" {len(SPLITS)}, one for each split; add images or remove its folder"
-        for name, count in zip(classes, counts, strict=True)
-        if count < len(SPLITS)
+def check_enough(
+    counts: Sequence[int],
+    classes: Sequence[str],
+    *,
+    labels: Sequence[int] | None = None,
+    num_splits: int = len(SPLITS),
+) -> None:
+    """Raise TooFewError, with one line, if classes have fewer images to split than splits.
+
+    counts: of each of these classes, images or groups that need not share a split. labels: what
+    the error calls the classes; None: their positions.
+    """
+    numbers = range(len(classes)) if labels is None else labels
+    few = [
+        (label, f"{name} ({count})")
+        for label, name, count in zip(numbers, classes, counts, strict=True)
+        if count < num_splits
     ]
-    if lines:
-        raise UserError("\n".join(lines))
+    if few:
+        raise TooFewError(
+            f"{len(few)} of {len(classes)} classes have fewer than {num_splits} different images"
+            f" or groups, one for each split: {some_of([name for _, name in few])}; add images, or"
+            f" leave these classes out with --min-images {num_splits}",
+            [label for label, _ in few],
+        )
+
+
+def some_of(names: Sequence[str], most: int = 20) -> str:
+    """Names for a line: at most so many."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _count_members(
@@ -85,32 +183,35 @@ def _count_members(
     return members
 
 
-def _whole_parts(count: int, validation: float, test: float) -> list[int]:
-    """Divide count by largest remainders into (train, validation, test), each at least 1."""
-    exact = np.array([1 - validation - test, validation, test]) * count
+def _whole_parts(count: int, fractions: Sequence[float]) -> list[int]:
+    """Divide count by largest remainders, with at least 1 for each fraction above 0 if it can."""
+    exact = np.array(fractions) * count
     parts = np.floor(exact + 1e-9).astype(int)
     for split in np.argsort(parts - exact, kind="stable")[: count - parts.sum()]:
         parts[split] += 1
-    while parts.min() < 1:
-        parts[parts.argmax()] -= 1
-        parts[parts.argmin()] += 1
+    for split in np.flatnonzero(exact > 0):
+        if not parts[split] and parts.max() > 1:
+            parts[parts.argmax()] -= 1
+            parts[split] += 1
     return parts.tolist()
 
 
 def _assign(
-    members: list[dict[int, int]], targets: list[list[int]], rng: np.random.Generator
-) -> tuple[list[int], list[int]]:
+    members: list[dict[int, int]],
+    targets: list[list[int]],
+    before: list[list[int]],
+    filled: Sequence[int],
+    rng: np.random.Generator,
+) -> tuple[list[int], list[list[int]]]:
     """Give each group, largest first, the split that brings its classes nearest to their targets.
 
-    If a class has only as many groups left as empty splits, it accepts only empty splits. A group
-    of several classes may not be able to please all of them, so the classes that miss a split are
-    returned too.
+    before: rows of each class in each split already. filled: the splits that groups may go to. If
+    a class has only as many groups left as empty splits, it accepts only empty splits. A group of
+    several classes may not be able to please all of them, so the rows of each class in each split
+    are returned too.
     """
-    have = [[0] * len(SPLITS) for _ in targets]
-    left = [0] * len(targets)
-    for labels in members:
-        for label in labels:
-            left[label] += 1
+    have = [list(counts) for counts in before]
+    left = Counter(label for labels in members for label in labels)
     order = rng.permutation(len(members)).tolist()
     order.sort(key=lambda group: (-len(members[group]), -sum(members[group].values())))
     split_of_group = [0] * len(members)
@@ -118,13 +219,15 @@ def _assign(
         labels = members[group]
         open_splits = [
             split
-            for split in range(len(SPLITS))
+            for split in filled
             if all(
-                have[label][split] == 0 or left[label] > have[label].count(0) for label in labels
+                have[label][split] == 0
+                or left[label] > sum(have[label][other] == 0 for other in filled)
+                for label in labels
             )
         ]
         split = min(
-            open_splits or range(len(SPLITS)),
+            open_splits or filled,
             # The growth of the squared distance to the targets.
             key=lambda split: sum(
                 count * (2 * (have[label][split] - targets[label][split]) + count)
@@ -135,4 +238,4 @@ def _assign(
         for label, count in labels.items():
             have[label][split] += count
             left[label] -= 1
-    return split_of_group, [label for label, counts in enumerate(have) if 0 in counts]
+    return split_of_group, have

@@ -6,6 +6,7 @@ All labelled parts of a set are pooled. As for folders, the seed decides what is
 import inspect
 import operator
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from PIL import Image
@@ -13,7 +14,7 @@ from torchvision import datasets
 
 from spaces.errors import UserError
 from spaces.yaml_files import did_you_mean
-from trainables.data.image_files import BadImageError, Square, square_pixels
+from trainables.data.image_files import BadImageError, Reading, Square, to_square
 from trainables.data.image_sources import Sample, Source
 from trainables.system.shared_cache import cache_folder
 
@@ -130,15 +131,11 @@ def _sample(name: str, part: Any, row: int, location: str) -> Sample:
         label = -1
     if label < 0 or not isinstance(image, Image.Image):
         raise UserError(f"torchvision:{name}: is not a set of images with one class each")
-    return Sample(label=label, location=location, read=_decoded(image))
+    return Sample(label=label, location=location, read=partial(to_square, image))
 
 
-def _decoded(image: Image.Image) -> Callable[[int], Square]:
-    return lambda size: Square(pixels=square_pixels(image, size), enlarged=min(image.size) < size)
-
-
-def _failing(reason: str) -> Callable[[int], Square]:
-    def read(_size: int) -> Square:
+def _failing(reason: str) -> Callable[[Reading], Square]:
+    def read(_reading: Reading) -> Square:
         raise BadImageError(reason)
 
     return read

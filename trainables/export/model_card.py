@@ -18,6 +18,12 @@ _OUTPUTS = {
     "log_probabilities": "one log-probability a class; exp or softmax turn them into probabilities",
 }
 
+_FITS = {
+    "crop": "its largest centre square, resized",
+    "pad": "all of it, with black beside it so that it is square, resized",
+    "stretch": "all of it, stretched",
+}
+
 
 def model_card(
     file: Path,
@@ -78,7 +84,7 @@ def model_card(
         "",
         "## Input and output",
         "",
-        f"An RGB image: its largest centre square, resized to {_sizes(about)} px (bilinear,"
+        f"An RGB image: {_FITS[about.fit]} to {_sizes(about)} px (bilinear,"
         f" antialiased), divided by 255, minus"
         f" {_list(about.mean)}, divided by {_list(about.std)}; float32, ({images}, 3,"
         f" {about.input_size}, {about.input_size}). The output is {output}.",
@@ -101,7 +107,9 @@ def model_card(
         "",
         "## Classes",
         "",
-        ", ".join(about.classes) + ".",
+        "In the order of the outputs:",
+        "",
+        *(f"    {name}" for name in about.classes),  # Markdown shows indented lines as they are
         "",
     ]
     return "\n".join(lines)

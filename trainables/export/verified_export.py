@@ -47,6 +47,8 @@ def export_verified(
         classes=data.classes,
         input_size=recipe.input_size,
         prepared_size=data.size,
+        fit=data.fit,
+        bits=data.bits,
         mean=normalization.mean,
         std=normalization.std,
         accuracy=trained.accuracy,

@@ -20,7 +20,7 @@ from spaces.errors import UserError
 from spaces.files import check_file
 from spaces.recipe import describe_mistakes
 from spaces.yaml_files import cut
-from trainables.data.image_files import resize_square
+from trainables.data.image_files import Fit, Reading, resize_square
 from trainables.data.image_table import UInt8Array
 from trainables.system.cores import num_cores
 
@@ -28,7 +28,8 @@ METADATA_KEY = "flopwise"
 # Protocol buffers hold no more.
 _MOST_BYTES = 2**31
 _Positive = Annotated[float, Field(gt=0)]
-_FORMAT = 1
+# 2: says how images became squares, where they were not cropped.
+_FORMAT = 2
 
 
 @validated(
@@ -53,9 +54,22 @@ class About:
     """The trial's accuracy on the validation split, a fraction of 1."""
     recipe: dict[str, Any]
     versions: dict[str, str]
+    fit: Fit = "crop"
+    """How images became squares of prepared_size; see `Reading`."""
+    bits: Annotated[int, Field(ge=8, le=16)] | None = None
+    """Of white, in images of more than 8 bits; see `Reading`."""
+
+    @property
+    def reading(self) -> Reading:
+        """How image files are read."""
+        return Reading(size=self.prepared_size, fit=self.fit, bits=self.bits)
 
     def to_json(self) -> str:
-        return json.dumps({"format": _FORMAT, **asdict(self)})
+        values = asdict(self)
+        if self.fit == "crop" and self.bits is None:  # older versions read these files too
+            del values["fit"], values["bits"]
+            return json.dumps({"format": 1, **values})
+        return json.dumps({"format": _FORMAT, **values})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

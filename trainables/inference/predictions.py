@@ -9,9 +9,10 @@ import numpy as np
 from spaces.errors import UserError
 from spaces.intervals import Interval, wilson_interval
 from trainables.data.dataset import ABOUT, open_data
-from trainables.data.image_files import BadImageError, bombs_are_errors, read_square
-from trainables.data.image_sources import folder_source, images_in
+from trainables.data.image_files import BadImageError, pixel_limit, read_square
+from trainables.data.image_sources import folder_source
 from trainables.data.image_table import UInt8Array
+from trainables.data.image_walk import images_in
 from trainables.data.splits import SplitName
 from trainables.inference.onnx_model import ExportedModel, in_batches
 
@@ -68,10 +69,10 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
 def predict(model: ExportedModel, paths: Sequence[Path], top: int) -> Iterator[Prediction]:
     """Yield the `top` most probable classes of each image file, in order."""
     top = min(top, len(model.about.classes))
-    with bombs_are_errors():
+    with pixel_limit():
         for path in paths:
             try:
-                pixels = model.fit(read_square(path, model.about.prepared_size).pixels)
+                pixels = model.fit(read_square(path, model.about.reading).pixels)
             except BadImageError as error:
                 yield Prediction(path=path, classes=(), probabilities=(), problem=str(error))
                 continue
@@ -124,10 +125,10 @@ def _evaluate_folder(
     assert source.classes is not None
     outputs = _outputs_of(model, source.classes, path)
     tally, skipped = _Tally(model), []
-    with bombs_are_errors():
+    with pixel_limit():
         for done, sample in enumerate(source.samples(), start=1):
             try:
-                pixels = model.fit(sample.read(model.about.prepared_size).pixels)
+                pixels = model.fit(sample.read(model.about.reading).pixels)
             except BadImageError as error:
                 skipped.append(f"{sample.location}: {error}")
                 continue
