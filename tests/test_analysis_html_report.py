@@ -98,7 +98,7 @@ def test_every_figure_is_drawn_once_it_comes_near(page: Path):
         names = browser.eval_on_selector_all(".figure", "all => all.map(one => one.id)")
         assert set(names) == {
             *("front", "history-trials", "history-time", "calibration"),
-            *("curves-accuracy", "curves-loss"),
+            *("curves-metric", "curves-loss"),
             *(
                 "importances",
                 "parallel",

@@ -97,8 +97,8 @@ FIGURES: list[Figure] = [
     Figure(
         name="history",
         title="How the front grew",
-        text="The hypervolume is the share that the front dominates of the accuracies and costs"
-        " that the axis names, with costs on a log scale.",
+        text="The hypervolume is the share that the front dominates of the metrics and costs that"
+        " the axis names, with costs on a log scale.",
         draw_png=draw_hypervolume_png,
         draw_html=draw_hypervolume_html,
     ),
@@ -113,7 +113,7 @@ FIGURES: list[Figure] = [
         name="curves",
         title="Learning curves of the front",
         text="Solid lines are validation, dotted lines training. Losses have the colours of the"
-        " accuracies.",
+        " metric.",
         missing="No trial of the front has epochs of its own in this run.",
         draw_png=draw_curves_png,
         draw_html=draw_curves_html,

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from analysis.choose import RULES, Selection, choose
-from analysis.columns import describe_recipe, write_percent
+from analysis.columns import describe_recipe, heading, write_percent
 from analysis.plots.figures import FIGURES, Figure
 from analysis.report.facts import run_facts
 from analysis.results.ablation import Ablation
@@ -172,6 +172,7 @@ def _confirmed(confirmation: Confirmation) -> dict[str, Any]:
 def _ablated(ablation: Ablation) -> dict[str, Any]:
     return {
         "title": ablation_title(ablation),
+        "metric": heading(ablation.metric),
         "differences": [ablation.label(index) for index in range(len(ablation.differences))],
         "rows": [ablation_cells(ablation, row) for row in ablation.rows],
         "note": ablation_note(ablation),

@@ -84,12 +84,16 @@ def show(
     if as_json:
         print_json(distribution_numbers(opened.labels, opened.classes))
         return
+    from analysis.results.guessing import describe_guess_on
+
     screen = console()
     _tell(opened)
     screen.print(distribution_table(opened.labels, opened.classes))
     screen.print(distribution_text(opened.labels, opened.classes, width=screen.width), markup=False)
     path = picture or opened.path.with_name(f"{opened.path.name}-classes.png")
     distribution_picture(opened.labels, opened.classes, path)
+    guess = describe_guess_on(opened.classes, opened.class_counts("validation"))
+    screen.print(guess, markup=False, soft_wrap=True)
     screen.print(f"picture: {near(path)}", markup=False, soft_wrap=True)
 
 

@@ -122,11 +122,10 @@ def _predictions(read: Run, chosen: Selection, data: ImageData) -> SplitPredicti
     from trainables.export.predictions_on_split import predictions_on_split
 
     threads = resources_of(read).cpus
+    answers = predictions_on_split(chosen.recipe, data, checkpoint, "validation", threads=threads)
     return SplitPredictions(
         trial=chosen.trial,
         classes=data.classes,
         labels=data.labels[data.rows("validation")],
-        predicted=predictions_on_split(
-            chosen.recipe, data, checkpoint, "validation", threads=threads
-        ),
+        predicted=answers.predicted,
     )

@@ -5,7 +5,6 @@ runs. They are in no table of the new run and use nothing of its budget.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ def read_earlier_trials(study: Study, data_digest: str) -> list[TrialRecord]:
     for run in map(fetch_run, study.warm_start):
         _check_same(study, run, data_digest)
         for record in read_complete_trials(run):
-            _check_costs(study, run, record)
+            _check_numbers(study, run, record)
             found.setdefault(record.key, record)
     for index, record in enumerate(found.values()):
         record.number, record.checkpoint = -1 - index, None
@@ -67,7 +66,7 @@ def store_earlier_trials(optuna_study: optuna.Study, records: Sequence[TrialReco
             {
                 "recipe": record.recipe.to_dict(),
                 "cost": record.cost.to_dict(),
-                "epochs": [asdict(metrics) for metrics in record.epochs],
+                "epochs": [metrics.to_dict() for metrics in record.epochs],
             }
         )
     if rows:
@@ -78,7 +77,7 @@ def stored_earlier_trials(optuna_study: optuna.Study) -> list[TrialRecord]:
     """Read what `store_earlier_trials` stored."""
     records = []
     for index, row in enumerate(optuna_study.user_attrs.get(_WARM, [])):
-        epochs = [EpochMetrics(**metrics) for metrics in row["epochs"]]
+        epochs = [EpochMetrics.from_dict(metrics) for metrics in row["epochs"]]
         records.append(
             TrialRecord(
                 number=-1 - index,
@@ -86,7 +85,7 @@ def stored_earlier_trials(optuna_study: optuna.Study) -> list[TrialRecord]:
                 cost=Cost.from_dict(row["cost"]),
                 state=TrialState.COMPLETE,
                 epochs=epochs,
-                accuracy=epochs[-1].accuracy,
+                metrics=epochs[-1].metrics,
             )
         )
     return records
@@ -110,9 +109,9 @@ def _check_same(study: Study, run: Path, data_digest: str) -> None:
         )
 
 
-def _check_costs(study: Study, run: Path, record: TrialRecord) -> None:
-    for column in study.objectives.cost_columns:
-        if record.cost is None or record.cost[column] is None:
+def _check_numbers(study: Study, run: Path, record: TrialRecord) -> None:
+    for column in study.objectives.needed_columns:
+        if record.numbers().get(column) is None:
             raise UserError(
                 f"warm_start: {run}: trial {record.number} has no {column}, which this study needs"
             )
