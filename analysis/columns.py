@@ -101,6 +101,7 @@ _PHRASES: dict[str, str] = {
     "weight_decay": "decay {}",
     "label_smoothing": "smoothing {}",
     "class_weighting": "{} classes",
+    "oversampling": "oversampling",
     "scheduler": "{}",
     "epochs": "{} epochs",
     "seed": "seed {}",

@@ -51,7 +51,7 @@ def test_where_good_models_too_have_0_nothing_is_told_to_be_at_chance():
     assert not chance_of("recall:cat", counts).can_be_told
 
 
-@pytest.mark.parametrize("change", [{}, {"class_weighting": "balanced"}])
+@pytest.mark.parametrize("change", [{}, {"class_weighting": "balanced"}, {"oversampling": True}])
 def test_a_model_that_always_answers_the_same_is_not_above_chance_by_balanced_accuracy(
     tmp_path: Path, change: dict[str, str | bool]
 ):

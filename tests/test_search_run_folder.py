@@ -58,6 +58,7 @@ TRIAL_TYPES = {
         "learning_rate": "double",
     },
     **{"weight_decay": "double", "label_smoothing": "double", "class_weighting": "string"},
+    **{"oversampling": "bool"},
     **{"scheduler": "string", "epochs": "int64", "seed": "int64"},
     **{"accuracy": "double", "balanced_accuracy": "double", "macro_f1": "double"},
     **{"worst_class_recall": "double", "top5_accuracy": "double"},

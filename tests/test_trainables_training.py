@@ -242,6 +242,18 @@ def test_a_state_from_before_there_were_metrics_but_accuracy_goes_on(demo_data: 
     assert len(resumed.run_epoch().metrics) == 5
 
 
+def test_oversampling_draws_every_class_as_often(tmp_path: Path):
+    data = noise_images(tmp_path / "noise", [380, 20])
+    num_train = len(data.rows("train"))
+    plain, even = (Training(quick(oversampling=one), data) for one in (False, True))
+    torch.manual_seed(0)
+    assert sorted(plain._order().tolist()) == list(range(num_train))
+    drawn = data.labels[data.rows("train")][even._order().numpy()]
+    assert len(drawn) == num_train
+    assert abs((drawn == 1).mean() - 0.5) < 0.1
+    assert even.run_epoch().train_loss != plain.run_epoch().train_loss
+
+
 def test_balanced_weighting_and_label_smoothing_change_the_loss(demo_data: ImageData):
     plain = train(quick(epochs=1), demo_data, lambda _: None)
     for change in ({"class_weighting": "balanced"}, {"label_smoothing": 0.1}):

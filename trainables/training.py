@@ -117,11 +117,12 @@ class Training:
             steps_per_epoch=self._num_batches,
         )
         self._augment = build_augmentation(recipe)
-        self._class_weights: torch.Tensor | None = None
-        if recipe.class_weighting == "balanced":
-            self._class_weights = balanced_class_weights(
-                labels[: self._num_train], len(data.classes)
-            ).to(self.device)
+        weights_K = balanced_class_weights(labels[: self._num_train], len(data.classes))
+        weighted = recipe.class_weighting == "balanced"
+        self._class_weights = weights_K.to(self.device) if weighted else None
+        # How often each training image is drawn, in proportion.
+        train_labels = torch.from_numpy(labels[: self._num_train])
+        self._draws = weights_K[train_labels] if recipe.oversampling else None
 
     @property
     def done(self) -> bool:
@@ -237,7 +238,7 @@ class Training:
         loss_sum = torch.zeros((), device=self.device)
         num_correct = torch.zeros((), device=self.device)
         batch_size = self.recipe.batch_size
-        order = torch.randperm(self._num_train)[: _num_trained(self._num_train, batch_size)]
+        order = self._order()[: _num_trained(self._num_train, batch_size)]
         labels = self._labels[order.to(self.device)].split(batch_size)
         batches = stage.inputs.batches(order, batch_size)
         for batch, labels_N in zip(batches, labels, strict=True):
@@ -255,6 +256,12 @@ class Training:
             loss_sum += loss.detach()
             num_correct += (logits_NK.argmax(1) == labels_N).sum()
         return float(loss_sum) / len(labels), float(num_correct) / len(order)
+
+    def _order(self) -> torch.Tensor:
+        """(training images,): their positions in this epoch; with oversampling, some repeat."""
+        if self._draws is None:
+            return torch.randperm(self._num_train)
+        return torch.multinomial(self._draws, self._num_train, replacement=True)
 
     @torch.inference_mode()
     def _validate(self, stage: PrecisionStage) -> tuple[float, dict[str, Any]]:

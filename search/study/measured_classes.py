@@ -9,7 +9,7 @@ from trainables.data.dataset import ImageData
 
 # From this ratio of the largest class to the smallest on, classes are of different sizes.
 _UNEVEN = 1.2
-_FOR_UNEVEN = {"class_weighting": "none"}
+_FOR_UNEVEN = {"class_weighting": "none", "oversampling": "false"}
 
 
 def check_classes(study: Study, data: ImageData) -> None:
