@@ -71,7 +71,7 @@ def show(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
-    """Show how many images each class has, in numbers and as a picture."""
+    """Show the images of each class, and how many there are, in numbers and as pictures."""
     from analysis.results.distribution import (
         distribution_numbers,
         distribution_picture,
@@ -84,7 +84,9 @@ def show(
     if as_json:
         print_json(distribution_numbers(opened.labels, opened.classes))
         return
+    from analysis.plots.image_sheets import samples_picture
     from analysis.results.guessing import describe_guess_on
+    from search.followups.image_samples import class_samples
 
     screen = console()
     _tell(opened)
@@ -95,6 +97,9 @@ def show(
     guess = describe_guess_on(opened.classes, opened.class_counts("validation"))
     screen.print(guess, markup=False, soft_wrap=True)
     screen.print(f"picture: {near(path)}", markup=False, soft_wrap=True)
+    sheet = path.with_name(f"{path.stem.removesuffix('-classes')}-samples.png")
+    samples_picture(class_samples(opened), sheet, title=opened.name)
+    screen.print(f"images of each class: {near(sheet)}", markup=False, soft_wrap=True)
 
 
 def _tell(data) -> None:
