@@ -14,14 +14,15 @@ from analysis.columns import (
     RUNNING,
     amount,
     heading,
+    in_a_sentence,
     is_missing,
     plain_row,
     write_percent,
 )
 from analysis.pareto.front import knee
 from analysis.runs import Run, describe_nearest, in_words, run_recipe, worst_excess
-from spaces.columns import ACCURACY
-from spaces.constraints import Constraint, read_constraint
+from spaces.columns import is_recall
+from spaces.constraints import Constraint, read_constraint, split_constraints
 from spaces.errors import UserError
 from spaces.recipe import Recipe
 from spaces.yaml_files import cut, did_you_mean, shorten
@@ -51,15 +52,16 @@ def choose(run: Run, rule: str) -> Selection:
 
     rule: one of
       knee           where the front bends most, with costs on a log scale
-      most-accurate  the highest accuracy; among equals the cheapest
+      most-accurate  the highest metric; among equals the cheapest
       cheapest       the lowest cost; among equals the most accurate
       constraints    such as `accuracy>=0.9` or `accuracy>=0.9, size_mb<=20` (`,` or `and`), on
-                     accuracy and on any cost column. Of the finished trials that keep them all:
-                     the cheapest if accuracy has a lower bound, else the most accurate
-      drop           such as `drop<=0.01` or `drop<=1%`: the cheapest finished trial whose accuracy
-                     is at most this far below the highest
+                     any metric and any cost column. Of the finished trials that keep them all: the
+                     cheapest if a metric has a lower bound, else the most accurate
+      drop           such as `drop<=0.01` or `drop<=1%`: the cheapest finished trial whose metric is
+                     at most this far below the highest
       a number       that trial, if it is finished, on the front or not
-    The cost is the study's first objective that is minimised.
+    The metric is the study's objective, or accuracy if it has only costs. The cost is the study's
+    first objective that is minimised.
 
     Raises UserError where the rule can't be read, or no trial fits it.
     """
@@ -72,10 +74,13 @@ def choose(run: Run, rule: str) -> Selection:
         row = finished.iloc[_knee_position(run)]
         if len(run.front()) < 3:
             return _choice(run, row, f"too few points for a knee; took trial {row['trial']}")
-        why = "the knee of the front, its best trade-off between accuracy and cost"
+        metric = in_a_sentence(run.metric)
+        why = f"the knee of the front, its best trade-off between {metric} and cost"
         return _choice(run, row, why)
     if rule == "most-accurate":
-        return _choice(run, _best(run, finished, "most-accurate"), "the highest accuracy")
+        return _choice(
+            run, _best(run, finished, "most-accurate"), f"the highest {in_a_sentence(run.metric)}"
+        )
     if rule == "cheapest":
         cost = heading(run.costs[0])
         return _choice(run, _best(run, finished, "cheapest"), f"the lowest cost in {cost}")
@@ -98,10 +103,11 @@ def _allowed_drop(run: Run, finished: pd.DataFrame, rule: re.Match[str]) -> Sele
         raise UserError(f"{rule[0]}: {rule['points']} is not a number") from None
     if not 0 <= allowed < 1:
         raise UserError(f"{rule[0]}: use a fraction such as drop<=0.01, or drop<=1%")
-    best = float(finished[ACCURACY].to_numpy(dtype=float).max())
+    best = float(finished[run.metric].to_numpy(dtype=float).max())
     # Allows for the rounding of the subtraction.
-    near = finished.loc[finished[ACCURACY] >= best - allowed - 1e-9]
-    message = f"{100 * allowed:g} points of the highest accuracy, {write_percent(best)} %"
+    near = finished.loc[finished[run.metric] >= best - allowed - 1e-9]
+    metric = in_a_sentence(run.metric)
+    message = f"{100 * allowed:g} points of the highest {metric}, {write_percent(best)} %"
     among = f"the cheapest of the {len(near)} finished trials within {message}"
     if len(near) == 1:
         among = f"the only finished trial within {message}"
@@ -109,17 +115,22 @@ def _allowed_drop(run: Run, finished: pd.DataFrame, rule: re.Match[str]) -> Sele
 
 
 def _best(run: Run, rows: pd.DataFrame, rule: str) -> pd.Series:
-    by = {ACCURACY: False} | dict.fromkeys(run.costs, True)
+    by = {run.metric: False} | dict.fromkeys(run.costs, True)
     if rule == "cheapest":
-        by = dict.fromkeys(run.costs, True) | {ACCURACY: False}
+        by = dict.fromkeys(run.costs, True) | {run.metric: False}
     by["trial"] = True
     return rows.sort_values(list(by), ascending=list(by.values()), kind="stable").iloc[0]
 
 
 def _constrained(run: Run, finished: pd.DataFrame, constraints: list[Constraint]) -> Selection:
     for constraint in constraints:
-        if np.isnan(finished[constraint.column].to_numpy(dtype=float)).all():
-            raise UserError(f"{constraint}: {run.path} has no {constraint.column} measured")
+        column = constraint.column
+        if column in finished and np.isfinite(finished[column].to_numpy(dtype=float)).any():
+            continue
+        way_out = ""
+        if is_recall(column):
+            way_out = "; only recalls that the study names as objective or constraint are recorded"
+        raise UserError(f"{constraint}: {run.path} has no {column} measured{way_out}")
     holds = finished.loc[worst_excess(finished, constraints) <= 0]
     wanted = in_words(constraints)
     if holds.empty:
@@ -127,7 +138,7 @@ def _constrained(run: Run, finished: pd.DataFrame, constraints: list[Constraint]
             f"none of {len(finished)} finished trials has {wanted};"
             f" {describe_nearest(finished, constraints)}"
         )
-    enough = any(one.column == ACCURACY and one.sign.startswith(">") for one in constraints)
+    enough = any(one.is_of_a_metric and one.sign.startswith(">") for one in constraints)
     rule = "cheapest" if enough else "most-accurate"
     among = f"the {rule.replace('-', ' ')} of the {len(holds)} finished trials with {wanted}"
     if len(holds) == 1:
@@ -137,7 +148,7 @@ def _constrained(run: Run, finished: pd.DataFrame, constraints: list[Constraint]
 
 def _read_constraints(rule: str) -> list[Constraint]:
     constraints = []
-    for part in re.split(r"\s*,\s*|\s+and\s+", rule):
+    for part in split_constraints(rule):
         constraint = read_constraint(part)
         if constraint is None:
             raise UserError(
@@ -172,7 +183,7 @@ def _numbered(run: Run, number: int) -> Selection:
 
 
 def _choice(run: Run, row: pd.Series, why: str) -> Selection:
-    numbers = " at ".join(amount(column, row[column]) for column in (ACCURACY, run.costs[0]))
+    numbers = " at ".join(amount(column, row[column]) for column in (run.metric, run.costs[0]))
     cells = plain_row(row)
     trial = int(cells["trial"])
     return Selection(trial=trial, row=cells, reason=f"Trial {trial} ({numbers}): {why}.")

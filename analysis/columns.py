@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from spaces.columns import COSTS, METRICS
+from spaces.columns import declared_column, is_metric
 from spaces.recipe import RECIPE_FIELDS, Recipe
 
 COMPLETE, PRUNED, FAIL, RUNNING = "COMPLETE", "PRUNED", "FAIL", "RUNNING"
@@ -101,6 +101,7 @@ _PHRASES: dict[str, str] = {
     "weight_decay": "decay {}",
     "label_smoothing": "smoothing {}",
     "class_weighting": "{} classes",
+    "oversampling": "oversampling",
     "scheduler": "{}",
     "epochs": "{} epochs",
     "seed": "seed {}",
@@ -109,15 +110,20 @@ _PHRASES: dict[str, str] = {
 
 def heading(column: str) -> str:
     """A column's heading: the label of a number, else the field's name."""
-    declared = {**METRICS, **COSTS}
-    return declared[column].label if column in declared else column.replace("_", " ")
+    declared = declared_column(column)
+    return declared.label if declared else column.replace("_", " ")
+
+
+def in_a_sentence(column: str) -> str:
+    """A number's name without its unit: balanced accuracy, recall of cat, size."""
+    return heading(column).rpartition(" (")[0] or heading(column)
 
 
 def amount(column: str, value: Any) -> str:
     """Write a value with its unit, for a sentence: 92.3 % accuracy, 0.301 GFLOPs, 1.2 MB size."""
-    if column in METRICS:
-        return f"{write_percent(value)} {METRICS[column].unit}"
-    return f"{write_number(value)} {COSTS[column].unit if column in COSTS else column}"
+    declared = declared_column(column)
+    written = write_percent(value) if is_metric(column) else write_number(value)
+    return f"{written} {declared.unit if declared else column}"
 
 
 def _three_digits(number: float) -> str:

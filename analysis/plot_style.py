@@ -75,6 +75,16 @@ def axis_title(cost: str) -> str:
     return heading(cost) + (" per image" if per_image else "")
 
 
+def metric_axis(metric: str) -> str:
+    """Words for an axis of a metric on the validation split, for Matplotlib."""
+    return f"validation {picture_text(heading(metric))}"
+
+
+def picture_text(text: str) -> str:
+    """A text for Matplotlib, which must not read a class's dollar sign as a formula's."""
+    return text.replace("$", r"\$")
+
+
 def mark_label(row: Any) -> str:
     """A trial's model, int8, width and input size, for a label beside its mark.
 

@@ -25,11 +25,20 @@ from analysis.columns import (
     plain,
 )
 from analysis.pareto.front import front_order
-from spaces.columns import ACCURACY, COSTS, METRICS, FloatArray
+from spaces.columns import (
+    ACCURACY,
+    COSTS,
+    METRICS,
+    RECALL,
+    FloatArray,
+    declared_column,
+    is_recall,
+)
 from spaces.constraints import Constraint
 from spaces.errors import UserError
 from spaces.files import read_file
 from spaces.intervals import Interval, wilson_interval
+from spaces.metrics import TOP_ACCURACY, best_guess
 from spaces.objectives import Objectives, read_objectives
 from spaces.recipe import RECIPE_FIELDS, Recipe, recipe_from
 from spaces.yaml_files import MOST_BYTES_OF_A_RUN, cut, read_yaml_mapping, shorten
@@ -39,13 +48,12 @@ STUDY, TRIALS, EPOCHS = "study.yaml", "trials.parquet", "epochs.parquet"
 TUNE = "tune"
 EPOCH_COLUMNS: tuple[str, ...] = (
     *("trial", "epoch", "train_loss", "train_accuracy", "val_loss"),
-    *("accuracy", "learning_rate", "seconds"),
+    *METRICS,
+    *("learning_rate", "seconds"),
 )
-EPOCH_TYPES: dict[str, type] = {
-    name: int if name in ("trial", "epoch") else float for name in EPOCH_COLUMNS
-}
-# What a search expected of a trial when it began: 10, 50 and 90 % quantiles of its last accuracy,
-# the hypervolume that it would add, and its seconds in epochs.
+# What a search expected of a trial when it began: 10, 50 and 90 % quantiles of its last accuracy
+# (of the study's metric, whatever it is), the hypervolume that it would add, and its seconds in
+# epochs.
 EXPECTED_COLUMNS: tuple[str, ...] = (
     *("expected_low", "expected_accuracy", "expected_high"),
     *("expected_gain", "expected_seconds"),
@@ -62,10 +70,12 @@ _INTEGER_FIELDS = {
 }.union(_OPTIONAL_FIELDS)
 
 
-def trial_columns() -> dict[str, type]:
-    """Columns of trials.parquet, with the Python type of their cells; any cell may be missing."""
+def trial_columns(recalls: Sequence[str] = ()) -> dict[str, type]:
+    """Columns of trials.parquet, with the Python type of their cells; any cell may be missing.
+
+    recalls: those that the study names, such as `recall:cat`.
+    """
     recipe = Recipe()
-    numbers = {**METRICS, **COSTS}
     return {
         "trial": int,
         "state": str,
@@ -74,7 +84,8 @@ def trial_columns() -> dict[str, type]:
             name: int if name in _OPTIONAL_FIELDS else type(getattr(recipe, name))
             for name in RECIPE_FIELDS
         },
-        **{name: int if column.whole else float for name, column in numbers.items()},
+        **dict.fromkeys((*METRICS, *recalls), float),
+        **{name: int if column.whole else float for name, column in COSTS.items()},
         "epochs_trained": int,
         "seconds": float,
         "search_seconds": float,
@@ -86,6 +97,15 @@ def trial_columns() -> dict[str, type]:
         "stop_reason": str,
         **dict.fromkeys(EXPECTED_COLUMNS, float),
     }
+
+
+def epoch_columns(recalls: Sequence[str] = ()) -> dict[str, type]:
+    """Columns of epochs.parquet, with the Python type of their cells; any cell may be missing.
+
+    recalls: as in `trial_columns`.
+    """
+    names = (*EPOCH_COLUMNS, *recalls)
+    return {name: int if name in ("trial", "epoch") else float for name in names}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +120,12 @@ class Run:
     trials: pd.DataFrame
     """A row a trial in any state, `trial_columns`, ordered by trial."""
     epochs: pd.DataFrame
-    """A row an epoch, EPOCH_COLUMNS."""
+    """A row an epoch, `epoch_columns`."""
+
+    @property
+    def metric(self) -> str:
+        """The metric that its results show: the objective, or accuracy if it has only costs."""
+        return self.objectives.shown_metric
 
     @property
     def costs(self) -> tuple[str, ...]:
@@ -123,12 +148,13 @@ class Run:
 
     @property
     def stopped(self) -> pd.DataFrame:
-        """Rows that were PRUNED after an epoch or more, with their last accuracy.
+        """Rows that were PRUNED after an epoch or more, with their last metrics.
 
-        They trained fewer epochs than finished trials: don't compare their accuracies with those.
+        They trained fewer epochs than finished trials: don't compare their metrics with those.
         """
-        pruned = self.trials.loc[self.trials["state"] == PRUNED].drop(columns=ACCURACY)
-        return pruned.merge(self.last_epochs[["trial", ACCURACY]], on="trial", how="inner")
+        metrics = [*METRICS, *self.objectives.recalls]
+        pruned = self.trials.loc[self.trials["state"] == PRUNED].drop(columns=metrics)
+        return pruned.merge(self.last_epochs[["trial", *metrics]], on="trial", how="inner")
 
     @property
     def last_epochs(self) -> pd.DataFrame:
@@ -237,23 +263,59 @@ class Run:
         return (self._provenance.get("num_images") or {}).get("validation")
 
     @property
-    def majority_share(self) -> float | None:
-        """The share of the largest class in the validation split, as far as it is known.
+    def class_counts(self) -> tuple[int, ...] | None:
+        """Validation images of each class, in the order of the classes; None: not known.
 
-        Of a run that did not record it, one class's share where all are equal; None: not known.
+        An old run recorded the share of the largest class, or not even that. Then the other
+        classes, or all, are taken as equal.
         """
-        recorded = self._provenance.get("majority_share")
-        if recorded is None and self.num_classes:
-            return 1 / self.num_classes
-        return recorded
+        recorded = self._provenance.get("class_counts")
+        if recorded:
+            return tuple(recorded.values())
+        number, images = self.num_classes, self.num_validation_images
+        if not number or not images:
+            return None
+        largest = round(self._provenance.get("majority_share", 1 / number) * images)
+        rest = np.full(number - 1, (images - largest) // max(1, number - 1))
+        rest[: (images - largest) - rest.sum()] += 1
+        return (largest, *rest.tolist())
 
-    def accuracy_interval(self, accuracy: float) -> Interval | None:
-        """The 95 % interval of a trial's accuracy, over other validation images.
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Their names, in the order of the data; empty where an old run did not record them."""
+        return tuple(self._provenance.get("class_counts") or ())
 
-        None where an old run did not record how many there are.
+    @property
+    def largest_class(self) -> str | None:
+        """The name of the class with most validation images; None where it was not recorded."""
+        counts = self._provenance.get("class_counts") or {}
+        return max(counts, key=counts.__getitem__, default=None)
+
+    @property
+    def guessing(self) -> float | None:
+        """What the best model that looks at no image gets in the run's metric; None: not known."""
+        if self.class_counts:
+            return best_guess(self.metric, self.class_counts)
+        if self.metric != ACCURACY or not self.num_classes:
+            return None
+        return self._provenance.get("majority_share", 1 / self.num_classes)
+
+    def interval(self, value: float | None) -> Interval | None:
+        """The 95 % interval of a trial's metric, over other validation images.
+
+        None where an old run did not record how many there are, and for metrics that are no share
+        of images: their intervals take more than their value.
         """
-        count = self.num_validation_images
-        return wilson_interval(accuracy, count) if count else None
+        count = self.num_measured_images
+        return None if count is None or value is None else wilson_interval(value, count)
+
+    @property
+    def num_measured_images(self) -> int | None:
+        """The images of which the run's metric is a share; None where it is not one, or unknown."""
+        if is_recall(self.metric):
+            of = self.metric.removeprefix(RECALL)
+            return (self._provenance.get("class_counts") or {}).get(of)
+        return self.num_validation_images if self.metric in (ACCURACY, TOP_ACCURACY) else None
 
     @property
     def _provenance(self) -> dict[str, Any]:
@@ -294,7 +356,7 @@ def read_run(path: Path) -> Run:
         objectives = read_objectives(study.get("objectives"), study.get("constraints"))
     except UserError as error:
         raise UserError(f"{path / STUDY}: {error}") from None
-    trials = _read_table(path / TRIALS, trial_columns())
+    trials = _read_table(path / TRIALS, trial_columns(objectives.recalls))
     trials = trials.sort_values("trial", kind="stable", ignore_index=True)
     return Run(
         name=str(study.get("name") or path.name),
@@ -302,7 +364,7 @@ def read_run(path: Path) -> Run:
         study=study,
         objectives=objectives,
         trials=trials,
-        epochs=_read_table(path / EPOCHS, EPOCH_TYPES),
+        epochs=_read_table(path / EPOCHS, epoch_columns(objectives.recalls)),
     )
 
 
@@ -330,9 +392,10 @@ def _read_study(path: Path) -> dict[str, Any]:
             study.pop(name, None)
         elif not isinstance(value, Mapping) and (name, value) != ("resources", "auto"):
             raise UserError(f"{path}: {name}: {shorten(value)} should be a mapping; restore it")
-    images = study.get("provenance", {}).get("num_images", {})
-    if not isinstance(images, Mapping) or not all(isinstance(n, int) for n in images.values()):
-        raise UserError(f"{path}: provenance.num_images: should hold whole numbers; restore it")
+    for name in ("num_images", "class_counts"):
+        images = study.get("provenance", {}).get(name, {})
+        if not isinstance(images, Mapping) or not all(isinstance(n, int) for n in images.values()):
+            raise UserError(f"{path}: provenance.{name}: should hold whole numbers; restore it")
     return study
 
 
@@ -359,8 +422,9 @@ def _read_table(path: Path, columns: Mapping[str, type]) -> pd.DataFrame:
     for name in _OPTIONAL_FIELDS:
         if name in columns:
             table[name] = table[name].astype("Int64")
-    for name in {*METRICS, *COSTS}.intersection(columns):
-        table[name] = table[name].astype(float)
+    for name in columns:
+        if declared_column(name) is not None:
+            table[name] = table[name].astype(float)
     return table
 
 

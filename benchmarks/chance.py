@@ -149,8 +149,6 @@ def _ceiling(curves: Path) -> float:
 def record(weights: str) -> None:
     """Train the table's recipes one after the other, with one thread each."""
     # Imported here: replays need no torch.
-    from dataclasses import asdict
-
     from spaces.space_file import parse_space
     from spaces.suggesters import RandomTrial
     from trainables.cost import recipe_cost
@@ -180,7 +178,7 @@ def record(weights: str) -> None:
                 | {"accuracy": curve[-1].accuracy, "epochs_trained": len(curve)}
                 | {"seconds": sum(metrics.seconds for metrics in curve)}
             )
-            epochs += [{"trial": number, **asdict(metrics)} for metrics in curve]
+            epochs += [{"trial": number, **metrics.to_dict()} for metrics in curve]
             pq.write_table(pa.Table.from_pylist(trials), CURVES / TRIALS)
             pq.write_table(pa.Table.from_pylist(epochs), CURVES / EPOCHS)
             done = f"{number + 1} of {NUM_TRIALS}: {recipe.model}"

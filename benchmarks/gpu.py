@@ -422,6 +422,7 @@ class _WarmTrial:
             "threads": torch.get_num_threads(),
             "gpu_share": self._share,
             "deepest_unfrozen": None,
+            "recalls": (),
             "resume_from": [],
             "pause_after": None,
             "avoid": [],

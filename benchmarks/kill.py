@@ -487,7 +487,7 @@ def epochs_of(rows: list[dict[str, Any]], number: int) -> list[EpochMetrics]:
     """A trial's epochs in order; their seconds tell a resumed epoch from a repeated one."""
     rows = sorted((row for row in rows if row["trial"] == number), key=lambda row: row["epoch"])
     return [
-        EpochMetrics(**{name: value for name, value in row.items() if name != "trial"})
+        EpochMetrics.from_dict({name: value for name, value in row.items() if name != "trial"})
         for row in rows
     ]
 
@@ -497,7 +497,7 @@ def _history(file: Path) -> list[EpochMetrics]:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception:  # half a file, or one that is being removed
         return []
-    return [EpochMetrics(**metrics) for metrics in state["history"]]
+    return [EpochMetrics.from_dict(metrics) for metrics in state["history"]]
 
 
 def _memory_threshold() -> dict[str, str]:

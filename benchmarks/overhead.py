@@ -84,7 +84,7 @@ def run_flopwise(trials: int, workers: int) -> dict[str, float]:
             data = self._data = self._data or open_data(Path(self._config["data"]))
             training = Training(recipe_from(self._config["recipe"]), data)
             epoch = _epoch(accuracy=training.recipe.learning_rate)
-            training.history.append(EpochMetrics(**epoch))
+            training.history.append(EpochMetrics.from_dict(epoch))
             self._training = training
             return [epoch]
 

@@ -104,7 +104,7 @@ def run(nodes: int, trials: int, seconds: float) -> dict[str, float]:
                 "learning_rate": 0.1,
                 "seconds": 0.0,
             }
-            self._training.history.append(EpochMetrics(**epoch))
+            self._training.history.append(EpochMetrics.from_dict(epoch))
             return [epoch]
 
     make_demo(folder / "data", classes=3, size=64)

@@ -20,7 +20,7 @@ from search.cluster.ray_session import joins_a_cluster, ray_session
 from search.cluster.retries import Retries
 from search.cluster.trial_phases import read_phases
 from search.decisions.budget import BudgetMeter, Spent
-from search.decisions.chance import Chance
+from search.decisions.chance import chance_of
 from search.decisions.earlier_trials import describe_earlier, sort_earlier
 from search.decisions.ledger import Ledger, open_ledger
 from search.decisions.proposals import Proposals
@@ -287,6 +287,7 @@ class _Session:
             "device": resources.device,
             "threads": resources.cpus,
             "gpu_share": resources.gpus,
+            "recalls": self._study.objectives.recalls,
             "deepest_unfrozen": self._study.space.largest("unfrozen", record.recipe),
             "resume_from": self._folder.checkpoints.of(record.number),
             "pause_after": None if record.pausing is None else len(record.epochs),
@@ -404,11 +405,7 @@ def _open_ledger(
         rule=rule,
         measure=measure,
         keep_dominated=study.dominated == "keep",
-        chance=Chance(
-            num_classes=len(data.classes),
-            majority_share=data.majority_share("validation"),
-            num_images=len(data.rows("validation")),
-        ),
+        chance=chance_of(study.objectives.metric, data.class_counts("validation")),
     )
 
 

@@ -40,8 +40,18 @@ class Column:
 
 
 ACCURACY, LATENCY = "accuracy", "latency_ms"
-# Measured by validation after each epoch, from 0 to 1.
-METRICS: dict[str, Column] = {ACCURACY: Column(label="accuracy (%)", unit="% accuracy")}
+# Measured by validation after each epoch, from 0 to 1. `trainables.learning.metrics` computes them.
+METRICS: dict[str, Column] = {
+    ACCURACY: Column(label="accuracy (%)", unit="% accuracy"),
+    "balanced_accuracy": Column(label="balanced accuracy (%)", unit="% balanced accuracy"),
+    "macro_f1": Column(label="macro F1 (%)", unit="% macro F1"),
+    "worst_class_recall": Column(
+        label="worst class's recall (%)", unit="% recall of the worst class"
+    ),
+    "top5_accuracy": Column(label="top-5 accuracy (%)", unit="% top-5 accuracy"),
+}
+# A class's recall is a metric too: `recall:CLASS`, with the class's name as the data has it.
+RECALL = "recall:"
 # What it takes to run a model.
 COSTS: dict[str, Column] = {
     "gmacs": Column(
@@ -96,5 +106,28 @@ COSTS: dict[str, Column] = {
 
 
 def number_columns() -> tuple[str, ...]:
-    """Every number of a trial: metrics, then costs."""
+    """Every number that all trials have: metrics, then costs."""
     return (*METRICS, *COSTS)
+
+
+def is_recall(column: str) -> bool:
+    """Whether a column is the recall of one class."""
+    return column.startswith(RECALL) and column != RECALL
+
+
+def is_metric(column: str) -> bool:
+    """Whether a column is measured by validation: one of METRICS, or the recall of a class."""
+    return column in METRICS or is_recall(column)
+
+
+def declared_column(name: str) -> Column | None:
+    """What is declared of a number of a trial; None for other columns."""
+    if is_recall(name):
+        of = name.removeprefix(RECALL)
+        return Column(label=f"recall of {of} (%)", unit=f"% recall of {of}")
+    return METRICS.get(name) or COSTS.get(name)
+
+
+def numbers_in_words() -> str:
+    """The numbers of a trial, for messages."""
+    return ", ".join((*METRICS, f"{RECALL}CLASS", *COSTS))

@@ -14,14 +14,14 @@ from optuna.study import StudyDirection
 from spaces.columns import (
     ACCURACY,
     COSTS,
-    METRICS,
     Direction,
     FloatArray,
+    is_metric,
+    is_recall,
     number_columns,
 )
-from spaces.constraints import Constraint, read_study_constraint
+from spaces.constraints import Constraint, check_column, read_study_constraint
 from spaces.errors import UserError
-from spaces.yaml_files import did_you_mean
 
 DEFAULT_OBJECTIVES: dict[str, Direction] = {ACCURACY: "max", "effective_gflops": "min"}
 
@@ -35,10 +35,18 @@ class Objectives(Mapping[str, Direction]):
     """Bounds on costs decide which trials begin, bounds on metrics which finished ones count."""
 
     def __post_init__(self) -> None:
-        """Raise UserError for a metric that is to be small."""
-        for name, way in self.directions.items():
-            if name in METRICS and way != "max":
+        """Raise UserError for a metric that is to be small, and for a second metric."""
+        metrics = [name for name in self.directions if is_metric(name)]
+        for name in metrics:
+            if self.directions[name] != "max":
+                way = self.directions[name]
                 raise UserError(f"objectives.{name}: {way}: more is better; write {name}: max")
+        if len(metrics) > 1:
+            first, second = metrics[:2]
+            raise UserError(
+                f"objectives: {first} and {second}: a search maximises one metric; keep one, and"
+                " give the other a bound under constraints"
+            )
 
     def __getitem__(self, name: str) -> Direction:
         return self.directions[name]
@@ -57,7 +65,28 @@ class Objectives(Mapping[str, Direction]):
     @property
     def metric(self) -> str | None:
         """The objective that validation measures each epoch; None if the study has only costs."""
-        return next((name for name in self if name in METRICS), None)
+        return next((name for name in self if is_metric(name)), None)
+
+    @property
+    def shown_metric(self) -> str:
+        """The metric that results show: the objective, or accuracy if the study has only costs."""
+        return self.metric or ACCURACY
+
+    @property
+    def recalls(self) -> tuple[str, ...]:
+        """The classes' recalls that the objectives and the bounds name, as columns.
+
+        Trials record these and no others: data may have thousands of classes.
+        """
+        named = (*self, *(bound.column for bound in self.constraints))
+        return tuple(dict.fromkeys(name for name in named if is_recall(name)))
+
+    @property
+    def known_numbers(self) -> tuple[str, ...]:
+        """Every number that a trial of this study has: metrics, recalls, then costs."""
+        known = number_columns()
+        metrics = tuple(name for name in known if is_metric(name))
+        return (*metrics, *self.recalls, *known[len(metrics) :])
 
     @property
     def log_columns(self) -> tuple[int, ...]:
@@ -75,6 +104,11 @@ class Objectives(Mapping[str, Direction]):
         """Costs that are objectives or have a bound."""
         bounded = {bound.column for bound in self.constraints if not bound.is_of_a_metric}
         return {name for name in self if name in COSTS} | bounded
+
+    @property
+    def needed_columns(self) -> set[str]:
+        """Numbers without which a finished trial can't be compared, or may break a bound."""
+        return {*self, *(bound.column for bound in self.constraints)}
 
     @property
     def optuna_directions(self) -> list[StudyDirection]:
@@ -99,6 +133,15 @@ class Objectives(Mapping[str, Direction]):
     def metric_constraints(self) -> tuple[Constraint, ...]:
         """The bounds that only finished trials can keep or break."""
         return tuple(bound for bound in self.constraints if bound.is_of_a_metric)
+
+    @property
+    def least_of_metric(self) -> tuple[Constraint, ...]:
+        """The lower bounds on the metric that is maximised."""
+        return tuple(
+            bound
+            for bound in self.metric_constraints
+            if bound.column == self.metric and bound.sign.startswith(">")
+        )
 
     def violations(self, numbers: Mapping[str, Any]) -> dict[str, float]:
         """Column -> how far it exceeds its bound, as in `Constraint.excess`.
@@ -137,12 +180,11 @@ def read_objectives(written: Any, constraints: Any = None) -> Objectives:
         return Objectives(directions=dict(DEFAULT_OBJECTIVES), constraints=bounds)
     if not isinstance(written, Mapping):
         raise UserError("objectives: expected `column: max` or `column: min`")
-    known = number_columns()
     for name, direction in written.items():
-        if name not in known or direction not in ("max", "min"):
-            near = "" if name in known else did_you_mean(str(name), known)
-            raise UserError(
-                f"objectives.{name}: {direction}: expected one of {', '.join(known)} with max or"
-                f" min{near}"
-            )
+        try:
+            check_column(str(name))
+        except UserError as error:
+            raise UserError(f"objectives: {error}") from None
+        if direction not in ("max", "min"):
+            raise UserError(f"objectives.{name}: {direction}: write max or min")
     return Objectives(directions=dict(written), constraints=bounds)

@@ -71,6 +71,9 @@ class Recipe:
     weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     class_weighting: Literal["none", "balanced"] = "none"
+    """balanced: every class weighs the same in the loss."""
+    oversampling: bool = False
+    """Draw every class as often in an epoch, with replacement, among as many images as before."""
     scheduler: SchedulerName = "constant"
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 10
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
@@ -120,8 +123,11 @@ class Recipe:
     def key(self) -> str:
         """16 hexadecimal digits. Equal recipes have equal keys, on every machine and Python."""
         values = self.to_dict()
-        if self.float_epochs is None:  # added later: recipes without it keep their old keys
+        # Added later: recipes without them keep their old keys.
+        if self.float_epochs is None:
             del values["float_epochs"]
+        if not self.oversampling:
+            del values["oversampling"]
         return digest_of(values)
 
     def to_dict(self) -> dict[str, Any]:

@@ -18,7 +18,16 @@ StartingPoint = Literal["default", "ladder"]
 # The order of the shipped ladder. Fields that it does not vary come where they fit.
 ORDER = (
     *("batch_size", "batch_norm", "residual", "optimizer", "learning_rate", "weight_decay"),
-    *("label_smoothing", "class_weighting", "augment", "width", "model", "weights", "unfrozen"),
+    *(
+        "label_smoothing",
+        "class_weighting",
+        "oversampling",
+        "augment",
+        "width",
+        "model",
+        "weights",
+        "unfrozen",
+    ),
     *("scheduler", "input_size", "qat", "float_epochs"),
 )
 _SAME = ("epochs", "seed")

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.runs import EPOCH_COLUMNS, trial_columns
+from spaces.columns import METRICS
 from spaces.recipe import Recipe
 from spaces.yaml_files import write_yaml
 
@@ -50,7 +51,8 @@ def write_run(
     for name in ("unfrozen", "float_epochs"):
         trials[name] = trials[name].astype("Int64")
     trials["error"] = trials["error"].astype("str").where(trials["error"].notna(), None)
-    trials["latency_ms"] = trials["latency_ms"].astype(float)
+    for name in ("latency_ms", *METRICS):
+        trials[name] = trials[name].astype(float)
     trials.to_parquet(path / "trials.parquet")
     epochs = [
         dict.fromkeys(EPOCH_COLUMNS, 0.5) | {"trial": trial, "epoch": epoch}

@@ -9,6 +9,7 @@ from analysis_runs import many_trials, write_run
 from analysis.results.ablation import Ablation, AblationRun
 from analysis.results.class_accuracy import Labels, SplitPredictions
 from analysis.results.confirmation import Confirmation, ConfirmedTrial, choose_candidates
+from analysis.results.image_samples import ClassSamples, Mistake, Samples
 from analysis.results.report_data import ReportData, find
 from analysis.runs import Run, read_run
 from spaces.recipe import Recipe
@@ -24,6 +25,19 @@ def labels_and_answers() -> tuple[Labels, SplitPredictions]:
         Labels(classes=CLASSES, labels=labels),
         SplitPredictions(trial=1, classes=CLASSES, labels=labels, predicted=predicted),
     )
+
+
+def images_of_classes() -> tuple[Samples, tuple[Mistake, ...]]:
+    """Noise: five images of each class, and a mistake of each."""
+    images = np.random.default_rng(2).integers(0, 256, (5, 48, 48, 3), dtype=np.uint8)
+    classes = [ClassSamples(name=name, num_images=20, images=images) for name in CLASSES]
+    mistakes = [
+        Mistake(
+            image=images[0], label=name, predicted=CLASSES[0], confidence=0.9, source=f"{name}/1"
+        )
+        for name in CLASSES[1:]
+    ]
+    return Samples(classes=tuple(classes)), tuple(mistakes)
 
 
 def expected_of(trial: int, accuracy: float) -> dict[str, float]:
@@ -106,10 +120,13 @@ def ablated(run: Run) -> Ablation:
 def full_report_data(run: Run) -> ReportData:
     """A report's data of which no part is missing."""
     labels, predictions = labels_and_answers()
+    samples, mistakes = images_of_classes()
     return find(
         run,
         predictions=predictions,
         labels=labels,
+        samples=samples,
+        mistakes=mistakes,
         confirmation=confirmed(run),
         ablations=(ablated(run),),
     )

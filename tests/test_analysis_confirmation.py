@@ -10,10 +10,13 @@ from scipy import stats
 
 from analysis.columns import plain_row
 from analysis.pareto.front import Box
+from analysis.pareto.intervals import accuracy_interval
+from analysis.pareto.uncertain_front import draw_accuracies
 from analysis.plots.confirmation_picture import confirmation_picture
 from analysis.results.confirmation import (
     Confirmation,
     ConfirmedTrial,
+    JudgedImages,
     choose_candidates,
     confirmation_records,
     verdict,
@@ -66,6 +69,53 @@ def printed(table):
     with console.capture() as capture:
         console.print(table)
     return capture.get()
+
+
+def of_another_metric(tmp_path):
+    """One candidate's models, right on 60 to 70 % of 200 images of four equal classes."""
+    rows = [row | {"balanced_accuracy": row["accuracy"]} for row in four_trials()[:1]]
+    directions = {"balanced_accuracy": "max", "effective_gflops": "min"}
+    run = read_run(write_run(tmp_path / "balanced", rows, directions))
+    labels = np.arange(IMAGES) % 4
+    correct = right_on(0.60, 0.66, 0.70)
+    judged = JudgedImages(
+        labels=labels, predicted=np.where(correct, labels, (labels + 1) % 4), num_classes=4
+    )
+    [row] = run.front().to_dict("records")
+    one = ConfirmedTrial(
+        row=row,
+        metric="balanced_accuracy",
+        seeds=(1, 2, 3),
+        validation=np.array([0.6, 0.61, 0.62]),
+        correct=correct,
+        answers=judged,
+    )
+    return Confirmation(run=run, candidates=(one,), failed=(), num_seeds=3)
+
+
+def test_a_metric_that_is_no_share_of_images_has_an_interval_too(tmp_path):
+    """Where classes are of one size, balanced accuracy is accuracy: the intervals agree."""
+    found = of_another_metric(tmp_path)
+    [candidate], [interval] = found.candidates, found.accuracies
+    assert candidate.test == pytest.approx([0.60, 0.66, 0.70])
+    as_share = accuracy_interval(candidate.correct)
+    assert interval.mean == pytest.approx(as_share.mean)
+    assert (interval.low, interval.high) == pytest.approx((as_share.low, as_share.high), abs=0.015)
+    as_shares = draw_accuracies([candidate.correct])
+    assert found.drawn.mean() == pytest.approx(as_shares.mean(), abs=0.01)
+    assert found.drawn.std() == pytest.approx(as_shares.std(), rel=0.25)
+    assert found.num_images == IMAGES
+    assert found.optimism.mean == pytest.approx(0.60 - interval.mean)
+
+
+def test_a_confirmation_says_the_metric_of_the_study(tmp_path):
+    found = of_another_metric(tmp_path)
+    text = " ".join(printed(confirmation_table(found)).split())
+    assert "balanced accuracy in %; test: on 200 images" in text
+    assert "validation balanced accuracy minus" in " ".join(confirmation_sentences(found))
+    [record] = confirmation_records(found)["candidates"]
+    assert record["test_balanced_accuracy"]["mean"] == pytest.approx(0.653, abs=0.001)
+    assert confirmation_picture(found, tmp_path / "confirmed.png").stat().st_size > 5_000
 
 
 def test_candidates_are_the_front_from_the_cheapest_on(run):

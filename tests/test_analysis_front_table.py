@@ -9,7 +9,7 @@ from analysis.choose import choose
 from analysis.report.html_report import write_report
 from analysis.results.confirmation import accuracies_on_test_split
 from analysis.results.front_table import front_records, front_table
-from analysis.results.status import write_best_accuracy
+from analysis.results.status import write_best
 from analysis.runs import read_run
 from spaces.intervals import wilson_interval
 from spaces.recipe import RECIPE_FIELDS
@@ -119,9 +119,9 @@ def test_accuracies_have_intervals_and_what_confirm_found_stands_beside_them(tmp
         assert record["test_accuracy"] == tested[record["trial"]].to_dict()
         assert expected.write_ends() in alone
     assert json.loads(json.dumps(front_records(run, tested))) == front_records(run, tested)
-    best = run.accuracy_interval(float(run.finished["accuracy"].to_numpy().max()))
+    best = run.interval(float(run.finished["accuracy"].to_numpy().max()))
     assert best is not None
-    assert best.write_ends() in write_best_accuracy(run)
+    assert best.write_ends() in write_best(run)
 
 
 def test_the_page_has_them_too(tmp_path):

@@ -51,9 +51,10 @@ class Links(HTMLParser):
 def test_the_page_needs_nothing_but_itself(page: Path):
     links = Links()
     links.feed(page.read_text())
-    # An icon, so that no browser asks for one, a place on the page, and the ablation's picture.
+    # An icon, so that no browser asks for one, a place on the page, and pictures.
     assert links.found[:2] == ["data:,", "#believing"]
-    assert {link[:22] for link in links.found[2:]} == {"data:image/png;base64,"}
+    kinds = {link.partition(",")[0] for link in links.found[2:]}
+    assert kinds == {"data:image/png;base64", "data:image/jpeg;base64"}
     assert "@import" not in page.read_text().split("</style>")[0]
 
 
@@ -98,7 +99,7 @@ def test_every_figure_is_drawn_once_it_comes_near(page: Path):
         names = browser.eval_on_selector_all(".figure", "all => all.map(one => one.id)")
         assert set(names) == {
             *("front", "history-trials", "history-time", "calibration"),
-            *("curves-accuracy", "curves-loss"),
+            *("curves-metric", "curves-loss"),
             *(
                 "importances",
                 "parallel",
@@ -254,7 +255,7 @@ def test_pictures_are_written_for_all_that_is_known(report_data: ReportData, tmp
             "classes.png",
             "confusion.png",
         ),
-        *("distribution.png", "time.png"),
+        *("mistakes.png", "distribution.png", "samples.png", "time.png"),
     ]
     bare = read_run(write_run(tmp_path / "run", four_trials()))
     drawn = write_pictures(find(bare, predictions=GONE, labels=GONE), tmp_path / "b")

@@ -59,7 +59,7 @@ def test_no_label_of_the_front_covers_another_or_leaves_the_axes(tmp_path, name)
     axes = figure.add_subplot()
     draw_front(axes, run, run.front())
     canvas.draw()
-    label_front(axes, run.front(), run.costs[0])
+    label_front(axes, run.front(), run.costs[0], run.metric)
     boxes = [text.get_window_extent(canvas.get_renderer()) for text in axes.texts]
     assert boxes
     for index, box in enumerate(boxes):

@@ -60,6 +60,7 @@ def config(recipe: Recipe, data: ImageData, share: float) -> dict[str, Any]:
         "threads": 1,
         "gpu_share": share,
         "deepest_unfrozen": None,
+        "recalls": (),
         "resume_from": [],
         "pause_after": None,
         "avoid": [],

@@ -8,7 +8,7 @@ from ledger_runs import objectives_of
 from optuna.trial import TrialState
 from searches import metrics
 
-from search.decisions.chance import Chance
+from search.decisions.chance import Chance, chance_of
 from search.decisions.curve_extrapolation import CurveExtrapolation
 from search.decisions.pareto_tracker import ParetoTracker
 from search.decisions.stopping import Decision, Go, Stop, StoppingContext
@@ -24,7 +24,7 @@ HEAD: dict[str, Any] = {"model": "mobilenet_v2", "weights": "imagenet", "unfroze
 BLOCKS = HEAD | {"unfrozen": 3}
 WHOLE = HEAD | {"unfrozen": None}
 # 40 classes; of 400 images, two standard errors are 1.6 points.
-CHANCE = Chance(num_classes=40, majority_share=0.025, num_images=400)
+CHANCE = chance_of("accuracy", [10] * 40)
 LEARNS_NOTHING = [0.025, 0.022, 0.028, 0.03, 0.025, 0.028]
 LEARNS_LATE = [0.025, 0.025, 0.03, 0.2, 0.4, 0.6]
 
@@ -59,13 +59,13 @@ class Search:
         rule = EarlyStoppingSettings(name="pareto", **settings)
         self.rule = build_stopping_rule(rule, objectives)
         # Another trial has done better than guessing.
-        self.trials = {-1: TrialRecord(number=-1, accuracy=0.5)}
+        self.trials = {-1: TrialRecord(number=-1, metrics={"accuracy": 0.5})}
         self.context = StoppingContext(
             pareto_tracker=ParetoTracker(objectives), trials=self.trials, chance=chance
         )
 
     def finish(self, trial: TrialRecord) -> None:
-        trial.state, trial.accuracy = TrialState.COMPLETE, trial.epochs[-1].accuracy
+        trial.state, trial.metrics = TrialState.COMPLETE, trial.epochs[-1].metrics
         self.context.pareto_tracker.take_in(trial)
         self.rule.learn(trial)
 
@@ -95,7 +95,7 @@ def test_a_trial_is_judged_by_curves_like_its_own_alone(recipe: dict[str, Any]):
     own = {id(CNN): "cnn", id(HEAD): "head", id(BLOCKS): "blocks"}[id(recipe)]
     known = learned(*(curve for curve in curves.values() for _ in range(3)))
     accuracies = curves[own][0]
-    assert known.best_accuracy(trial_of(9, accuracies[:1], recipe)) == pytest.approx(accuracies[-1])
+    assert known.best_end(trial_of(9, accuracies[:1], recipe)) == pytest.approx(accuracies[-1])
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_without_curves_like_its_own_only_those_that_gain_more_judge_a_trial(
     known: dict[str, Any], recipe: dict[str, Any], is_judged: bool
 ):
     extrapolation = learned(*[(PRETRAINED_GAINS, known)] * 3)
-    best = extrapolation.best_accuracy(trial_of(9, [0.3], recipe))
+    best = extrapolation.best_end(trial_of(9, [0.3], recipe))
     assert best == (pytest.approx(0.9) if is_judged else 1.0)
 
 
@@ -163,9 +163,9 @@ def test_one_that_falls_back_to_chance_is_stopped_too():
         (None, {}),
         (CHANCE, {"outlook": False}),
         # Thirty images can't tell guessing from a good model.
-        (Chance(num_classes=2, majority_share=0.5, num_images=30), {}),
+        (chance_of("accuracy", [15, 15]), {}),
         # Nor can a hundred where 98 of them are of one class.
-        (Chance(num_classes=2, majority_share=0.98, num_images=100), {}),
+        (chance_of("accuracy", [98, 2]), {}),
     ],
 )
 def test_where_chance_is_unknown_or_can_not_be_told_nothing_is_stopped_for_it(
@@ -190,8 +190,8 @@ def test_before_any_trial_has_learned_none_is_stopped_for_learning_nothing():
 )
 def test_guessing_explains_one_class_in_ten_and_the_largest_class(accuracy: float, explained: bool):
     # Two standard errors: 0.03 around 0.1, 0.046 around 0.3.
-    chance = Chance(num_classes=10, majority_share=0.3, num_images=400)
-    assert chance.accuracy == 0.3
+    chance = chance_of("accuracy", [120, *[32] * 4, *[30] * 4, 32])
+    assert chance.value == 0.3
     assert chance.explains(accuracy) == explained
 
 

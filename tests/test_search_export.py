@@ -43,7 +43,7 @@ def record_of(number: int, accuracy: float, gflops: float) -> TrialRecord:
         cost=cost,
         state=TrialState.COMPLETE,
         epochs=[epoch],
-        accuracy=accuracy,
+        metrics=epoch.metrics,
     )
 
 

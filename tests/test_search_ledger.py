@@ -127,7 +127,7 @@ def test_an_accuracy_that_is_no_number_is_told_as_failed(accuracy: float, tmp_pa
     record = run.ask()
     run.finish(record, accuracy=accuracy)
     assert (record.state, record.accuracy) == (TrialState.FAIL, None)
-    assert record.error == f"ended with an accuracy of {accuracy}"
+    assert record.error == f"ended without a finite accuracy: {accuracy}"
     assert run.study.trials[0].values is None
     run.reopen()
     assert run.ledger.records[0].error == record.error

@@ -207,7 +207,7 @@ def test_a_trial_that_could_not_reach_the_front_even_if_it_were_perfect_never_be
     refused = [r for r in run.ledger.records.values() if r.refused]
     assert refused
     assert {r.error for r in refused} == {
-        "out of reach: others have an accuracy of 1 at a lower cost"
+        "out of reach: others reached 100.0 % accuracy at a lower cost"
     }
 
 

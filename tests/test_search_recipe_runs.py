@@ -94,7 +94,7 @@ def test_what_failed_is_told_and_tried_again_only_where_that_is_asked_for(
     study, below = like(tmp_path, demo_data), tmp_path / "below"
     lost = SMALL.replace(optimizer="sgd", learning_rate=100.0, weight_decay=10.0, batch_norm=False)
     found = train_recipes([lost, SMALL], like=study, below=below, name="a")
-    assert found[lost.key].accuracy is None
+    assert found[lost.key].reached is None
     assert "the loss was" in (found[lost.key].error or "")
     before = tables(below)
     assert train_recipes([lost, SMALL], like=study, below=below, name="a") == found
@@ -111,9 +111,9 @@ def test_a_retry_that_was_interrupted_goes_on_as_one(
     record = TrialRecord(number=0, recipe=SMALL, state=TrialState.FAIL, error="no memory was left")
     _leave(listed, demo_data, [record])
     _leave(recipes_study([SMALL], like=study, below=below, name="a-2"), demo_data, [])
-    assert train_recipes([SMALL], like=study, below=below, name="a")[SMALL.key].accuracy is None
+    assert train_recipes([SMALL], like=study, below=below, name="a")[SMALL.key].reached is None
     found = train_recipes([SMALL], like=study, below=below, name="a", retry=True)
-    assert found[SMALL.key].accuracy is not None
+    assert found[SMALL.key].reached is not None
     assert {name: len(rows) for name, rows in tables(below).items()} == {"a": 1, "a-2": 1}
 
 

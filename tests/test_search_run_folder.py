@@ -58,8 +58,11 @@ TRIAL_TYPES = {
         "learning_rate": "double",
     },
     **{"weight_decay": "double", "label_smoothing": "double", "class_weighting": "string"},
+    **{"oversampling": "bool"},
     **{"scheduler": "string", "epochs": "int64", "seed": "int64"},
-    **{"accuracy": "double", "gmacs": "double", "gflops": "double", "effective_gflops": "double"},
+    **{"accuracy": "double", "balanced_accuracy": "double", "macro_f1": "double"},
+    **{"worst_class_recall": "double", "top5_accuracy": "double"},
+    **{"gmacs": "double", "gflops": "double", "effective_gflops": "double"},
     **{"gbops": "double", "params": "int64", "size_mb": "double", "latency_ms": "double"},
     **{"epochs_trained": "int64", "seconds": "double", "search_seconds": "double"},
     **{"error": "string", "checkpoint": "string"},
@@ -69,7 +72,9 @@ TRIAL_TYPES = {
 }
 EPOCH_TYPES = {
     **{"trial": "int64", "epoch": "int64", "train_loss": "double", "train_accuracy": "double"},
-    **{"val_loss": "double", "accuracy": "double", "learning_rate": "double", "seconds": "double"},
+    **{"val_loss": "double", "accuracy": "double", "balanced_accuracy": "double"},
+    **{"macro_f1": "double", "worst_class_recall": "double", "top5_accuracy": "double"},
+    **{"learning_rate": "double", "seconds": "double"},
 }
 
 
@@ -91,7 +96,7 @@ def complete(number: int, recipe: Recipe | None = None) -> TrialRecord:
         cost=COST,
         state=TrialState.COMPLETE,
         epochs=[METRICS],
-        accuracy=0.5,
+        metrics={"accuracy": 0.5},
         checkpoint="tune/session-001/trial-00000/checkpoint_000000",
     )
 
@@ -246,8 +251,11 @@ def test_a_trial_goes_on_without_tables_that_can_be_read(
     [
         ({"space": {"epochs": 3}}, r"space \(.*epochs.*\)"),
         ({"objectives": {"accuracy": "max"}}, "objectives"),
-        ({"constraints": {"accuracy": ">= 0.5"}}, "constraints on accuracy"),
-        ({"space": "ladder", "objectives": {"gflops": "min"}}, r"space \(.*\) and objectives"),
+        ({"constraints": {"accuracy": ">= 0.5"}}, "constraints on metrics"),
+        (
+            {"space": "ladder", "objectives": {"gflops": "min"}},
+            r"space \(.*\) and objectives \(.*\)",
+        ),
     ],
 )
 def test_a_changed_study_is_not_resumed_and_leaves_the_folder_free(

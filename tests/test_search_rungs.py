@@ -9,7 +9,7 @@ from searches import metrics
 
 from analysis.pareto.front import FloatArray
 from search.decisions.pareto_tracker import ParetoTracker
-from search.decisions.rungs import num_ahead_on_fronts, num_more_accurate, rungs, spread_order
+from search.decisions.rungs import num_ahead_on_fronts, num_better, rungs, spread_order
 from search.decisions.stopping import Stop, StoppingContext, StoppingRule
 from search.decisions.stopping_rules import EarlyStoppingSettings, build_stopping_rule
 from search.decisions.trial_record import TrialRecord
@@ -133,7 +133,7 @@ def test_beyond_the_front_a_trial_goes_on_unless_it_is_dominated_at_its_rung(
 ):
     asked = Rungs(outlook=outlook)
     finished = trial_of(9, 0.75 if beyond else 0.85, 0.1, "cosine")
-    finished.state, finished.accuracy = TrialState.COMPLETE, finished.epochs[-1].accuracy
+    finished.state, finished.metrics = TrialState.COMPLETE, finished.epochs[-1].metrics
     asked.tracker.take_in(finished)
     # The third is between two ends, and there are two seats.
     asked.ask(0, 0.2, 0.001, "cosine")
@@ -159,7 +159,7 @@ def test_one_in_so_many_goes_on_in_the_long_run(name: Literal["pareto", "asha"])
 
 
 def test_more_accurate_is_counted_in_its_own_column():
-    assert num_more_accurate(np.array([[1.0, -0.9], [2.0, -0.5], [0.5, -0.6]]), accuracy=1) == 1
+    assert num_better(np.array([[1.0, -0.9], [2.0, -0.5], [0.5, -0.6]]), column=1) == 1
 
 
 def test_none_stops_nothing_and_neither_does_a_study_without_accuracy():

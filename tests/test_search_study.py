@@ -12,7 +12,7 @@ from search.decisions.samplers import SAMPLERS
 from search.decisions.stopping_rules import STOPPING_RULES
 from search.storage.run_folder import RunFolder
 from search.study.study import Study, load_study
-from spaces.columns import COSTS
+from spaces.columns import COSTS, numbers_in_words
 from spaces.errors import UserError
 from spaces.recipe import Recipe
 from spaces.space_file import load_space
@@ -197,14 +197,15 @@ def test_every_mistake_is_told_at_once_with_its_path(tmp_path: Path):
         ),
         (
             {"objectives": {"gflop": "min"}},
-            f"objectives: gflop is not one of accuracy, {', '.join(COSTS)}; did you mean gflops?",
+            f"objectives: gflop is not a number of a trial; use {numbers_in_words()};"
+            " did you mean gflops?",
         ),
         ({"space": 5}, "space: 5 should be a name, a space file's path, or its lines"),
         ({"space": None}, "space: None should be a name, a space file's path, or its lines"),
         (
             {"constraints": {"gflop": "<= 1"}},
-            "constraints: gflop is not a number of a trial; use accuracy,"
-            f" {', '.join(COSTS)}; did you mean gflops?",
+            f"constraints: gflop is not a number of a trial; use {numbers_in_words()};"
+            " did you mean gflops?",
         ),
         (
             {"constraints": {"accuracy": ">= 50"}},

@@ -33,6 +33,7 @@ OTHER: dict[str, Any] = {
     "weight_decay": 1e-4,
     "label_smoothing": 0.1,
     "class_weighting": "balanced",
+    "oversampling": True,
     "scheduler": "cosine",
     "epochs": 3,
     "seed": 7,

@@ -191,6 +191,7 @@ _OTHER_VALUES: dict[str, Any] = {
     "weight_decay": [0.1],
     "label_smoothing": [0.1],
     "class_weighting": ["balanced"],
+    "oversampling": [True],
     "scheduler": ["cosine"],
     "epochs": [20],
     "seed": [1],

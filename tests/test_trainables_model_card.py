@@ -38,6 +38,8 @@ def test_the_card_has_accuracies_with_their_intervals(
         ABOUT,
         numbers={},
         validation=wilson_interval(0.8, 400),
+        metric="accuracy",
+        reached="80.0 % accuracy",
         tested=tested,
         latency=None,
         checked="Checked.",
@@ -72,3 +74,23 @@ def test_the_card_says_how_images_become_squares_and_has_names_as_written(
     )
     assert words in card
     assert "\n    cat [old]\n    <b>x\n    a, b\n" in card
+
+
+def test_the_card_says_what_the_search_maximised(tmp_path: Path):
+    file = tmp_path / "model.pt2"
+    file.write_bytes(b"0")
+    card = model_card(
+        file,
+        ABOUT,
+        numbers={},
+        validation=wilson_interval(0.8, 400),
+        metric="recall of a|b",
+        reached="71.0 % recall of a|b",
+        tested=None,
+        latency=None,
+        checked="Checked.",
+        form="pt2",
+    )
+    assert r"| what the search maximised (validation) | 71.0 % recall of a\|b |" in card
+    assert r"| test recall of a\|b of this recipe with fresh seeds" in card
+    assert "| validation accuracy (95 % interval) | 80.0 (75.8 to 83.6) % |" in card

@@ -27,9 +27,11 @@ def test_a_model_is_right_as_often_as_when_its_accuracy_was_measured(
     trained: tuple[Path, float], demo_data: ImageData
 ):
     folder, accuracy = trained
-    predictions = predictions_on_split(RECIPE, demo_data, folder, "validation", threads=1)
+    answers = predictions_on_split(RECIPE, demo_data, folder, "validation", threads=1)
     labels = demo_data.labels[demo_data.rows("validation")]
-    assert (predictions == labels).mean() == accuracy
+    assert (answers.predicted == labels).mean() == accuracy
+    assert answers.in_top5.all()  # of three classes
+    assert ((answers.confidence >= 1 / 3) & (answers.confidence <= 1)).all()
 
 
 def test_every_image_of_the_test_split_has_one_answer(
@@ -39,8 +41,8 @@ def test_every_image_of_the_test_split_has_one_answer(
     predictions = predictions_on_split(
         RECIPE, demo_data, trained[0], "test", progress=lambda done, _: seen.append(done)
     )
-    assert len(predictions) == len(demo_data.rows("test")) == seen[-1]
-    assert set(np.unique(predictions)) <= {0, 1, 2}
+    assert len(predictions.predicted) == len(demo_data.rows("test")) == seen[-1]
+    assert set(np.unique(predictions.predicted)) <= {0, 1, 2}
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(

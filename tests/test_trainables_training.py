@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from noise_images import noise_images
+from sklearn import metrics as scikit_learn
 
 from spaces.recipe import Recipe, recipe_from
 from trainables.data.dataset import ImageData, open_data
@@ -197,6 +199,59 @@ def test_a_rare_class_does_not_take_over_with_balanced_weights_and_smoothing(tmp
     )
     trained = train(recipe, open_data(tmp_path / "uneven"), lambda _: None)
     assert trained.history[-1].accuracy == 1.0
+
+
+def test_the_metrics_of_an_epoch_are_those_of_scikit_learn(tmp_path: Path):
+    data = noise_images(tmp_path / "noise", [40, 24, 12, 8, 8, 8, 4])
+    recalls = ["recall:class 0", "recall:class 6", "recall:no such class"]
+    training = Training(quick(epochs=1, learning_rate=0.01), data, recalls=recalls)
+    found = training.run_epoch()
+    rows = data.rows("validation")
+    model = training.model.eval()
+    logits = logits_of(model, IMAGENET_NORMALIZATION)(data.at_size(48).take(rows))
+    labels, predicted = data.labels[rows], logits.argmax(axis=1)
+    f1 = scikit_learn.f1_score(labels, predicted, average="macro")
+    counted = scikit_learn.confusion_matrix(labels, predicted)
+    recall = counted.diagonal() / counted.sum(axis=1)
+    assert found.metrics == pytest.approx(
+        {
+            "accuracy": scikit_learn.accuracy_score(labels, predicted),
+            "balanced_accuracy": scikit_learn.balanced_accuracy_score(labels, predicted),
+            "macro_f1": f1,
+            "worst_class_recall": recall.min(),
+            "top5_accuracy": scikit_learn.top_k_accuracy_score(
+                labels, logits, k=5, labels=range(7)
+            ),
+            "recall:class 0": recall[0],
+            "recall:class 6": recall[6],
+        }
+    )
+    assert EpochMetrics.from_dict(found.to_dict()) == found
+
+
+def test_a_state_from_before_there_were_metrics_but_accuracy_goes_on(demo_data: ImageData):
+    training = Training(quick(), demo_data)
+    training.run_epoch()
+    state = deepcopy(training.state_dict())
+    for name in ("balanced_accuracy", "macro_f1", "worst_class_recall", "top5_accuracy"):
+        del state["history"][0][name]
+    resumed = Training(quick(), demo_data)
+    resumed.load_state_dict(state)
+    assert list(resumed.history[0].metrics) == ["accuracy"]
+    assert np.isnan(resumed.history[0]["macro_f1"])
+    assert len(resumed.run_epoch().metrics) == 5
+
+
+def test_oversampling_draws_every_class_as_often(tmp_path: Path):
+    data = noise_images(tmp_path / "noise", [380, 20])
+    num_train = len(data.rows("train"))
+    plain, even = (Training(quick(oversampling=one), data) for one in (False, True))
+    torch.manual_seed(0)
+    assert sorted(plain._order().tolist()) == list(range(num_train))
+    drawn = data.labels[data.rows("train")][even._order().numpy()]
+    assert len(drawn) == num_train
+    assert abs((drawn == 1).mean() - 0.5) < 0.1
+    assert even.run_epoch().train_loss != plain.run_epoch().train_loss
 
 
 def test_balanced_weighting_and_label_smoothing_change_the_loss(demo_data: ImageData):

@@ -22,6 +22,7 @@ def config(data: ImageData, resume_from: list[Path] | None = None, **recipe: Any
         "threads": 1,
         "gpu_share": 0,
         "deepest_unfrozen": None,
+        "recalls": (),
         "resume_from": [str(path) for path in resume_from or []],
         "pause_after": None,
         "avoid": [],

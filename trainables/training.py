@@ -11,8 +11,7 @@ blocks get fake quantisation, and accuracies are those of the int8 model that re
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,8 @@ from torch.nn import functional as F
 
 from spaces.errors import UserError
 from spaces.files import reason, whole_file
-from spaces.recipe import Recipe
+from spaces.metrics import TOP, TOP_ACCURACY, class_metrics, metric_of
+from spaces.recipe import Recipe, recipe_from
 from trainables.data.dataset import ImageData
 from trainables.inputs.augmentation import build_augmentation
 from trainables.inputs.input_sources import rows_in_order
@@ -76,7 +76,7 @@ class Training:
 
     deepest_unfrozen: the largest `unfrozen` of this model's trials in the search, so that they can
     use the frozen features that this one caches. room_bytes: memory of the device that inputs may
-    take; by default `room_for_inputs`.
+    take; by default `room_for_inputs`. recalls: columns such as `recall:cat` to record as well.
     """
 
     def __init__(
@@ -87,6 +87,7 @@ class Training:
         device: torch.device | None = None,
         deepest_unfrozen: int | None = None,
         room_bytes: int | None = None,
+        recalls: Sequence[str] = (),
     ) -> None:
         self.recipe = recipe
         self.device = as_device(device or default_device())
@@ -94,6 +95,7 @@ class Training:
         self._data = data
         self._deepest_unfrozen = deepest_unfrozen
         self._room_bytes = room_bytes
+        self._recalls = recalls
         self._stage: PrecisionStage | None = None
         labels = data.labels[rows_in_order(data)]
         self._labels = torch.from_numpy(labels).to(self.device)
@@ -115,11 +117,12 @@ class Training:
             steps_per_epoch=self._num_batches,
         )
         self._augment = build_augmentation(recipe)
-        self._class_weights: torch.Tensor | None = None
-        if recipe.class_weighting == "balanced":
-            self._class_weights = balanced_class_weights(
-                labels[: self._num_train], len(data.classes)
-            ).to(self.device)
+        weights_K = balanced_class_weights(labels[: self._num_train], len(data.classes))
+        weighted = recipe.class_weighting == "balanced"
+        self._class_weights = weights_K.to(self.device) if weighted else None
+        # How often each training image is drawn, in proportion.
+        train_labels = torch.from_numpy(labels[: self._num_train])
+        self._draws = weights_K[train_labels] if recipe.oversampling else None
 
     @property
     def done(self) -> bool:
@@ -137,7 +140,7 @@ class Training:
             seed = np.random.SeedSequence([self.recipe.seed, epoch]).generate_state(1)[0]
             torch.manual_seed(int(seed))
             train_loss, train_accuracy = self._train_epoch(stage)
-        val_loss, accuracy = self._validate(stage)
+        val_loss, measured = self._validate(stage)
         if not math.isfinite(train_loss) or not math.isfinite(val_loss):
             raise TrainingFailedError(
                 f"the loss was {train_loss} in training and {val_loss} in validation"
@@ -150,9 +153,9 @@ class Training:
             train_loss=train_loss,
             train_accuracy=train_accuracy,
             val_loss=val_loss,
-            accuracy=accuracy,
             learning_rate=learning_rate,
             seconds=time.monotonic() - started,
+            **measured,
         )
         self.history.append(metrics)
         return metrics
@@ -161,7 +164,7 @@ class Training:
         """All that the next epoch depends on, as tensors and plain data."""
         return {
             "recipe": self.recipe.to_dict(),
-            "history": [asdict(metrics) for metrics in self.history],
+            "history": [metrics.to_dict() for metrics in self.history],
             "model": self.model.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "schedule": self._schedule.state_dict(),
@@ -174,7 +177,8 @@ class Training:
         Raises ValueError if an older version wrote it within the epochs in int8, which it trained
         in another way.
         """
-        assert state["recipe"] == self.recipe.to_dict(), "a state of another recipe"
+        # An older version did not have all of a recipe's fields.
+        assert recipe_from(state["recipe"]) == self.recipe, "a state of another recipe"
         done = len(state["history"]) == self.recipe.epochs
         if state["int8"] is not None and state["int8"].get("format") != INT8_FORMAT and not done:
             raise ValueError("a state of an older version, within the epochs in int8")
@@ -184,7 +188,7 @@ class Training:
             self._begin_int8(state["int8"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._schedule.load_state_dict(state["schedule"])
-        self.history = [EpochMetrics(**metrics) for metrics in state["history"]]
+        self.history = [EpochMetrics.from_dict(metrics) for metrics in state["history"]]
 
     def _open_stage(self, epoch: int) -> PrecisionStage:
         """The stage that trains in this epoch.
@@ -234,7 +238,7 @@ class Training:
         loss_sum = torch.zeros((), device=self.device)
         num_correct = torch.zeros((), device=self.device)
         batch_size = self.recipe.batch_size
-        order = torch.randperm(self._num_train)[: _num_trained(self._num_train, batch_size)]
+        order = self._order()[: _num_trained(self._num_train, batch_size)]
         labels = self._labels[order.to(self.device)].split(batch_size)
         batches = stage.inputs.batches(order, batch_size)
         for batch, labels_N in zip(batches, labels, strict=True):
@@ -253,20 +257,45 @@ class Training:
             num_correct += (logits_NK.argmax(1) == labels_N).sum()
         return float(loss_sum) / len(labels), float(num_correct) / len(order)
 
+    def _order(self) -> torch.Tensor:
+        """(training images,): their positions in this epoch; with oversampling, some repeat."""
+        if self._draws is None:
+            return torch.randperm(self._num_train)
+        return torch.multinomial(self._draws, self._num_train, replacement=True)
+
     @torch.inference_mode()
-    def _validate(self, stage: PrecisionStage) -> tuple[float, float]:
+    def _validate(self, stage: PrecisionStage) -> tuple[float, dict[str, Any]]:
+        """The loss, and the metrics by their fields in `EpochMetrics`."""
         final = len(self.history) + 1 == self.recipe.epochs
         forward, inputs = stage.evaluation(final=final)
         loss_sum = torch.zeros((), device=self.device)
-        num_correct = torch.zeros((), device=self.device)
+        predicted: list[torch.Tensor] = []
+        num_in_top = torch.zeros((), device=self.device)
         order = torch.arange(self._num_train, len(self._labels))
         labels = self._labels[self._num_train :].split(inputs.evaluation_batch)
         batches = inputs.batches(order, inputs.evaluation_batch)
         for batch, labels_N in zip(batches, labels, strict=True):
             logits_NK = forward(batch)
             loss_sum += F.cross_entropy(logits_NK.float(), labels_N, reduction="sum")
-            num_correct += (logits_NK.argmax(1) == labels_N).sum()
-        return float(loss_sum) / len(order), float(num_correct) / len(order)
+            predicted.append(logits_NK.argmax(1))
+            best_NT = logits_NK.topk(min(TOP, logits_NK.shape[1]), dim=1).indices
+            num_in_top += (best_NT == labels_N[:, None]).sum()
+        measured = self._metrics(torch.cat(predicted).cpu().numpy())
+        measured[TOP_ACCURACY] = float(num_in_top) / len(order)
+        return float(loss_sum) / len(order), measured
+
+    def _metrics(self, predicted: np.ndarray) -> dict[str, Any]:
+        """predicted: (validation images,) the best class of each."""
+        labels = self._data.labels[self._data.rows("validation")]
+        classes = self._data.classes
+        return {
+            **class_metrics(labels, predicted, num_classes=len(classes)),
+            "recalls": {
+                column: recall
+                for column in self._recalls
+                if (recall := metric_of(column, labels, predicted, classes)) is not None
+            },
+        }
 
 
 def default_device() -> torch.device:

@@ -7,7 +7,6 @@ import signal
 import sys
 import time
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +60,8 @@ class Trial(tune.Trainable):
     """Runs one epoch a step.
 
     Its config: number, recipe, data, copy_data (see open_near_data), device, threads, gpu_share (0
-    to 1, or whole GPUs), deepest_unfrozen (see Training), resume_from, pause_after (the epoch after
-    which the driver had decided to pause it, or None), and avoid: Ray's ids of nodes.
+    to 1, or whole GPUs), deepest_unfrozen and recalls (see Training), resume_from, pause_after (the
+    epoch after which the driver had decided to pause it, or None), and avoid: Ray's ids of nodes.
 
     If a recipe fails, its trial ends with the reason in the result, and the actor stays warm for
     the next one. The actor dies only if an error leaves the GPU unusable.
@@ -121,7 +120,7 @@ class Trial(tune.Trainable):
     def _run_epoch(self) -> list[dict[str, Any]]:
         """Run the next epoch; returns all epochs that the driver may not know yet."""
         if self._training is not None:
-            return [asdict(self._training.run_epoch())]
+            return [self._training.run_epoch().to_dict()]
         config = self._config
         if self._data is None or self._data_from != config["data"]:
             tell_phase("reading data")
@@ -133,7 +132,7 @@ class Trial(tune.Trainable):
         check_device(self._device)
         limit_gpu_memory(config["gpu_share"], self._device)
         self._training = self._begin_training(self._data)
-        return [asdict(metrics) for metrics in self._training.history]
+        return [metrics.to_dict() for metrics in self._training.history]
 
     def _tell_phase(self, name: str) -> None:
         number = self._config.get("number")
@@ -164,6 +163,7 @@ class Trial(tune.Trainable):
             device=self._device,
             deepest_unfrozen=self._config["deepest_unfrozen"],
             room_bytes=room_bytes,
+            recalls=self._config["recalls"],
         )
         for folder in self._config["resume_from"]:
             if _load(training, folder):

@@ -39,6 +39,21 @@ def accuracy_interval(correct: BoolArray) -> Interval:
     )
 
 
+def metric_interval(of_seeds: FloatArray, drawn: FloatArray) -> Interval:
+    """A metric that is no share of images, over seeds and over images.
+
+    of_seeds: (seeds,), at least 2. drawn: (draws,) means over the seeds, each of other images
+    (`uncertain_front.draw_images`); 95 % of them give the error of the images.
+    """
+    mean, seeds = float(of_seeds.mean()), _t_margin([of_seeds])
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return Interval(
+        mean=mean,
+        low=max(0.0, mean - float(np.hypot(seeds, max(0.0, mean - low)))),
+        high=min(1.0, mean + float(np.hypot(seeds, max(0.0, high - mean)))),
+    )
+
+
 def mean_over_groups(groups: Sequence[FloatArray], other_margin: float = 0.0) -> Interval:
     """The mean of groups' means, each group with a spread of its own.
 

@@ -4,7 +4,7 @@ Draws stand for what other test images and other seeds would have given. Of a dr
 the costs, which are exact, follows a front like any other.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import moocore
 import numpy as np
@@ -55,10 +55,47 @@ def draw_accuracies(
         part = drawn[start : start + _DRAWS_AT_ONCE]
         picked = random.multinomial(num_images, np.full(num_images, 1 / num_images), len(part))
         part[:] = picked @ shares.T / num_images
-    for index, seeds in enumerate(correct):
-        of_seeds = seeds.mean(axis=1)
-        error = of_seeds.std(ddof=1) / len(of_seeds) ** 0.5
-        drawn[:, index] += error * random.standard_t(len(of_seeds) - 1, draws)
+    return _with_errors_of_seeds(drawn, [seeds.mean(axis=1) for seeds in correct], random)
+
+
+def draw_images(
+    measures: Sequence[Callable[[IntArray], FloatArray]],
+    num_images: int,
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> FloatArray:
+    """Metrics (draws, candidates) as other images would have given them, for any metric.
+
+    measures: of each candidate, a function from how often each image counts, (images,), to the
+    metric of each of its seeds. A draw takes as many images again, as in `draw_accuracies`.
+    """
+    random = np.random.default_rng(seed)
+    even = np.full(num_images, 1 / num_images)
+    return np.array(
+        [
+            [measure(times).mean() for measure in measures]
+            for times in (random.multinomial(num_images, even) for _ in range(draws))
+        ]
+    )
+
+
+def add_errors_of_seeds(
+    drawn: FloatArray, of_seeds: Sequence[FloatArray], *, seed: int = 0
+) -> FloatArray:
+    """Draws of `draw_images` as other seeds too would have given them.
+
+    of_seeds: of each candidate, the metric of each of its seeds.
+    """
+    return _with_errors_of_seeds(drawn.copy(), of_seeds, np.random.default_rng([seed, 1]))
+
+
+def _with_errors_of_seeds(
+    drawn: FloatArray, of_seeds: Sequence[FloatArray], random: np.random.Generator
+) -> FloatArray:
+    for index, values in enumerate(of_seeds):
+        error = values.std(ddof=1) / len(values) ** 0.5
+        drawn[:, index] += error * random.standard_t(len(values) - 1, len(drawn))
     return drawn.clip(0, 1)
 
 

@@ -6,7 +6,7 @@ from textwrap import fill
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from analysis.plot_style import GREY, OKABE_ITO, save_picture, tidy, titled_figure
+from analysis.plot_style import GREY, OKABE_ITO, metric_axis, save_picture, tidy, titled_figure
 from analysis.results.ablation import Ablation, AblationRun
 from analysis.results.ablation_table import CHANGE, WITHIN, write_change
 from analysis.results.report_data import ReportData
@@ -44,7 +44,7 @@ def ablation_picture(ablation: Ablation, path: Path) -> Path:
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.margins(x=0.06)
     axes.xaxis.set_major_locator(MaxNLocator(8))
-    axes.set_xlabel(f"validation accuracy (%), of {ablation.num_images:,} images")
+    axes.set_xlabel(f"{metric_axis(ablation.metric)}, of {ablation.num_images:,} images")
     tidy(axes, grid="x")
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)

@@ -1,20 +1,29 @@
-"""What was expected of each complete trial's accuracy when it began, and what came out."""
+"""What was expected of each complete trial's metric when it began, and what came out."""
 
+from html import escape
 from pathlib import Path
 
 import numpy as np
 import plotly.graph_objects as go
 from matplotlib.ticker import MaxNLocator
 
-from analysis.columns import COMPLETE, write_percent
-from analysis.plot_style import GREY, OKABE_ITO, picture_title, save_picture, tidy, titled_figure
+from analysis.columns import COMPLETE, heading, in_a_sentence, write_percent
+from analysis.plot_style import (
+    GREY,
+    OKABE_ITO,
+    picture_text,
+    picture_title,
+    save_picture,
+    tidy,
+    titled_figure,
+)
 from analysis.plots.html_style import page_figure, round_values
 from analysis.results.calibration import Calibration
 from analysis.results.report_data import ReportData
 
 _WITHIN, _OUTSIDE = OKABE_ITO[0], OKABE_ITO[1]
 _INTERVAL_COLOUR, _MEDIAN_COLOUR = "#d5dae1", "#4a5564"
-_X, _Y = "trial, in the order in which they began", "accuracy (%)"
+_X = "trial, in the order in which they began"
 _INTERVAL = "expected: 80 % interval and median"
 
 _SELECTED = (
@@ -30,7 +39,8 @@ def describe_calibration(data: ReportData) -> str:
     low, high = found.likely_within
     selected = set(data.run.trials["state"]) != {COMPLETE}
     return (
-        f"When a trial begins, the search foretells its last accuracy. {found.in_words()}; a well"
+        f"When a trial begins, the search foretells its last"
+        f" {in_a_sentence(data.run.metric)}. {found.in_words()}; a well"
         f" calibrated search has 80 %, here {low:,} to {high:,} trials. {found.num_above_median:,}"
         f" of {len(found.trials):,} ended above their median."
         + (" The intervals are too narrow." if found.num_within < low else "")
@@ -62,7 +72,7 @@ def draw_calibration_png(data: ReportData, folder: Path) -> list[Path]:
             edgecolors="white", linewidths=0.5, zorder=4, label=f"{name} ({rows.sum():,})",
         )  # fmt: skip
     axes.set_xlabel(_X)
-    axes.set_ylabel(_Y)
+    axes.set_ylabel(picture_text(heading(data.run.metric)))
     axes.set_ylim(_limits(found))
     axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
     axes.margins(x=0.02)
@@ -104,7 +114,8 @@ def draw_calibration_html(data: ReportData) -> dict[str, go.Figure]:
             )
         )  # fmt: skip
     figure.update_xaxes(title=_X)
-    figure.update_yaxes(title=_Y, range=list(_limits(found)))
+    y_title = escape(heading(data.run.metric), quote=False)
+    figure.update_yaxes(title=y_title, range=list(_limits(found)))
     return {"calibration": figure}
 
 

@@ -6,7 +6,14 @@ from pathlib import Path
 import plotly.graph_objects as go
 
 from analysis.columns import write_percent
-from analysis.plot_style import OKABE_ITO, mark_label, save_picture, tidy, titled_figure
+from analysis.plot_style import (
+    OKABE_ITO,
+    mark_label,
+    picture_text,
+    save_picture,
+    tidy,
+    titled_figure,
+)
 from analysis.plots.html_style import page_figure
 from analysis.results.class_accuracy import SplitPredictions, class_accuracies, confusions
 from analysis.results.distribution import shortened
@@ -91,8 +98,5 @@ def predictions_title(run_name: str, predictions: SplitPredictions) -> str:
 
 
 def class_name(of_class: str, most: int = 28) -> str:
-    """A class for Matplotlib, in at most so many characters.
-
-    It is a folder's name: Matplotlib must not read its dollar sign as a formula's.
-    """
-    return shortened(of_class, most).replace("$", r"\$")
+    """A class for Matplotlib, in at most so many characters."""
+    return picture_text(shortened(of_class, most))

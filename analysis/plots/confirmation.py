@@ -1,11 +1,12 @@
 """A confirmed front for the page; `confirmation_picture` draws it as a PNG."""
 
+from html import escape
 from pathlib import Path
 
 import numpy as np
 import plotly.graph_objects as go
 
-from analysis.columns import write_percent
+from analysis.columns import heading, write_percent
 from analysis.plot_style import GREY, OKABE_ITO, axis_title, spans_magnitudes
 from analysis.plots.confirmation_picture import confirmation_picture, with_margin
 from analysis.plots.html_style import fold, magnitude_ticks, page_figure
@@ -44,7 +45,7 @@ def draw_confirmation_html(data: ReportData) -> dict[str, go.Figure]:
 
 
 def confirmation_figure(confirmation: Confirmation) -> go.Figure:
-    """Draw test accuracy (%), its 95 % interval and the search's promise against the first cost.
+    """Draw the test metric (%), its 95 % interval and the search's promise against the first cost.
 
     The band holds the fronts of 95 % of the draws, the line is their median.
     """
@@ -77,7 +78,7 @@ def confirmation_figure(confirmation: Confirmation) -> go.Figure:
     figure.update_xaxes(title=axis_title(confirmation.run.costs[0]))
     if spans_magnitudes(costs):
         figure.update_xaxes({"type": "log", **magnitude_ticks(costs)})
-    figure.update_yaxes(title="accuracy (%)")
+    figure.update_yaxes(title=escape(heading(confirmation.run.metric), quote=False))
     figure.update_layout(hovermode="closest")
     return figure
 

@@ -7,11 +7,13 @@ from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 from matplotlib.transforms import ScaledTranslation
 
+from analysis.columns import heading
 from analysis.pareto.front import FloatArray
 from analysis.plot_style import (
     OKABE_ITO,
     axis_title,
     new_figure,
+    picture_text,
     save_picture,
     set_cost_scale,
     spans_magnitudes,
@@ -23,9 +25,9 @@ _FRONT, _PROMISED = OKABE_ITO[0], OKABE_ITO[1]
 
 
 def confirmation_picture(confirmation: Confirmation, path: Path) -> Path:
-    """Draw test accuracy (%) against the first cost as a PNG at path, and return path.
+    """Draw the test metric (%) against the first cost as a PNG at path, and return path.
 
-    Each candidate is a mark with its 95 % interval as a bar. A hollow mark shows the accuracy that
+    Each candidate is a mark with its 95 % interval as a bar. A hollow mark shows the metric that
     the search had promised. The band holds the fronts of 95 % of the draws, and the line is their
     median (attainment surfaces).
     """
@@ -44,7 +46,7 @@ def confirmation_picture(confirmation: Confirmation, path: Path) -> Path:
     low, high = axes.get_ylim()
     axes.set_ylim(max(low, -2.0), min(high, 102.0))
     axes.set_xlabel(axis_title(cost))
-    axes.set_ylabel("accuracy (%)")
+    axes.set_ylabel(picture_text(heading(confirmation.run.metric)))
     tidy(axes)
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=8.5)
     return save_picture(figure, path)

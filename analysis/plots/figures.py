@@ -1,9 +1,9 @@
 """The report's figures: one list, which the page and the PNG files follow.
 
 To add a figure, write a module beside this one with a function that draws it by Matplotlib, and add
-a Figure to FIGURES. The page then shows the PNG file. A second function may draw it by Plotly; the
-page then shows that. A template analysis/report/page/sections/NAME.html may add tables and controls
-to it; it extends figure.html.
+a Figure to FIGURES. The page then shows the PNG file. A second function may draw it by Plotly, or
+as images with words; the page then shows that. A template analysis/report/page/sections/NAME.html
+may add tables and controls to it; it extends figure.html.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,6 +36,14 @@ from analysis.plots.distribution import (
 )
 from analysis.plots.front import describe_front, draw_front_html, draw_front_png
 from analysis.plots.hypervolume import draw_hypervolume_html, draw_hypervolume_png
+from analysis.plots.image_sheets import (
+    Strip,
+    describe_samples,
+    draw_mistakes_png,
+    draw_mistakes_strips,
+    draw_samples_png,
+    draw_samples_strips,
+)
 from analysis.plots.importances import draw_importances_html, draw_importances_png
 from analysis.plots.learning_curves import draw_curves_html, draw_curves_png
 from analysis.plots.parallel_coordinates import draw_parallel_html, draw_parallel_png
@@ -60,8 +68,10 @@ class Figure:
     draw_html: Callable[[ReportData], dict[str, go.Figure]] | None = None
     """Draw it for the page, by element id; nothing where its data is missing.
 
-    Without this function the page shows the PNG files.
+    Without this function or the next, the page shows the PNG files.
     """
+    draw_strips: Callable[[ReportData], list[Strip]] | None = None
+    """Draw it for the page as images with words; nothing where its data is missing."""
     text: Text | None = None
     """What the page says above the figure."""
     missing: Text | None = None
@@ -97,8 +107,8 @@ FIGURES: list[Figure] = [
     Figure(
         name="history",
         title="How the front grew",
-        text="The hypervolume is the share that the front dominates of the accuracies and costs"
-        " that the axis names, with costs on a log scale.",
+        text="The hypervolume is the share that the front dominates of the metrics and costs that"
+        " the axis names, with costs on a log scale.",
         draw_png=draw_hypervolume_png,
         draw_html=draw_hypervolume_html,
     ),
@@ -113,7 +123,7 @@ FIGURES: list[Figure] = [
         name="curves",
         title="Learning curves of the front",
         text="Solid lines are validation, dotted lines training. Losses have the colours of the"
-        " accuracies.",
+        " metric.",
         missing="No trial of the front has epochs of its own in this run.",
         draw_png=draw_curves_png,
         draw_html=draw_curves_html,
@@ -153,12 +163,27 @@ FIGURES: list[Figure] = [
         draw_html=draw_confusion_html,
     ),
     Figure(
+        name="mistakes",
+        title="What it is sure and wrong about",
+        text="The validation images to which the chosen model gives a wrong class with the highest"
+        " probability. Look for wrong labels here first.",
+        draw_png=draw_mistakes_png,
+        draw_strips=draw_mistakes_strips,
+    ),
+    Figure(
         name="distribution",
         title="The data",
         text=describe_distribution,
         missing=lambda data: str(data.labels),
         draw_png=draw_distribution_png,
         draw_html=draw_distribution_html,
+    ),
+    Figure(
+        name="samples",
+        title="What the classes look like",
+        text=describe_samples,
+        draw_png=draw_samples_png,
+        draw_strips=draw_samples_strips,
     ),
     Figure(
         name="time",

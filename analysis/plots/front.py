@@ -1,6 +1,7 @@
 """The front for the page, where the cost can be chosen; `front_picture` draws it as a PNG."""
 
 from collections.abc import Mapping
+from html import escape
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
@@ -9,7 +10,14 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.columns import amount, describe_recipe, heading, is_missing, write_percent
+from analysis.columns import (
+    amount,
+    describe_recipe,
+    heading,
+    in_a_sentence,
+    is_missing,
+    write_percent,
+)
 from analysis.pareto.front import front_order
 from analysis.plot_style import (
     GREY,
@@ -29,7 +37,7 @@ from analysis.plots.html_style import (
 )
 from analysis.results.report_data import ReportData
 from analysis.runs import Run
-from spaces.columns import ACCURACY, COSTS
+from spaces.columns import COSTS
 
 # A browser draws more points than this with WebGL.
 _SVG_POINTS = 1500
@@ -43,8 +51,9 @@ def describe_front(data: ReportData) -> str:
     quantised = data.run.finished["qat"].to_numpy(dtype=bool).any()
     hollow = "Hollow marks are int8 models. " if quantised else ""
     return (
-        "Every trial is a mark. The line joins the trials that no other beats in both accuracy and"
-        f" cost. {hollow}Point at a mark, or tap it, for its recipe."
+        f"Every trial is a mark. The line joins the trials that no other beats in both"
+        f" {in_a_sentence(data.run.metric)} and cost. {hollow}Point at a mark, or tap it, for its"
+        " recipe."
     )
 
 
@@ -59,17 +68,18 @@ def draw_front_html(data: ReportData) -> dict[str, go.Figure]:
 
 
 def front_figure(run: Run) -> go.Figure:
-    """Draw every trial with its accuracy (%) against each cost that the run has measured.
+    """Draw every trial with its metric (%) against each cost that the run has measured.
 
-    The front is drawn anew for each cost: the feasible trials that no other beats in accuracy and
+    The front is drawn anew for each cost: the feasible trials that no other beats in the metric and
     that cost. Hollow marks are int8 models. A cost that the run's front has, but not every trial,
     is drawn for the trials that have it. layout.meta tells the page what a choice of the cost
     changes: first is the cost that is shown first; costs has for each cost column its label, the
-    axis' title, type and ticks, the range of accuracies (%) that shows its front, the number of
+    axis' title, type and ticks, the range of metrics (%) that shows its front, the number of
     trials below that, and in traces what replaces x, y and text of each trace.
     Raises UserError where no trial is feasible.
     """
     feasible, finished, stopped = run.require_feasible(), run.finished, run.stopped
+    metric = run.metric
     styles = model_styles(finished)
     many = len(finished) + len(stopped) > _SVG_POINTS
     scatter = go.Scattergl if many else go.Scatter
@@ -78,7 +88,7 @@ def front_figure(run: Run) -> go.Figure:
         scatter(
             name="stopped early", mode="markers", hoverinfo="text",
             marker={"symbol": "x-thin", "size": 6, "line": {"width": 1, "color": GREY}},
-            opacity=0.55, text=_hover_texts(stopped), y=100 * stopped[ACCURACY],
+            opacity=0.55, text=_hover_texts(stopped, metric), y=100 * stopped[metric],
             visible=bool(len(stopped)),
         )
     )  # fmt: skip
@@ -88,8 +98,8 @@ def front_figure(run: Run) -> go.Figure:
         groups.append(rows)
         figure.add_trace(
             scatter(
-                name=model, mode="markers", hoverinfo="text", text=_hover_texts(rows),
-                y=100 * rows[ACCURACY], marker={"size": 8, **mark_shapes(rows, styles)},
+                name=model, mode="markers", hoverinfo="text", text=_hover_texts(rows, metric),
+                y=100 * rows[metric], marker={"size": 8, **mark_shapes(rows, styles)},
                 opacity=0.6, legendgroup=model, showlegend=False,
             )
         )  # fmt: skip
@@ -110,12 +120,12 @@ def front_figure(run: Run) -> go.Figure:
     )  # fmt: skip
     best = run.front()
     costs = {
-        name: _cost_view(feasible, groups, styles, name)
+        name: _cost_view(feasible, groups, styles, name, metric)
         for name in COSTS
         if np.isfinite(best[name].to_numpy(dtype=float)).all()
     }
     first = run.costs[0] if run.costs[0] in costs else next(iter(costs))
-    figure.update_yaxes(title="validation accuracy (%)")
+    figure.update_yaxes(title=escape(f"validation {heading(metric)}", quote=False))
     figure.update_layout(hovermode="closest", meta={"first": first, "costs": costs})
     return figure
 
@@ -125,17 +135,18 @@ def _cost_view(
     groups: list[pd.DataFrame],
     styles: Mapping[str, tuple[str, str]],
     cost: str,
+    metric: str,
 ) -> dict[str, Any]:
     measured = feasible.loc[np.isfinite(feasible[cost].to_numpy(dtype=float))]
-    numbers = measured[[cost, ACCURACY]].to_numpy(dtype=float)
+    numbers = measured[[cost, metric]].to_numpy(dtype=float)
     front = measured.iloc[front_order(numbers * [1.0, -1.0])]
     traces: list[dict[str, Any]] = [{"x": round_values(rows[cost]) or [None]} for rows in groups]
     shapes = mark_shapes(front, styles)
     traces.append(
         {
             "x": round_values(front[cost]),
-            "y": round_values(100 * front[ACCURACY]),
-            "text": _hover_texts(front),
+            "y": round_values(100 * front[metric]),
+            "text": _hover_texts(front, metric),
             "marker": {
                 "size": 13,
                 "opacity": 1,
@@ -148,9 +159,9 @@ def _cost_view(
     values = values[np.isfinite(values)]
     log = spans_magnitudes(values)
     of = f", of {len(measured):,} trials" if len(measured) < len(feasible) else ""
-    marks = np.vstack([rows[[cost, ACCURACY]].to_numpy(dtype=float) for rows in groups])
+    marks = np.vstack([rows[[cost, metric]].to_numpy(dtype=float) for rows in groups])
     shown = marks[np.isfinite(marks[:, 0]), 1]
-    ends = accuracy_range(front[ACCURACY].to_numpy(dtype=float), shown)
+    ends = accuracy_range(front[metric].to_numpy(dtype=float), shown)
     return {
         "label": heading(cost),
         "title": axis_title(cost) + of,
@@ -162,11 +173,11 @@ def _cost_view(
     }
 
 
-def _hover_texts(rows: pd.DataFrame) -> list[str]:
-    """Each trial's accuracy, costs, recipe and, where it was stopped early, the reason."""
+def _hover_texts(rows: pd.DataFrame, metric: str) -> list[str]:
+    """Each trial's metric, costs, recipe and, where it was stopped early, the reason."""
     texts = []
     for row in rows.to_dict("records"):
-        numbers = [f"<b>trial {row['trial']}</b>: {write_percent(row[ACCURACY])} %"]
+        numbers = [f"<b>trial {row['trial']}</b>: {write_percent(row[metric])} %"]
         numbers += [
             amount(name, row[name])
             for name in COSTS

@@ -1,4 +1,4 @@
-"""The front as a PNG file: accuracy against cost, with every trial behind it."""
+"""The front as a PNG file: the metric against cost, with every trial behind it."""
 
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from analysis.plot_style import (
     accuracy_range,
     axis_title,
     mark_label,
+    metric_axis,
     model_styles,
     new_figure,
     picture_title,
@@ -23,15 +24,14 @@ from analysis.plot_style import (
     tidy,
 )
 from analysis.runs import Run
-from spaces.columns import ACCURACY
 
 
 def front_picture(run: Run, path: Path) -> Path:
-    """Draw accuracy (%) against the first cost of the run as a PNG at path, and return path.
+    """Draw the metric (%) against the first cost of the run as a PNG at path, and return path.
 
     The front is a step line through large labelled marks. Each model has a shape and a colour.
     Dominated trials are faint and int8 models are hollow. A trial that was stopped early is a cross
-    at the accuracy that it had reached. Trials far below the front are left out and
+    at the metric that it had reached. Trials far below the front are left out and
     counted. A label is left out where it would cover another label or a
     mark of the front. Raises UserError where no trial is finished.
     """
@@ -41,48 +41,48 @@ def front_picture(run: Run, path: Path) -> Path:
     axes.set_title(picture_title(run), loc="left", fontsize=11)
     cost = run.costs[0]
     axes.set_xlabel(axis_title(cost))
-    axes.set_ylabel("validation accuracy (%)")
+    axes.set_ylabel(metric_axis(run.metric))
     draw_front(axes, run, front)
     figure.canvas.draw()  # places the labels' boxes
-    label_front(axes, front, cost)
+    label_front(axes, front, cost, run.metric)
     return save_picture(figure, path)
 
 
 def draw_front(axes: Axes, run: Run, front: pd.DataFrame) -> None:
     """Draw the marks and the step line of a run's front on axes, with a legend."""
-    cost = run.costs[0]
+    cost, metric = run.costs[0], run.metric
     finished = run.finished
     pruned = run.stopped.dropna(subset=[cost])
     set_cost_scale(axes, np.concatenate([finished[cost].to_numpy(), pruned[cost].to_numpy()]))
     axes.scatter(
-        pruned[cost], 100 * pruned[ACCURACY], marker="x", s=22, lw=0.9, c=GREY, alpha=0.6,
+        pruned[cost], 100 * pruned[metric], marker="x", s=22, lw=0.9, c=GREY, alpha=0.6,
         label="stopped early" if len(pruned) else None, zorder=1,
     )  # fmt: skip
     # The front is not sorted by a cost that is no objective; the line needs it sorted.
-    steps = front.sort_values([cost, ACCURACY])
+    steps = front.sort_values([cost, metric])
     if len(run.objectives) == 2:
         axes.step(
-            steps[cost], 100 * steps[ACCURACY], where="post", c="#444444", lw=1.2, zorder=2,
+            steps[cost], 100 * steps[metric], where="post", c="#444444", lw=1.2, zorder=2,
             label="front",
         )  # fmt: skip
     behind = finished.loc[~finished["trial"].isin(front["trial"])]
     for model, (colour, marker) in model_styles(finished).items():
         dominated = behind.loc[behind["model"] == model]
         axes.scatter(
-            dominated[cost], 100 * dominated[ACCURACY], marker=marker, s=26, alpha=0.28,
+            dominated[cost], 100 * dominated[metric], marker=marker, s=26, alpha=0.28,
             facecolors=_fills(dominated, colour), edgecolors=colour, linewidths=0.8, zorder=3,
         )  # fmt: skip
         best = front.loc[front["model"] == model]
         axes.scatter(
-            best[cost], 100 * best[ACCURACY], marker=marker, s=78, zorder=4,
+            best[cost], 100 * best[metric], marker=marker, s=78, zorder=4,
             facecolors=_fills(best, colour), edgecolors=colour, linewidths=1.6,
         )  # fmt: skip
         # The legend gets its own filled mark, because the model's first mark may be hollow.
         axes.scatter([], [], marker=marker, s=78, c=colour, label=model)
     if finished["qat"].to_numpy(dtype=bool).any():
         axes.scatter([], [], marker="o", s=60, facecolors="white", edgecolors=GREY, label="int8")
-    every = np.concatenate([finished[ACCURACY], pruned[ACCURACY]]).astype(float)
-    low, high = accuracy_range(front[ACCURACY].to_numpy(dtype=float), every)
+    every = np.concatenate([finished[metric], pruned[metric]]).astype(float)
+    low, high = accuracy_range(front[metric].to_numpy(dtype=float), every)
     axes.set_ylim(low, high)
     below = int((100 * every < low).sum())
     if below:
@@ -105,13 +105,13 @@ def _fills(rows: pd.DataFrame, colour: str) -> list[str]:
     return ["white" if qat else colour for qat in rows["qat"]]
 
 
-def label_front(axes: Axes, front: pd.DataFrame, cost: str) -> None:
+def label_front(axes: Axes, front: pd.DataFrame, cost: str, metric: str) -> None:
     """Write `mark_label` beside the marks of the front, where it fits.
 
     The axes must have been drawn once. The ends of the front are labelled first.
     """
     renderer = axes.figure.canvas.get_renderer()  # pyright: ignore[reportAttributeAccessIssue]
-    marks = axes.transData.transform(front[[cost, ACCURACY]].to_numpy(dtype=float) * [1.0, 100.0])
+    marks = axes.transData.transform(front[[cost, metric]].to_numpy(dtype=float) * [1.0, 100.0])
     inside = axes.get_window_extent(renderer)
     taken: list[Bbox] = []
     indices = list(range(len(front)))
@@ -119,7 +119,7 @@ def label_front(axes: Axes, front: pd.DataFrame, cost: str) -> None:
         row = front.iloc[index]
         for offset, ha, va in _OFFSETS:
             label = axes.annotate(
-                mark_label(row), (row[cost], 100 * row[ACCURACY]),
+                mark_label(row), (row[cost], 100 * row[metric]),
                 xytext=offset, textcoords="offset points", ha=ha, va=va, fontsize=8,
                 color="#222222", zorder=5, path_effects=[withStroke(linewidth=2.5, foreground="w")],
             )  # fmt: skip

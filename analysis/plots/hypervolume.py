@@ -2,13 +2,21 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 
 import numpy as np
 import plotly.graph_objects as go
 
 from analysis.pareto.front import FloatArray
-from analysis.plot_style import OKABE_ITO, picture_title, save_picture, tidy, titled_figure
+from analysis.plot_style import (
+    OKABE_ITO,
+    picture_text,
+    picture_title,
+    save_picture,
+    tidy,
+    titled_figure,
+)
 from analysis.plots.html_style import page_figure
 from analysis.results.hypervolume_trace import HypervolumeTrace
 from analysis.results.report_data import ReportData
@@ -27,7 +35,8 @@ def draw_hypervolume_png(data: ReportData, folder: Path) -> list[Path]:
         one.set_xlim(left=0)
         tidy(one)
     # One condition a line: the axis is short.
-    axes[0].set_ylabel("\n".join([_LABEL, *data.history.measured_in.notes]), fontsize=8)
+    notes = map(picture_text, data.history.measured_in.notes)
+    axes[0].set_ylabel("\n".join([_LABEL, *notes]), fontsize=8)
     axes[0].set_ylim(bottom=0)
     return [save_picture(figure, folder / "history.png")]
 
@@ -45,7 +54,8 @@ def draw_hypervolume_html(data: ReportData) -> dict[str, go.Figure]:
             )
         )  # fmt: skip
         figure.update_xaxes(title=panel.title, rangemode="tozero")
-        title = "<br>".join([_LABEL, *data.history.measured_in.notes])
+        notes = (escape(note, quote=False) for note in data.history.measured_in.notes)
+        title = "<br>".join([_LABEL, *notes])
         figure.update_yaxes(title={"text": title, "font": {"size": 11}}, rangemode="tozero")
         figure.update_layout(showlegend=False)
         figures[f"history-{panel.over}"] = figure

@@ -1,11 +1,19 @@
 """What mattered: bars for how much each searched field decides each objective."""
 
+from html import escape
 from pathlib import Path
 
 import plotly.graph_objects as go
 
 from analysis.columns import heading
-from analysis.plot_style import OKABE_ITO, picture_title, save_picture, tidy, titled_figure
+from analysis.plot_style import (
+    OKABE_ITO,
+    picture_text,
+    picture_title,
+    save_picture,
+    tidy,
+    titled_figure,
+)
 from analysis.plots.html_style import page_figure
 from analysis.results.importances import by_importance
 from analysis.results.report_data import ReportData
@@ -22,7 +30,7 @@ def draw_importances_png(data: ReportData, folder: Path) -> list[Path]:
     for index, (axes, (objective, shares)) in enumerate(zip(panels, told.items(), strict=True)):
         widths = [100 * share for share in shares.values()]
         axes.barh(range(len(shares)), widths, color=OKABE_ITO[index % len(OKABE_ITO)])
-        axes.set_title(_name(objective), loc="left", fontsize=10)
+        axes.set_title(picture_text(_name(objective)), loc="left", fontsize=10)
         axes.set_yticks(range(len(shares)), [field.replace("_", " ") for field in shares])
         # Bars of all panels are equally thick.
         axes.set_ylim(most - 0.5, -0.5)
@@ -43,7 +51,7 @@ def draw_importances_html(data: ReportData) -> dict[str, go.Figure]:
             go.Bar(
                 y=[field.replace("_", " ") for field in shares],
                 x=[100 * share for share in shares.values()],
-                orientation="h", name=_name(objective),
+                orientation="h", name=escape(_name(objective), quote=False),
                 marker={"color": OKABE_ITO[index % len(OKABE_ITO)]},
                 hovertemplate="%{y}: %{x:.1f} %<extra>%{fullData.name}</extra>",
             )

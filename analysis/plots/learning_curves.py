@@ -1,30 +1,34 @@
-"""Learning curves of the front: accuracy and loss over epochs; training is dotted."""
+"""Learning curves of the front: metric and loss over epochs; training is dotted."""
 
+from html import escape
 from pathlib import Path
 
 import plotly.graph_objects as go
 
-from analysis.plot_style import picture_title, save_picture, tidy, titled_figure
+from analysis.columns import heading
+from analysis.plot_style import picture_text, picture_title, save_picture, tidy, titled_figure
 from analysis.plots.html_style import page_figure
 from analysis.results.curves import Curve
 from analysis.results.report_data import ReportData
+from spaces.columns import ACCURACY
 
-_ACCURACY, _LOSS = "accuracy (%)", "loss (cross-entropy)"
+_LOSS = "loss (cross-entropy)"
 
 
 def draw_curves_png(data: ReportData, folder: Path) -> list[Path]:
-    """Draw accuracy (%) and loss beside each other, where a trial of the front has epochs."""
+    """Draw the metric (%) and the loss beside each other, where a trial of the front has epochs."""
     if not data.curves:
         return []
     figure = titled_figure(9, 4.4, picture_title(data.run))
     left, right = figure.subplots(1, 2)
     for curve in data.curves:
         style = {"color": curve.colour, "lw": 1.8}
-        left.plot(curve.epoch, 100 * curve.accuracy, marker=".", label=curve.label, **style)
-        left.plot(curve.epoch, 100 * curve.train_accuracy, ls=":", **style)
+        left.plot(curve.epoch, 100 * curve.metric, marker=".", label=curve.label, **style)
+        if data.run.metric == ACCURACY:
+            left.plot(curve.epoch, 100 * curve.train_accuracy, ls=":", **style)
         right.plot(curve.epoch, curve.val_loss, marker=".", **style)
         right.plot(curve.epoch, curve.train_loss, ls=":", **style)
-    for axes, label in ((left, _ACCURACY), (right, _LOSS)):
+    for axes, label in ((left, picture_text(heading(data.run.metric))), (right, _LOSS)):
         axes.set_xlabel("epoch")
         axes.set_ylabel(label)
         axes.xaxis.get_major_locator().set_params(integer=True)
@@ -37,20 +41,21 @@ def draw_curves_png(data: ReportData, folder: Path) -> list[Path]:
 
 
 def draw_curves_html(data: ReportData) -> dict[str, go.Figure]:
-    """Draw accuracy (%) and loss, a figure each, where a trial of the front has epochs."""
+    """Draw the metric (%) and the loss, a figure each, where a trial of the front has epochs."""
     if not data.curves:
         return {}
     return {
-        "curves-accuracy": _accuracy_figure(data.curves),
+        "curves-metric": _metric_figure(data.curves, data.run.metric),
         "curves-loss": _loss_figure(data.curves),
     }
 
 
-def _accuracy_figure(curves: list[Curve]) -> go.Figure:
-    figure = _epochs_figure(curves, title=_ACCURACY, height=420)
+def _metric_figure(curves: list[Curve], metric: str) -> go.Figure:
+    figure = _epochs_figure(curves, title=escape(heading(metric), quote=False), height=420)
     for curve in curves:
-        figure.add_trace(_trace(curve, 100 * curve.accuracy, "validation"))
-        figure.add_trace(_trace(curve, 100 * curve.train_accuracy, "training"))
+        figure.add_trace(_trace(curve, 100 * curve.metric, "validation"))
+        if metric == ACCURACY:
+            figure.add_trace(_trace(curve, 100 * curve.train_accuracy, "training"))
     return figure
 
 

@@ -10,14 +10,13 @@ from analysis.columns import heading
 from analysis.pareto.front import FloatArray
 from analysis.plot_style import GREY, model_styles, picture_title, spans_magnitudes, write_tick
 from analysis.runs import Run
-from spaces.columns import ACCURACY
 
 _DOMINATED, _PRUNED = "·", "×"
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def front_text(run: Run, *, width: int = 80, height: int = 20, colour: bool = True) -> str:
-    """Draw accuracy (%) against the first cost of the run, in characters.
+    """Draw the metric (%) against the first cost of the run, in characters.
 
     width and height are in characters and include everything. On the front a letter stands for
     the model, as the lines below the plot say. With colour the text holds ANSI sequences.
@@ -33,12 +32,12 @@ def front_text(run: Run, *, width: int = 80, height: int = 20, colour: bool = Tr
     legend += [f"{_PRUNED} stopped early"] if len(pruned) else []
     below = _folded(legend, width)
     # Later groups cover earlier ones.
-    groups = [_group(pruned, cost, _PRUNED, GREY), _group(behind, cost, _DOMINATED, GREY)]
+    groups = [_group(run, pruned, _PRUNED, GREY), _group(run, behind, _DOMINATED, GREY)]
     groups += [
-        _group(front.loc[front["model"] == model], cost, letter, styles[model][0])
+        _group(run, front.loc[front["model"] == model], letter, styles[model][0])
         for model, letter in letters.items()
     ]
-    axis = f"accuracy (%) over {heading(cost)}"
+    axis = f"{heading(run.metric)} over {heading(cost)}"
     plot = _scatter(groups, width=width, height=height - len(below) - 2)
     text = "\n".join([picture_title(run)[:width], axis[:width], plot, *below])
     return text if colour else plotext.uncolorize(text)
@@ -52,8 +51,9 @@ class _Group:
     colour: str
 
 
-def _group(rows: pd.DataFrame, cost: str, mark: str, colour: str) -> _Group:
-    x, y = rows[cost].to_numpy(dtype=float), 100 * rows[ACCURACY].to_numpy(dtype=float)
+def _group(run: Run, rows: pd.DataFrame, mark: str, colour: str) -> _Group:
+    x, y = (rows[name].to_numpy(dtype=float) for name in (run.costs[0], run.metric))
+    y = 100 * y
     return _Group(x=x, y=y, mark=mark, colour=colour)
 
 

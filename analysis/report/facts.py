@@ -2,7 +2,9 @@
 
 import numpy as np
 
-from analysis.results.status import write_best_accuracy
+from analysis.columns import in_a_sentence
+from analysis.results.guessing import describe_guess
+from analysis.results.status import write_best
 from analysis.results.time_spent import write_duration
 from analysis.runs import Run
 
@@ -13,8 +15,11 @@ def run_facts(run: Run) -> dict[str, str]:
     facts = {
         "trials": run.counts_in_words(),
         "on the front": f"{len(run.front()):,}",
-        "best accuracy": write_best_accuracy(run),
+        f"best {in_a_sentence(run.metric)}": write_best(run),
     }
+    guess = describe_guess(run)
+    if guess:
+        facts["guessing"] = guess
     broken = run.broken_constraints()
     if broken:
         facts["constraints"] = broken

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from analysis.choose import RULES, Selection, choose
-from analysis.columns import describe_recipe, write_percent
+from analysis.columns import describe_recipe, heading, write_percent
 from analysis.plots.figures import FIGURES, Figure
 from analysis.report.facts import run_facts
 from analysis.results.ablation import Ablation
@@ -117,9 +117,11 @@ def _sections(data: ReportData, figures: Sequence[Figure]) -> list[dict[str, Any
     above = ""
     for figure in figures:
         plots = figure.draw_html(data) if figure.draw_html else {}
-        pictures = {} if figure.draw_html else _embedded(figure, data)
-        text = figure.text if plots or pictures else figure.missing
-        if not (plots or pictures or text):
+        strips = figure.draw_strips(data) if figure.draw_strips else []
+        drawn = figure.draw_html or figure.draw_strips
+        pictures = {} if drawn else _embedded(figure, data)
+        text = figure.text if plots or strips or pictures else figure.missing
+        if not (plots or strips or pictures or text):
             continue
         sections.append(
             {
@@ -127,6 +129,7 @@ def _sections(data: ReportData, figures: Sequence[Figure]) -> list[dict[str, Any
                 "title": None if figure.title == above else figure.title,
                 "text": text(data) if callable(text) else text,
                 "plots": plots,
+                "strips": strips,
                 "pictures": pictures,
             }
         )
@@ -172,6 +175,7 @@ def _confirmed(confirmation: Confirmation) -> dict[str, Any]:
 def _ablated(ablation: Ablation) -> dict[str, Any]:
     return {
         "title": ablation_title(ablation),
+        "metric": heading(ablation.metric),
         "differences": [ablation.label(index) for index in range(len(ablation.differences))],
         "rows": [ablation_cells(ablation, row) for row in ablation.rows],
         "note": ablation_note(ablation),

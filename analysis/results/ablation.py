@@ -9,6 +9,7 @@ import numpy as np
 from analysis.columns import heading, write_setting
 from analysis.pareto.front import FloatArray
 from analysis.pareto.intervals import difference
+from spaces.columns import ACCURACY
 from spaces.intervals import Interval
 from spaces.recipe import Recipe, recipe_from
 from spaces.recipe_diff import Fields
@@ -26,7 +27,7 @@ class AblationRun:
     on: tuple[bool, ...]
     """For each difference, whether it is turned on."""
     accuracies: FloatArray
-    """(seeds,), on the validation split, of the seeds that finished."""
+    """(seeds,), the study's metric on the validation split, of the seeds that finished."""
     failures: tuple[str, ...] = ()
     """Why the other seeds did not."""
 
@@ -54,6 +55,8 @@ class Ablation:
     num_seeds: int
     num_images: int
     """Images of the validation split."""
+    metric: str = ACCURACY
+    """The study's, of which are all numbers."""
     cumulative: tuple[AblationRun, ...]
     """The starting point first, the full recipe last."""
     leave_one_out: tuple[AblationRun, ...]
@@ -100,7 +103,7 @@ class Ablation:
 
 
 def ablation_records(ablation: Ablation) -> dict[str, Any]:
-    """An ablation as plain data for JSON; accuracies from 0 to 1."""
+    """An ablation as plain data for JSON; accuracies, of its metric, from 0 to 1."""
     return {
         "run": ablation.run,
         "trial": ablation.trial,
@@ -108,6 +111,7 @@ def ablation_records(ablation: Ablation) -> dict[str, Any]:
         "seeds": ablation.num_seeds,
         "epochs": ablation.full.epochs,
         "validation_images": ablation.num_images,
+        "metric": ablation.metric,
         "differences": [list(fields) for fields in ablation.differences],
         "start": ablation.start.to_dict(),
         "full": ablation.full.to_dict(),
@@ -128,6 +132,7 @@ def ablation_from(records: Mapping[str, Any]) -> Ablation:
         differences=tuple(tuple(fields) for fields in records["differences"]),
         num_seeds=records["seeds"],
         num_images=records["validation_images"],
+        metric=records.get("metric", ACCURACY),  # older files have none
         cumulative=(
             _trained(starting, "start", None),
             *(_trained(record, "step", index) for index, record in enumerate(steps)),

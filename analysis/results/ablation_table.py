@@ -3,26 +3,28 @@
 from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
-from analysis.columns import write_percent
+from analysis.columns import heading, in_a_sentence, write_percent
 from analysis.results.ablation import Ablation, AblationRun
 from spaces.intervals import Interval
 
 WITHIN = "within the spread"
-ACCURACY, CHANGE = "accuracy (%)", "change (points)"
+CHANGE = "change (points)"
 # The width of the recipe, which may wrap, plus the last column's; and the gap between columns.
 _WORDS, _BETWEEN = 18 + len(WITHIN), 3
 
 
 def ablation_table(ablation: Ablation, width: int = 120) -> Table:
-    """A row for each recipe: which differences are on (Y) or off (N), the accuracy, its change.
+    """A row for each recipe: which differences are on (Y) or off (N), the metric, its change.
 
     Where the differences' names don't fit into width characters, one column has their numbers.
     """
     rows = [ablation_cells(ablation, row) for row in ablation.rows]
     names = [ablation.names(index) for index in range(len(ablation.differences))]
-    names += [ACCURACY, CHANGE]
+    metric = heading(ablation.metric)
+    names += [metric, CHANGE]
     columns = list(zip(*rows, strict=True))[1:-1]
     # Headings break at spaces.
     widths = [
@@ -40,8 +42,8 @@ def ablation_table(ablation: Ablation, width: int = 120) -> Table:
     )  # fmt: skip
     table.add_column("recipe", overflow="fold", min_width=12)
     for name, needed in zip(names, widths, strict=True):
-        justify = "right" if name in (ACCURACY, CHANGE) else "center"
-        table.add_column(name, justify=justify, width=needed)
+        justify = "right" if name in (metric, CHANGE) else "center"
+        table.add_column(escape(name), justify=justify, width=needed)
     table.add_column("", overflow="fold", min_width=6)
     for row, cells in zip(ablation.rows, rows, strict=True):
         table.add_row(*cells, end_section=row.role != "without" and all(row.on))
@@ -49,7 +51,7 @@ def ablation_table(ablation: Ablation, width: int = 120) -> Table:
 
 
 def ablation_cells(ablation: Ablation, row: AblationRun) -> list[str]:
-    """A row's cells: recipe, Y or N for each difference, accuracy, change, and a remark on it.
+    """A row's cells: recipe, Y or N for each difference, metric, change, and a remark on it.
 
     See `ablation_note`.
     """
@@ -77,10 +79,12 @@ def ablation_differences(ablation: Ablation) -> str:
 
 def ablation_note(ablation: Ablation) -> str:
     """How to read the columns."""
+    metric = in_a_sentence(ablation.metric)
     return (
-        f"Accuracy: on {ablation.num_images:,} validation images, mean ± standard deviation over"
-        " seeds. Change: from the row above, or from the full recipe if one difference is off, ±"
-        f" half of its 95 % interval (Welch's t). {WITHIN.capitalize()}: that interval contains 0"
+        f"{metric[0].upper()}{metric[1:]}: on {ablation.num_images:,} validation images, mean ±"
+        " standard deviation over seeds. Change: from the row above, or from the full recipe if one"
+        " difference is off, ± half of its 95 % interval (Welch's t)."
+        f" {WITHIN.capitalize()}: that interval contains 0"
     )
 
 

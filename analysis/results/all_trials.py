@@ -8,13 +8,13 @@ import numpy as np
 from analysis.columns import describe_recipe, heading, is_missing, plain
 from analysis.results.time_spent import trial_outcomes
 from analysis.runs import Run
-from spaces.columns import ACCURACY, LATENCY
+from spaces.columns import LATENCY
 
 
 def trial_list(run: Run) -> dict[str, list[Any]]:
     """Headings, and a row of plain values for each trial, in the order of their numbers.
 
-    Columns: trial, outcome, accuracy (%; of trials that did not finish, the last one), the run's
+    Columns: trial, outcome, the metric (%; of trials that did not finish, the last one), the run's
     costs and latency where it is known, epochs, seconds, recipe, and the reason why it was stopped
     or failed.
     """
@@ -23,10 +23,10 @@ def trial_list(run: Run) -> dict[str, list[Any]]:
     if LATENCY not in costs and any(not is_missing(value) for value in trials[LATENCY]):
         costs.append(LATENCY)
     last = run.last_epochs
-    reached = dict(zip(last["trial"].astype(int), last[ACCURACY], strict=True))
+    reached = dict(zip(last["trial"].astype(int), last[run.metric], strict=True))
     accuracies = [
         reached.get(trial) if is_missing(accuracy) else accuracy
-        for trial, accuracy in zip(trials["trial"], trials[ACCURACY], strict=True)
+        for trial, accuracy in zip(trials["trial"], trials[run.metric], strict=True)
     ]
     stopped = trials["stop_reason"] if "stop_reason" in trials else [None] * len(trials)
     reasons = [
@@ -36,7 +36,7 @@ def trial_list(run: Run) -> dict[str, list[Any]]:
     columns: dict[str, Iterable[Any]] = {
         "trial": trials["trial"],
         "outcome": trial_outcomes(run),
-        heading(ACCURACY): _numbers(accuracies, 100),
+        heading(run.metric): _numbers(accuracies, 100),
         **{heading(name): _numbers(trials[name]) for name in costs},
         "epochs": trials["epochs_trained"],
         "seconds": _numbers(trials["seconds"]),

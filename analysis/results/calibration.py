@@ -10,14 +10,13 @@ from scipy.special import bdtr
 from analysis.columns import COMPLETE, plain_row
 from analysis.pareto.front import FloatArray, IntArray
 from analysis.runs import EXPECTED_COLUMNS, Run
-from spaces.columns import ACCURACY
 
 _SHARE = 0.8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """Expected and found accuracies (0 to 1) of complete trials, in the order of their numbers."""
+    """Expected and found metrics (0 to 1) of complete trials, in the order of their numbers."""
 
     trials: IntArray
     """(trials,): their numbers."""
@@ -28,7 +27,7 @@ class Calibration:
     high: FloatArray
     """(trials,): 10 % of what was expected is above this."""
     found: FloatArray
-    """(trials,): their accuracies in the end."""
+    """(trials,): their metrics in the end."""
 
     @property
     def within(self) -> npt.NDArray[np.bool_]:
@@ -66,7 +65,7 @@ class Calibration:
 
 def calibration(run: Run) -> Calibration | None:
     """Of the complete trials of which something was expected; None where there are none."""
-    names = ["expected_low", "expected_accuracy", "expected_high", ACCURACY]
+    names = ["expected_low", "expected_accuracy", "expected_high", run.metric]
     numbers = run.trials[names].to_numpy(dtype=float)
     rows = (run.trials["state"] == COMPLETE).to_numpy() & np.isfinite(numbers).all(axis=1)
     if not rows.any():
@@ -96,10 +95,11 @@ def calibration_record(found: Calibration | None) -> dict[str, int] | None:
 def expectations(run: Run) -> list[dict[str, Any]]:
     """Of each trial of which something was expected: that, and what came out, as plain data.
 
-    accuracy is of complete trials alone; last_accuracy is after the last epoch so far.
+    The run's metric, such as accuracy, is of complete trials alone; last_accuracy is after the last
+    epoch so far. expected_accuracy is of that metric too, whatever its name.
     """
-    last = dict(zip(run.last_epochs["trial"], run.last_epochs[ACCURACY], strict=True))
+    last = dict(zip(run.last_epochs["trial"], run.last_epochs[run.metric], strict=True))
     known = run.trials.loc[run.trials["expected_accuracy"].notna()].copy()
-    known["last_accuracy"] = [last.get(trial, np.nan) for trial in known["trial"]]
-    came_out = ["state", "epochs_trained", ACCURACY, "last_accuracy", "seconds"]
+    known[f"last_{run.metric}"] = [last.get(trial, np.nan) for trial in known["trial"]]
+    came_out = ["state", "epochs_trained", run.metric, f"last_{run.metric}", "seconds"]
     return [plain_row(row) for _, row in known[["trial", *EXPECTED_COLUMNS, *came_out]].iterrows()]

@@ -28,6 +28,8 @@ class SplitPredictions:
     """(images,), each the index of its class in classes."""
     predicted: IndexArray
     """(images,), the index of the most probable class."""
+    confidence: npt.NDArray[np.floating] | None = None
+    """(images,), the probability that the model gives that class, 0 to 1; None: not known."""
 
     @property
     def accuracy(self) -> float:

@@ -8,23 +8,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
-from analysis.columns import amount, describe_recipe, plain, write_percent
+from analysis.columns import amount, describe_recipe, heading, plain, write_percent
 from analysis.pareto.front import pareto_front
 from analysis.plot_style import (
     GREY,
     MARKERS,
     OKABE_ITO,
     axis_title,
+    metric_axis,
     new_figure,
+    picture_text,
     save_picture,
     set_cost_scale,
     tidy,
 )
 from analysis.results.hypervolume_range import HypervolumeRange, ReferenceBox, reference_box
 from analysis.runs import Run
-from spaces.columns import ACCURACY
 from spaces.errors import UserError
 
 
@@ -87,25 +89,27 @@ def compare_runs(runs: Sequence[Run], wanted: HypervolumeRange | None = None) ->
 
 def comparison_table(compared: Sequence[Compared]) -> Table:
     """A row for each run: hypervolume, front, best accuracy, and points that only it has."""
+    metric = compared[0].run.metric
     table = Table(title="Fronts compared", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("run", overflow="fold")
-    for name in ("hypervolume (%)", "trials", "front", "best accuracy (%)", "only here"):
-        table.add_column(name, justify="right")
+    for name in ("hypervolume (%)", "trials", "front", f"best {heading(metric)}", "only here"):
+        table.add_column(escape(name), justify="right")
     table.add_column("for instance", overflow="fold")
     for one in compared:
         cost = one.run.costs[0]
         named = [
-            f"{amount(ACCURACY, row[ACCURACY])} at {amount(cost, row[cost])}:"
-            f" {describe_recipe(row)}"
-            for row in one.own.sort_values(ACCURACY, ascending=False).to_dict("records")[:1]
+            f"{amount(metric, row[metric])} at {amount(cost, row[cost])}: {describe_recipe(row)}"
+            for row in one.own.sort_values(metric, ascending=False).to_dict("records")[:1]
         ]
         table.add_row(
-            one.name, f"{100 * one.share:.1f}", f"{len(one.run.trials):,}", str(len(one.front)),
-            write_percent(one.front[ACCURACY].max()), str(len(one.own)), *named,
+            escape(one.name), f"{100 * one.share:.1f}", f"{len(one.run.trials):,}",
+            str(len(one.front)), write_percent(one.front[metric].max()), str(len(one.own)),
+            *map(escape, named),
         )  # fmt: skip
     table.caption = (
         "hypervolume: the share that a front dominates of"
-        f" {compared[0].measured_in.note}; only here: points not matched or beaten by another run"
+        f" {escape(compared[0].measured_in.note)}; only here: points not matched or beaten by"
+        " another run"
     )
     table.caption_justify = "left"
     return table
@@ -121,7 +125,7 @@ def comparison_records(compared: Sequence[Compared]) -> list[dict[str, Any]]:
             "reference_accuracy": one.measured_in.reference_accuracy,
             "cost_range": one.measured_in.cost_range and list(one.measured_in.cost_range),
             "trials": len(one.run.trials),
-            "best_accuracy": float(one.front[ACCURACY].to_numpy(dtype=float).max()),
+            f"best_{one.run.metric}": float(one.front[one.run.metric].to_numpy(dtype=float).max()),
             "front": [plain(trial) for trial in one.front["trial"]],
             "only_here": [plain(trial) for trial in one.own["trial"]],
         }
@@ -130,21 +134,21 @@ def comparison_records(compared: Sequence[Compared]) -> list[dict[str, Any]]:
 
 
 def comparison_picture(compared: Sequence[Compared], path: Path) -> Path:
-    """Draw every front, accuracy (%) against the first cost, as a PNG at path; return path.
+    """Draw every front, the metric (%) against the first cost, as a PNG at path; return path.
 
     Each run has a colour and a shape. Points that only it has are filled, the others hollow.
     """
-    cost = compared[0].run.costs[0]
+    cost, metric = compared[0].run.costs[0], compared[0].run.metric
     figure = new_figure(9, 5.6)
     axes = figure.add_subplot()
     set_cost_scale(axes, np.concatenate([one.front[cost].to_numpy() for one in compared]))
     for index, one in enumerate(compared):
         colour, marker = OKABE_ITO[index % len(OKABE_ITO)], MARKERS[index % len(MARKERS)]
-        steps = one.front.sort_values([cost, ACCURACY])
-        axes.step(steps[cost], 100 * steps[ACCURACY], where="post", c=colour, lw=1.2)
+        steps = one.front.sort_values([cost, metric])
+        axes.step(steps[cost], 100 * steps[metric], where="post", c=colour, lw=1.2)
         mine = steps["trial"].isin(one.own["trial"])
         axes.scatter(
-            steps[cost], 100 * steps[ACCURACY], marker=marker, s=60, edgecolors=colour,
+            steps[cost], 100 * steps[metric], marker=marker, s=60, edgecolors=colour,
             facecolors=[colour if own else "white" for own in mine], zorder=3,
         )  # fmt: skip
         message = f"{one.name}: {100 * one.share:.1f} %"
@@ -154,8 +158,10 @@ def comparison_picture(compared: Sequence[Compared], path: Path) -> Path:
         axes.axhline(100 * measured_in.reference_accuracy, color=GREY, lw=0.8, ls=":")
     for end in measured_in.cost_range or ():
         axes.axvline(end, color=GREY, lw=0.8, ls=":")
-    axes.set_xlabel(f"{axis_title(cost)}\nhypervolume (dotted lines): {measured_in.note}")
-    axes.set_ylabel("validation accuracy (%)")
+    axes.set_xlabel(
+        f"{axis_title(cost)}\nhypervolume (dotted lines): {picture_text(measured_in.note)}"
+    )
+    axes.set_ylabel(metric_axis(metric))
     axes.set_title("Filled: not matched or beaten by another run", loc="left", fontsize=11)
     tidy(axes)
     axes.legend(title="hypervolume", loc="lower right", frameon=False, fontsize=9)

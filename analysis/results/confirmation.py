@@ -1,24 +1,32 @@
-"""The results of a confirmation: the candidates' accuracies, the front, the bias."""
+"""The results of a confirmation: the candidates' metrics, the front, the bias."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
 from analysis.columns import plain_row
-from analysis.pareto.front import BoolArray, Box, FloatArray
-from analysis.pareto.intervals import accuracy_interval, images_margin, mean_over_groups
+from analysis.pareto.front import BoolArray, Box, FloatArray, IntArray
+from analysis.pareto.intervals import (
+    accuracy_interval,
+    images_margin,
+    mean_over_groups,
+    metric_interval,
+)
 from analysis.pareto.uncertain_front import (
     DRAWS,
+    add_errors_of_seeds,
     attainment,
     draw_accuracies,
+    draw_images,
     front_shares,
     most_contributing,
 )
 from analysis.runs import Run
 from spaces.columns import ACCURACY, COSTS
-from spaces.intervals import Interval
+from spaces.intervals import Interval, Z
+from spaces.metrics import class_metrics
 from spaces.recipe import RECIPE_FIELDS
 
 # A candidate is non-dominated from this share of the draws on, dominated up to 1 - SURE, else open.
@@ -28,17 +36,42 @@ _BAND = (2.5, 50.0, 97.5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedImages:
+    """What models answered on the test split, for a metric that is no share of images."""
+
+    labels: IntArray
+    """(images,) true classes."""
+    predicted: IntArray
+    """(seeds, images) predicted classes."""
+    num_classes: int
+
+    def measure(self, metric: str, times: IntArray | None = None) -> FloatArray:
+        """(seeds,): the metric. times: (images,) how often each image counts; None: once."""
+        return np.array(
+            [
+                class_metrics(self.labels, one, num_classes=self.num_classes, times=times)[metric]
+                for one in self.predicted
+            ]
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConfirmedTrial:
     """A trial of the front, trained again with fresh seeds."""
 
     row: dict[str, Any]
     """Its row of the search's trials as plain values."""
+    metric: str = ACCURACY
+    """The run's metric, of which are the numbers below."""
     seeds: tuple[int, ...]
     """Seeds that finished."""
     validation: FloatArray
-    """(seeds,): accuracies on the validation split."""
+    """(seeds,): the metric on the validation split."""
     correct: BoolArray
-    """(seeds, images): whether each image of the test split was classified right."""
+    """(seeds, images): of a metric that is a share of images of the test split, whether each image
+    counts: classified right, or with its class among the best five."""
+    answers: JudgedImages | None = None
+    """For any other metric."""
     failures: tuple[str, ...] = ()
     """Why other seeds failed."""
 
@@ -48,13 +81,20 @@ class ConfirmedTrial:
 
     @property
     def promised(self) -> float:
-        """The accuracy that the search saw, on the validation split."""
-        return self.row[ACCURACY]
+        """The metric that the search saw, on the validation split."""
+        return self.row[self.metric]
+
+    @property
+    def test(self) -> FloatArray:
+        """(seeds,): the metric on the test split."""
+        if self.answers is not None:
+            return self.answers.measure(self.metric)
+        return self.correct.mean(axis=1)
 
     @property
     def optimism(self) -> float:
-        """How far `promised` lies above the accuracy on the test split."""
-        return self.promised - float(self.correct.mean())
+        """How far `promised` lies above the metric on the test split."""
+        return self.promised - float(self.test.mean())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,14 +120,34 @@ class Confirmation:
 
     @cached_property
     def accuracies(self) -> tuple[Interval, ...]:
-        """For each candidate, the test accuracy with its interval over seeds and images."""
-        return tuple(accuracy_interval(candidate.correct) for candidate in self.candidates)
+        """For each candidate, the test metric with its interval over seeds and images."""
+        if self._drawn_images is None:
+            return tuple(accuracy_interval(candidate.correct) for candidate in self.candidates)
+        return tuple(
+            metric_interval(candidate.test, drawn)
+            for candidate, drawn in zip(self.candidates, self._drawn_images.T, strict=True)
+        )
 
     @cached_property
     def drawn(self) -> FloatArray:
         """(draws, candidates): see `analysis.pareto.uncertain_front.draw_accuracies`."""
+        if self._drawn_images is not None:
+            of_seeds = [candidate.test for candidate in self.candidates]
+            return add_errors_of_seeds(self._drawn_images, of_seeds, seed=self.seed)
         correct = [candidate.correct for candidate in self.candidates]
         return draw_accuracies(correct, draws=self.draws, seed=self.seed)
+
+    @cached_property
+    def _drawn_images(self) -> FloatArray | None:
+        """(draws, candidates), of a metric that is no share of images; None for one that is."""
+        measures = [
+            partial(candidate.answers.measure, candidate.metric)
+            for candidate in self.candidates
+            if candidate.answers is not None
+        ]
+        if not measures:
+            return None
+        return draw_images(measures, self.num_images, draws=self.draws, seed=self.seed)
 
     @cached_property
     def band(self) -> tuple[FloatArray, FloatArray]:
@@ -107,8 +167,9 @@ class Confirmation:
         names = list(self.run.objectives)
         values = [[candidate.row[name] for name in names] for candidate in self.candidates]
         drawn = np.repeat(np.array([values]) * self.run.objectives.signs, self.draws, axis=0)
-        if ACCURACY in self.run.objectives:
-            column = names.index(ACCURACY)
+        metric = self.run.objectives.metric
+        if metric is not None:
+            column = names.index(metric)
             drawn[:, :, column] = self.drawn * self.run.objectives.signs[column]
         return front_shares(drawn)
 
@@ -127,14 +188,19 @@ class Confirmation:
         The mean over these candidates. The interval covers other seeds and other test images. It
         does not cover other validation images: their accuracy is what was promised.
         """
-        gaps = [c.promised - c.correct.mean(axis=1) for c in self.candidates]
-        shares = np.mean([c.correct.mean(axis=0) for c in self.candidates], axis=0)
-        return mean_over_groups(gaps, other_margin=images_margin(shares))
+        gaps = [c.promised - c.test for c in self.candidates]
+        if self._drawn_images is not None:
+            margin = Z * float(self._drawn_images.mean(axis=1).std(ddof=1))
+        else:
+            shares = np.mean([c.correct.mean(axis=0) for c in self.candidates], axis=0)
+            margin = images_margin(shares)
+        return mean_over_groups(gaps, other_margin=margin)
 
     @property
     def num_images(self) -> int:
-        """Images of the test split."""
-        return self.candidates[0].correct.shape[1]
+        """Images of the test split that the metric is measured on."""
+        first = self.candidates[0]
+        return first.correct.shape[1] if first.answers is None else len(first.answers.labels)
 
 
 def choose_candidates(run: Run, top: int | None = None) -> list[dict[str, Any]]:
@@ -152,7 +218,7 @@ def choose_candidates(run: Run, top: int | None = None) -> list[dict[str, Any]]:
 
 
 def accuracies_on_test_split(confirmation: Confirmation | None) -> dict[int, Interval]:
-    """Trial -> its accuracy on the test split, of a confirmation's candidates."""
+    """Trial -> its metric on the test split, of a confirmation's candidates."""
     if confirmation is None:
         return {}
     trials = [candidate.trial for candidate in confirmation.candidates]
@@ -171,8 +237,8 @@ def confirmation_records(confirmation: Confirmation) -> dict[str, Any]:
     candidates = [
         {
             **_record(candidate),
-            "validation_accuracy": float(candidate.validation.mean()),
-            "test_accuracy": accuracy.to_dict(),
+            f"validation_{candidate.metric}": float(candidate.validation.mean()),
+            f"test_{candidate.metric}": accuracy.to_dict(),
             "front_share": float(share),
             "non_dominated": verdict(share),
         }
@@ -199,11 +265,15 @@ def _record(candidate: ConfirmedTrial) -> dict[str, Any]:
     return {
         "trial": cells["trial"],
         **{name: cells[name] for name in (*RECIPE_FIELDS, *COSTS)},
-        "search_accuracy": candidate.promised,
+        f"search_{candidate.metric}": candidate.promised,
         "seeds": [
-            {"seed": seed, "validation_accuracy": float(valid), "test_accuracy": float(test)}
+            {
+                "seed": seed,
+                f"validation_{candidate.metric}": float(valid),
+                f"test_{candidate.metric}": float(test),
+            }
             for seed, valid, test in zip(
-                candidate.seeds, candidate.validation, candidate.correct.mean(axis=1), strict=True
+                candidate.seeds, candidate.validation, candidate.test, strict=True
             )
         ],
         "failures": list(candidate.failures),

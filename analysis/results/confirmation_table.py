@@ -1,9 +1,10 @@
 """A confirmation as a table and in sentences, for terminals and pages."""
 
 from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
-from analysis.columns import describe_recipe, heading, write_number, write_percent
+from analysis.columns import describe_recipe, heading, in_a_sentence, write_number, write_percent
 from analysis.results.confirmation import Confirmation, ConfirmedTrial, verdict
 from spaces.intervals import Interval
 from spaces.recipe import RECIPE_FIELDS
@@ -22,7 +23,7 @@ def confirmation_table(confirmation: Confirmation) -> Table:
         title=f"{run.name}: {_counted(confirmation)}, trained again with"
         f" {confirmation.num_seeds} fresh seeds each",
         title_style="bold", title_justify="left", box=SIMPLE_HEAD,
-        caption=confirmation_note(confirmation), caption_justify="left",
+        caption=escape(confirmation_note(confirmation)), caption_justify="left",
     )  # fmt: skip
     columns = confirmation_columns(confirmation)
     del columns[TOO_MUCH]  # no room for it; a sentence has its mean
@@ -60,8 +61,9 @@ def describe_candidate(candidate: ConfirmedTrial) -> str:
 
 def confirmation_note(confirmation: Confirmation) -> str:
     """How to read the columns."""
+    metric = in_a_sentence(confirmation.run.metric)
     return (
-        f"accuracies in %; test: on {confirmation.num_images:,} images that no choice used, with"
+        f"{metric} in %; test: on {confirmation.num_images:,} images that no choice used, with"
         " the 95 % interval over seeds and images; non-dominated: the share of"
         f" {confirmation.draws:,} draws of seeds and images in which no other dominates it"
     )
@@ -69,6 +71,7 @@ def confirmation_note(confirmation: Confirmation) -> str:
 
 def confirmation_sentences(confirmation: Confirmation) -> list[str]:
     """What follows from the table: the front, the biases, and which seeds failed."""
+    metric = in_a_sentence(confirmation.run.metric)
     by_verdict: dict[str, list[str]] = {word: [] for word in _SAID}
     for candidate, share in zip(confirmation.candidates, confirmation.front_shares, strict=True):
         by_verdict[verdict(share)].append(str(candidate.trial))
@@ -77,9 +80,9 @@ def confirmation_sentences(confirmation: Confirmation) -> list[str]:
     ]
     return [
         f"truly non-dominated: {'; '.join(message)}",
-        "optimism (total overestimate: the search's validation accuracy minus the test accuracy):"
+        f"optimism (total overestimate: the search's validation {metric} minus the test {metric}):"
         f" {_write_bias(confirmation.optimism)}",
-        "seed bias (the part that was seed luck: the search's validation accuracy minus that of"
+        f"seed bias (the part that was seed luck: the search's validation {metric} minus that of"
         f" fresh seeds): {_write_bias(confirmation.seed_bias)}",
         *(_missing(candidate) for candidate in confirmation.candidates if candidate.failures),
         *(_missing(candidate) for candidate in confirmation.failed),

@@ -8,7 +8,6 @@ from analysis.columns import write_percent
 from analysis.pareto.front import FloatArray
 from analysis.plot_style import OKABE_ITO, mark_label
 from analysis.runs import Run
-from spaces.columns import ACCURACY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,9 +18,10 @@ class Curve:
     label: str
     colour: str
     epoch: FloatArray
-    accuracy: FloatArray
-    """Of the validation split, 0 to 1."""
+    metric: FloatArray
+    """The run's metric on the validation split, 0 to 1."""
     train_accuracy: FloatArray
+    """Training measures no other metric."""
     val_loss: FloatArray
     train_loss: FloatArray
 
@@ -46,7 +46,8 @@ def _curve(run: Run, row: Mapping[Any, Any], colour: str) -> Curve:
     epochs = run.epochs.loc[run.epochs["trial"] == row["trial"]].sort_values("epoch")
     columns = {
         name: epochs[name].to_numpy(dtype=float)
-        for name in ("epoch", "accuracy", "train_accuracy", "val_loss", "train_loss")
+        for name in ("epoch", "train_accuracy", "val_loss", "train_loss")
     }
-    label = f"{row['trial']}: {mark_label(row)}, {write_percent(row[ACCURACY])} %"
-    return Curve(trial=int(row["trial"]), label=label, colour=colour, **columns)
+    label = f"{row['trial']}: {mark_label(row)}, {write_percent(row[run.metric])} %"
+    metric = epochs[run.metric].to_numpy(dtype=float)
+    return Curve(trial=int(row["trial"]), label=label, colour=colour, metric=metric, **columns)

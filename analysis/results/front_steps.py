@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from analysis.columns import heading, is_missing, plain_row, write_percent
 from analysis.results.confirmation import Confirmation, accuracies_on_test_split
 from analysis.runs import Run
-from spaces.columns import ACCURACY, LATENCY
+from spaces.columns import LATENCY
 from spaces.intervals import Interval
 
 
@@ -18,7 +18,7 @@ class FrontStep:
     trial: int
     next_trial: int
     gain: float
-    """Accuracy of the next minus that of the trial, a fraction of 1."""
+    """The metric of the next minus that of the trial, a fraction of 1."""
     factors: Mapping[str, float]
     """Cost column -> cost of the next / cost of the trial: the run's costs, and latency."""
     intervals: tuple[Interval, Interval] | None
@@ -40,12 +40,12 @@ def front_steps(run: Run, confirmation: Confirmation | None = None) -> list[Fron
     for one, other in itertools.pairwise(rows):
         on_test = one["trial"] in tested and other["trial"] in tested
         first, second = (
-            tested[row["trial"]] if on_test else run.accuracy_interval(row[ACCURACY])
+            tested[row["trial"]] if on_test else run.interval(row[run.metric])
             for row in (one, other)
         )
         intervals = (first, second) if first and second else None
         before, after = (
-            (one[ACCURACY], other[ACCURACY])
+            (one[run.metric], other[run.metric])
             if intervals is None
             else (intervals[0].mean, intervals[1].mean)
         )

@@ -4,20 +4,23 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
 from analysis.choose import Selection, choose
 from analysis.columns import (
     describe_recipe,
     heading,
+    in_a_sentence,
     plain_row,
     write_number,
     write_percent,
     write_setting,
 )
+from analysis.results.guessing import describe_guess
 from analysis.results.spending import run_spending
 from analysis.runs import Run
-from spaces.columns import ACCURACY, number_columns
+from spaces.columns import ACCURACY
 from spaces.intervals import Interval
 from spaces.recipe import RECIPE_FIELDS
 
@@ -51,7 +54,7 @@ def front_table(run: Run, width: int = 120, tested: Mapping[int, Interval] | Non
     numbers = front_columns(run, records)
     # Headings break at spaces.
     widths = {name: max(map(len, [*name.split(), *numbers[name]])) for name in numbers}
-    must = {heading(name) for name in (ACCURACY, *run.costs)}
+    must = {heading(name) for name in (run.metric, *run.costs)}
     must.add(TEST if TEST in widths else _INTERVAL)
     while sum(widths.values()) + 3 * len(widths) > width - _RECIPE_WIDTH - 10:
         spare = [name for name in widths if name not in must]
@@ -59,23 +62,26 @@ def front_table(run: Run, width: int = 120, tested: Mapping[int, Interval] | Non
             break
         del widths[spare[-1]], numbers[spare[-1]]
     for name, needed in widths.items():
-        table.add_column(name, justify="right", width=needed)
+        table.add_column(escape(name), justify="right", width=needed)
     table.add_column("recipe", overflow="fold")
     notes = ["* the knee"]
     if "efficiency" in widths:
         notes.append("efficiency: % per GFLOP")
-    num_images = run.num_validation_images
+    metric, num_images = in_a_sentence(run.metric), run.num_measured_images
     if num_images:
         notes.append(
-            f"accuracy: of {num_images:,} validation images, and the interval over other images"
+            f"{metric}: of {num_images:,} validation images, and the interval over other images"
         )
+    guess = describe_guess(run)
+    if guess:
+        notes.append(guess)
     if TEST in widths:
         notes.append("test: of models trained again, on images that no choice used")
     broken = run.broken_constraints()
     if broken:
         notes.append(broken)
     common = _common(records[0], shared)
-    table.caption = "; ".join([*notes, f"all with {common}"] if common else notes)
+    table.caption = escape("; ".join([*notes, f"all with {common}"] if common else notes))
     table.caption_justify = "left"
     for row, record in enumerate(records):
         mark = "*" if record["trial"] == knee else ""
@@ -106,23 +112,28 @@ def front_records(run: Run, tested: Mapping[int, Interval] | None = None) -> lis
     """The front's trials as plain values for JSON, the cheapest first.
 
     tested: by trial, accuracies on the test split.
-    Each has trial, every recipe field, accuracy (0 to 1), accuracy_interval (low and high),
-    test_accuracy (mean, low and high), every cost, efficiency (% per
-    GFLOP), epochs_trained, seconds, gpu_hours, core_hours, money (at the study's prices) and
-    checkpoint; None where there is no number.
+    Each has trial, every recipe field, every metric (0 to 1); of the run's metric, such as
+    accuracy: accuracy_interval (low and high), test_accuracy (mean, low and high); every cost,
+    efficiency (% of the metric per GFLOP), epochs_trained, seconds, gpu_hours, core_hours, money
+    (at the study's prices) and checkpoint; None where there is no number.
     Raises UserError where no trial is finished.
     """
     spent = {trial.trial: trial for trial in run_spending(run).trials}
     records = []
     for _, row in run.front().iterrows():
         cells = plain_row(row)
-        record = {name: cells[name] for name in ("trial", *RECIPE_FIELDS, *number_columns())}
+        record = {
+            name: cells[name] for name in ("trial", *RECIPE_FIELDS, *run.objectives.known_numbers)
+        }
         record["params"] = None if cells["params"] is None else int(cells["params"])
-        interval = run.accuracy_interval(cells[ACCURACY])
-        record["accuracy_interval"] = interval and {"low": interval.low, "high": interval.high}
+        interval = run.interval(cells[run.metric])
+        record[f"{run.metric}_interval"] = interval and {
+            "low": interval.low,
+            "high": interval.high,
+        }
         test = (tested or {}).get(cells["trial"])
-        record["test_accuracy"] = test and test.to_dict()
-        record["efficiency"] = _efficiency(cells)
+        record[_test_of(run)] = test and test.to_dict()
+        record["efficiency"] = _efficiency(cells, run.metric)
         record |= {name: cells[name] for name in ("epochs_trained", "seconds")}
         took = spent.get(cells["trial"])
         record["gpu_hours"] = took.hours_of("gpu") if took else 0.0
@@ -147,10 +158,14 @@ def _points(
     return firsts, [len(records) - 1 for records in groups.values()]
 
 
-def _efficiency(cells: dict[str, Any]) -> float | None:
-    if cells[ACCURACY] is None or not cells["gflops"]:
+def _efficiency(cells: dict[str, Any], metric: str) -> float | None:
+    if cells[metric] is None or not cells["gflops"]:
         return None
-    return 100 * cells[ACCURACY] / cells["gflops"]
+    return 100 * cells[metric] / cells["gflops"]
+
+
+def _test_of(run: Run) -> str:
+    return f"test_{run.metric}"
 
 
 def _write_efficiency(record: dict[str, Any]) -> str:
@@ -160,14 +175,20 @@ def _write_efficiency(record: dict[str, Any]) -> str:
 
 
 def front_columns(run: Run, records: list[dict[str, Any]]) -> dict[str, list[str]]:
-    """Cells by heading: accuracies, the run's costs, efficiency, then _MORE_NUMBERS."""
-    columns = {heading(ACCURACY): [write_percent(record[ACCURACY]) for record in records]}
-    intervals = [run.accuracy_interval(record[ACCURACY]) for record in records]
+    """Cells by heading: the metric, bounded ones, costs, efficiency, then _MORE_NUMBERS."""
+    metric = run.metric
+    columns = {heading(metric): [write_percent(record[metric]) for record in records]}
+    intervals = [run.interval(record[metric]) for record in records]
     if any(intervals):
         columns[_INTERVAL] = [interval.write_ends() if interval else "–" for interval in intervals]
-    tests = [record["test_accuracy"] for record in records]
+    tests = [record[_test_of(run)] for record in records]
     if any(tests):
         columns[TEST] = [Interval(**test).write_percent() if test else "–" for test in tests]
+    # What else the study names, and plain accuracy beside another metric.
+    bounded = [bound.column for bound in run.objectives.metric_constraints]
+    for name in dict.fromkeys((*bounded, ACCURACY)):
+        if name != metric:
+            columns[heading(name)] = [write_percent(record[name]) for record in records]
     names = [*run.costs, *(name for name in _MORE_NUMBERS if name not in run.costs)]
     if all(record["gflops"] == record["effective_gflops"] for record in records):
         # Without quantised layers the two are one number.

@@ -1,18 +1,18 @@
 """What the hypervolume of fronts is measured against: a reference accuracy, and a range of costs.
 
-A model that guesses is worth nothing, however cheap it is. So accuracy counts from that of naming
-the largest class always, and costs from the cheapest model that does better. Otherwise one useless
+A model that guesses is worth nothing, however cheap it is. So the study's metric counts from what
+the best model gets that looks at no image (of accuracy: from that of naming the largest class
+always), and costs from the cheapest model that does better. Otherwise one useless
 point at the cheap end would stretch the range and decide which front is larger.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from analysis.columns import heading, write_percent
+from analysis.columns import heading, in_a_sentence, write_percent
 from analysis.pareto.front import Box, FloatArray
 from analysis.plot_style import write_tick
 from analysis.runs import Run
-from spaces.columns import ACCURACY
 from spaces.errors import UserError
 
 
@@ -21,7 +21,7 @@ class HypervolumeRange:
     """What a user asks for; None: as the runs suggest."""
 
     reference_accuracy: float | None = None
-    """0 to 1. Only what lies above it counts. By default the share of the largest class."""
+    """0 to 1, in the study's metric. Only what lies above counts. By default that of guessing."""
     cost_range: tuple[float, float] | None = None
     """Of the first cost. By default that of all models above the reference accuracy."""
 
@@ -41,7 +41,7 @@ class ReferenceBox:
 
     box: Box
     reference_accuracy: float | None
-    """None if accuracy is no objective."""
+    """In the study's metric; None if no metric is an objective."""
     cost_range: tuple[float, float] | None
     """Of the first cost; None if the runs minimise none."""
     notes: tuple[str, ...]
@@ -69,8 +69,8 @@ def reference_box(
     objectives = runs[0].objectives
     names = list(objectives)
     reference, source = _reference(runs, wanted)
-    if ACCURACY in names and objectives[ACCURACY] == "max":
-        column = names.index(ACCURACY)
+    if objectives.metric is not None:
+        column = names.index(objectives.metric)
         useful = losses[losses[:, column] < -reference]
         if not len(useful) and wanted.reference_accuracy is not None:
             best = write_percent(-losses[:, column].min())
@@ -79,10 +79,11 @@ def reference_box(
             )
         box = Box.around(useful if len(useful) else losses, objectives.log_columns)
         box = _moved(box, column, high=-reference)
-        notes = [f"accuracy above {write_percent(reference)} % ({source})"]
+        metric = in_a_sentence(objectives.metric)
+        notes = [f"{metric} above {write_percent(reference)} % ({source})"]
     else:
         if wanted.reference_accuracy is not None:
-            raise UserError("--reference-accuracy: accuracy is not maximised here")
+            raise UserError("--reference-accuracy: no metric is maximised here")
         reference, notes = None, []
         box = Box.around(losses, objectives.log_columns)
     costs = [name for name in objectives.costs if name in names]
@@ -111,8 +112,8 @@ def _reference(runs: Sequence[Run], wanted: HypervolumeRange) -> tuple[float, st
     """The reference accuracy, and where it is from."""
     if wanted.reference_accuracy is not None:
         return wanted.reference_accuracy, "as chosen"
-    shares = [run.majority_share for run in runs if run.majority_share is not None]
-    return (max(shares), "guessing") if shares else (0.0, "classes not recorded")
+    guessing = [run.guessing for run in runs if run.guessing is not None]
+    return (max(guessing), "guessing") if guessing else (0.0, "classes not recorded")
 
 
 def _moved(box: Box, column: int, *, low: float | None = None, high: float | None = None) -> Box:

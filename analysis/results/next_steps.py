@@ -10,7 +10,7 @@ from analysis.columns import PAUSED, RUNNING, amount, is_missing
 from analysis.results.hypervolume_trace import HypervolumeTrace
 from analysis.results.time_spent import write_duration
 from analysis.runs import Run
-from spaces.columns import ACCURACY, LATENCY
+from spaces.columns import LATENCY
 from spaces.recipe import Recipe
 
 _SEEDS = 3
@@ -62,7 +62,7 @@ def next_steps(
                 " on a difference between two trials.",
             )
         )
-    has = [amount(ACCURACY, chosen.row[ACCURACY])]
+    has = [amount(run.metric, chosen.row[run.metric])]
     has += [
         amount(name, chosen.row[name])
         for name in (LATENCY, "size_mb")

@@ -10,7 +10,7 @@ from analysis.columns import heading, plain, write_number, write_percent, write_
 from analysis.pareto.front import FloatArray
 from analysis.plot_style import spans_magnitudes
 from analysis.runs import Run
-from spaces.columns import ACCURACY
+from spaces.columns import is_metric
 from spaces.recipe import RECIPE_FIELDS
 
 # A setting with more different numbers than this gets a numeric axis.
@@ -34,7 +34,7 @@ class Scale:
 
 
 def parallel_scales(run: Run) -> list[Scale]:
-    """The axes of a run's finished trials: recipe fields that differ, the costs, accuracy last.
+    """The axes of a run's finished trials: recipe fields that differ, the costs, the metric last.
 
     The seed is left out. Raises UserError where no trial is finished.
     """
@@ -42,7 +42,7 @@ def parallel_scales(run: Run) -> list[Scale]:
     fields = [name for name in RECIPE_FIELDS if name != "seed"]
     fields = [name for name in fields if len({plain(value) for value in finished[name]}) > 1]
     scales = [_setting(name, finished[name]) for name in fields]
-    return [*scales, *(_number(name, finished[name]) for name in (*run.costs, ACCURACY))]
+    return [*scales, *(_number(name, finished[name]) for name in (*run.costs, run.metric))]
 
 
 def abbreviated(label: str, most: int = _MOST_CHARACTERS) -> str:
@@ -75,14 +75,14 @@ def _setting(name: str, values: Iterable[Any]) -> Scale:
 
 def _number(name: str, values: Iterable[Any]) -> Scale:
     numbers = np.array(list(values), dtype=float)
-    log = name != ACCURACY and spans_magnitudes(numbers)
+    log = not is_metric(name) and spans_magnitudes(numbers)
     positions = np.log10(numbers) if log else numbers
     low, high = float(positions.min()), float(positions.max())
     if low == high:
         low, high = low - 0.5, high + 0.5
     ticks = np.linspace(low, high, _NUM_TICKS)
     labels = [
-        write_percent(tick) if name == ACCURACY else write_number(10**tick if log else tick)
+        write_percent(tick) if is_metric(name) else write_number(10**tick if log else tick)
         for tick in ticks
     ]
     return Scale(

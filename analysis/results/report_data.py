@@ -9,6 +9,7 @@ from analysis.results.confirmation import Confirmation
 from analysis.results.curves import Curve, front_curves
 from analysis.results.hypervolume_range import HypervolumeRange
 from analysis.results.hypervolume_trace import HypervolumeTrace, hypervolume_trace
+from analysis.results.image_samples import Mistake, Samples
 from analysis.results.importances import parameter_importances
 from analysis.results.parallel import Scale, parallel_scales
 from analysis.results.time_spent import TimeSpent, time_spent
@@ -31,6 +32,10 @@ class ReportData:
     """The chosen model's predictions on the validation split, or why there are none."""
     labels: Labels | str
     """The classes of all images, or why they are not known."""
+    samples: Samples | str
+    """Some images of each class, or why there are none."""
+    mistakes: tuple[Mistake, ...]
+    """The validation images that the chosen model is most sure and wrong about."""
     confirmation: Confirmation | None
     """None where no trial of the front was trained again."""
     ablations: tuple[Ablation, ...]
@@ -45,6 +50,8 @@ def find(
     *,
     predictions: SplitPredictions | str = "The chosen model made no predictions.",
     labels: Labels | str = "The images were not read.",
+    samples: Samples | str = "The images were not read.",
+    mistakes: tuple[Mistake, ...] = (),
     confirmation: Confirmation | None = None,
     ablations: tuple[Ablation, ...] = (),
     hypervolume_range: HypervolumeRange | None = None,
@@ -53,10 +60,10 @@ def find(
 ) -> ReportData:
     """Compute what a report shows of a run.
 
-    The caller passes in what needs torch (predictions, latency) or the prepared images (labels),
-    what other commands found (confirmation, ablations), and the run's address where this is a copy
-    (place). hypervolume_range: what the hypervolume is measured against. Raises UserError where no
-    trial is finished.
+    The caller passes in what needs torch (predictions, latency) or the prepared images (labels,
+    samples, mistakes), what other commands found (confirmation, ablations), and the run's address
+    where this is a copy (place). hypervolume_range: what the hypervolume is measured against.
+    Raises UserError where no trial is finished.
     """
     return ReportData(
         run=run,
@@ -68,6 +75,8 @@ def find(
         spent=time_spent(run),
         predictions=predictions,
         labels=labels,
+        samples=samples,
+        mistakes=mistakes,
         confirmation=confirmation,
         ablations=ablations,
         latency=latency,

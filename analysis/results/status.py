@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 
 from analysis.columns import (
@@ -13,6 +14,7 @@ from analysis.columns import (
     PAUSED,
     PRUNED,
     RUNNING,
+    in_a_sentence,
     plain,
     plain_row,
     write_number,
@@ -41,7 +43,8 @@ def run_status(run: Run, *, searched: bool, location: str | None = None) -> dict
     location: its address, where this is a copy. In the result, seconds_trained, gpu_hours and
     core_hours are of all trials; money is at the study's prices, None where it names none; stopped
     counts trials by the kind of reason for which they were stopped early, failures by their error;
-    constraints says which bounds on accuracy finished trials break, None if they keep all;
+    metric is the study's, best_METRIC the highest, guessing what the best model gets that looks at
+    no image; constraints says which bounds on metrics finished trials break, None if they keep all;
     expectations has what was expected of each trial when it began and what came out, calibration
     how many complete trials ended as expected, None where nothing was expected.
     """
@@ -52,8 +55,8 @@ def _status(
     run: Run, spending: Spending, *, searched: bool, location: str | None
 ) -> dict[str, Any]:
     counts = run.counts()
-    best = _best_accuracy(run)
-    interval = None if best is None else run.accuracy_interval(best)
+    best = _best(run)
+    interval = run.interval(best)
     failed = run.trials.loc[run.trials["state"] == FAIL, "error"].fillna("no reason recorded")
     running = run.trials.loc[run.trials["state"] == RUNNING]
     paused = run.trials.loc[run.trials["state"] == PAUSED]
@@ -71,8 +74,10 @@ def _status(
         "paused": counts[PAUSED],
         "on_front": 0 if run.feasible.empty else len(run.front()),
         "constraints": run.broken_constraints(),
-        "best_accuracy": best,
-        "best_accuracy_interval": interval and {"low": interval.low, "high": interval.high},
+        "metric": run.metric,
+        f"best_{run.metric}": best,
+        f"best_{run.metric}_interval": interval and {"low": interval.low, "high": interval.high},
+        "guessing": run.guessing,
         "seconds_trained": _total(run.trials, "seconds"),
         **spending_record(spending),
         "running_trials": [_running_row(run, plain_row(row)) for _, row in running.iterrows()],
@@ -100,11 +105,11 @@ def status_table(run: Run, *, searched: bool, location: str | None = None) -> Ta
     message = run.counts_in_words(running=running)
     begun = status["trials"] - status["not_begun"]
     table.add_row("trials", f"{begun}{of}" + (f" ({message})" if message else ""))
-    if status["best_accuracy"] is not None:
+    if not run.finished.empty:
         table.add_row("front", f"{status['on_front']} trial{'s' * (status['on_front'] != 1)}")
-        table.add_row("best accuracy", write_best_accuracy(run))
+        table.add_row(escape(f"best {in_a_sentence(run.metric)}"), write_best(run))
     if status["constraints"]:
-        table.add_row("constraints", status["constraints"])
+        table.add_row("constraints", escape(status["constraints"]))
     hours, money = write_hours(spending), write_money(spending)
     minutes = write_number(status["seconds_trained"] / 60)
     table.add_row("time in trials", f"{minutes} min" + (f", {hours}" if hours else ""))
@@ -114,15 +119,15 @@ def status_table(run: Run, *, searched: bool, location: str | None = None) -> Ta
         table.add_row("", note)
     for trial in status["running_trials"]:
         message = f"{trial['model']}, {trial['epochs_trained']} of {trial['epochs']} epochs"
-        if trial["accuracy"] is not None:
-            message += f", {write_percent(trial['accuracy'])} % so far"
+        if trial[run.metric] is not None:
+            message += f", {write_percent(trial[run.metric])} % so far"
         table.add_row(f"{running} {trial['trial']}", message)
     if (status["running"] or status["paused"]) and not searched:
         table.add_row("to resume", "flopwise search STUDY --resume")
     for reason, number in status["stopped"].items():
-        table.add_row(f"stopped {number} x", reason)
+        table.add_row(f"stopped {number} x", escape(reason))
     for reason, number in list(status["failures"].items())[:_MAX_FAILURES]:
-        table.add_row(f"failed {number} x", reason)
+        table.add_row(f"failed {number} x", escape(reason))
     return table
 
 
@@ -134,16 +139,16 @@ def watch_view(run: Run, *, searched: bool, location: str | None = None) -> Grou
     return Group(*parts)
 
 
-def write_best_accuracy(run: Run) -> str:
-    """For instance: 95.0 % (92.6 to 96.7, 95 % interval)."""
-    best = float(run.finished["accuracy"].to_numpy(dtype=float).max())
-    interval = run.accuracy_interval(best)
+def write_best(run: Run) -> str:
+    """The highest metric, for instance: 95.0 % (92.6 to 96.7, 95 % interval)."""
+    best = _best(run)
+    interval = run.interval(best)
     over = f" ({interval.write_ends()}, 95 % interval)" if interval else ""
     return f"{write_percent(best)} %{over}"
 
 
-def _best_accuracy(run: Run) -> float | None:
-    return None if run.finished.empty else float(run.finished["accuracy"].to_numpy().max())
+def _best(run: Run) -> float | None:
+    return None if run.finished.empty else float(run.finished[run.metric].to_numpy().max())
 
 
 def _total(table: pd.DataFrame, column: str) -> float:
@@ -157,5 +162,5 @@ def _running_row(run: Run, row: dict[str, Any]) -> dict[str, Any]:
         "model": row["model"],
         "epochs": row["epochs"],
         "epochs_trained": len(curve),
-        "accuracy": None if curve.empty else float(curve["accuracy"].to_numpy()[-1]),
+        run.metric: None if curve.empty else plain(curve[run.metric].to_numpy()[-1]),
     }

@@ -197,7 +197,7 @@ def show(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
-    """Show how many images each class has, in numbers and as a picture, and near-duplicates."""
+    """Show the images of each class, and how many there are, and near-duplicates."""
     from analysis.results.distribution import (
         distribution_numbers,
         distribution_picture,
@@ -217,37 +217,47 @@ def show(
             }
         )
         return
+    from analysis.plots.image_sheets import samples_picture
+    from analysis.results.guessing import describe_guess_on
+    from search.followups.image_samples import class_samples
+
     screen = console()
     _tell(opened)
     screen.print(distribution_table(opened.labels, opened.classes))
     screen.print(distribution_text(opened.labels, opened.classes, width=screen.width), markup=False)
     path = picture or opened.path.with_name(f"{opened.path.name}-classes.png")
     distribution_picture(opened.labels, opened.classes, path)
+    guess = describe_guess_on(opened.classes, opened.class_counts("validation"))
+    screen.print(guess, markup=False, soft_wrap=True)
     screen.print(f"picture: {near(path)}", markup=False, soft_wrap=True)
+    sheet = path.with_name(f"{path.stem.removesuffix('-classes')}-samples.png")
+    title = f"{opened.name}: some images of each class"
+    samples_picture(class_samples(opened), sheet, title=title)
+    screen.print(f"images of each class: {near(sheet)}", markup=False, soft_wrap=True)
     if clusters:
         path = path.with_name(f"{path.stem}-near-duplicates.png")
         _draw_clusters(opened, clusters, path)
         screen.print(
-            f"picture: {near(path)}: the largest clusters of near-duplicates",
+            f"largest clusters of near-duplicates: {near(path)}",
             markup=False,
             soft_wrap=True,
         )
 
 
 def _draw_clusters(data: Any, clusters: Sequence[Sequence[int]], path: Path) -> None:
-    from analysis.results.image_sheet import SheetRow, image_sheet
+    from analysis.plots.image_sheets import samples_picture
+    from analysis.results.image_samples import ClassSamples, Samples
 
-    rows = []
-    for cluster in clusters[:_DRAWN_CLUSTERS]:
-        names = sorted({data.classes[data.labels[row]] for row in cluster})
-        rows.append(
-            SheetRow(
-                title=f"{', '.join(names)} ({len(cluster)})",
-                images=data.pixels.take(cluster[:_DRAWN_IMAGES]),
-            )
+    drawn = tuple(
+        ClassSamples(
+            name=", ".join(sorted({data.classes[data.labels[row]] for row in cluster})),
+            num_images=len(cluster),
+            images=data.pixels.take(cluster[:_DRAWN_IMAGES]),
         )
+        for cluster in clusters[:_DRAWN_CLUSTERS]
+    )
     title = f"{data.name}: the largest of {len(clusters):,} clusters of near-duplicates"
-    image_sheet(rows, path, title=title)
+    samples_picture(Samples(classes=drawn), path, title=title)
 
 
 def _columns(written: list[str] | None) -> dict[str, str]:

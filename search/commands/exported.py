@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
+from analysis.columns import amount
 from search.commands.printing import AsJson, console, near, print_json, progress_bar
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ def evaluate(
     ] = "validation",
     as_json: AsJson = False,
 ) -> None:
-    """Count how many images an exported model gets right."""
+    """Count how many images an exported model gets right, in all and by class."""
     from trainables.inference.onnx_model import open_exported
     from trainables.inference.predictions import evaluate as evaluation
 
@@ -61,7 +63,7 @@ def evaluate(
     if as_json:
         print_json(
             {
-                "accuracy": found.accuracy,
+                **found.metrics,
                 "accuracy_interval": {"low": found.interval.low, "high": found.interval.high},
                 "images": found.images,
                 "correct": found.correct,
@@ -77,9 +79,11 @@ def evaluate(
         worst = sorted(found.by_class.items(), key=lambda item: item[1][1] / item[1][0])[:5]
         table = Table("class", "images", "right", box=None, title="least accurate classes")
         for name, (images, correct) in worst:
-            table.add_row(name, str(images), f"{correct / images:.0%}")
+            table.add_row(escape(name), str(images), f"{correct / images:.0%}")
         if len(found.by_class) > 1:
             screen.print(table)
+            others = (amount(name, value) for name, value in found.metrics.items())
+            screen.print(", ".join(list(others)[1:]), markup=False, soft_wrap=True)
         screen.print(
             f"accuracy {found.accuracy:.2%} (95 % interval: {found.interval.write_ends()}):"
             f" {found.correct:,} of {found.images:,} images; the trial had"
@@ -97,7 +101,9 @@ def _prediction_table(predictions: "list[Prediction]") -> Table:
         for rank, (name, probability) in enumerate(
             zip(answer.classes, answer.probabilities, strict=True)
         ):
-            table.add_row("" if rank else near(answer.path), name, f"{probability:.1%}")
+            table.add_row(
+                "" if rank else escape(near(answer.path)), escape(name), f"{probability:.1%}"
+            )
     return table
 
 

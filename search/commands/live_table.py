@@ -7,14 +7,16 @@ from types import TracebackType
 from optuna.trial import TrialState
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from analysis.columns import describe_recipe, heading, write_number, write_percent
+from analysis.columns import describe_recipe, heading, in_a_sentence, write_number, write_percent
 from search.commands.time_left import time_left
 from search.decisions.trial_record import TrialRecord
 from search.engine import Progress
-from spaces.columns import ACCURACY
+from spaces.columns import ACCURACY, is_metric
+from spaces.objectives import Objectives
 from spaces.recipe import RECIPE_FIELDS
 
 _MAX_FRONT_ROWS = 12
@@ -72,7 +74,7 @@ class LiveTable:
         new = [record for record in finished if record.number not in self._reported]
         self._reported.update({record.number: record for record in new})
         if self._live is None:
-            for line in _lines(new, progress.study.objectives.costs):
+            for line in _lines(new, progress.study.objectives):
                 self._console.print(line, soft_wrap=True, markup=False)
         if progress.stopping and not self._stopping and self._live is None:
             self._console.print(_STOPPING)
@@ -84,19 +86,21 @@ class LiveTable:
 
 def render(progress: Progress, latest: Sequence[TrialRecord]) -> Group:
     """Draw a search as it stands now. latest: the trials that finished last."""
-    objectives = list(progress.study.objectives)
+    objectives, metric = list(progress.study.objectives), progress.study.objectives.shown_metric
     on_front = progress.ledger.front()
-    running = _table("running", "epoch", "accuracy")
+    running = _table("running", "epoch", in_a_sentence(metric))
     for record in progress.ledger.unfinished():
         epochs = record.known_epochs
-        accuracy = f"{epochs[-1].accuracy:.1%}" if epochs else "-"
-        accuracy = progress.phases.get(record.number, accuracy)
+        reached = f"{epochs[-1][metric]:.1%}" if epochs else "-"
+        reached = progress.phases.get(record.number, reached)
         epoch = f"{len(epochs)}/{record.recipe.epochs if record.recipe else 0}"
-        running.add_row(str(record.number), describe(record), epoch, accuracy)
-    finished = _table("finished last", "seconds", "accuracy")
+        running.add_row(str(record.number), describe(record), epoch, reached)
+    finished = _table("finished last", "seconds", in_a_sentence(metric))
     for record in reversed(latest):
-        message = record.error or describe(record)
-        finished.add_row(str(record.number), message, f"{record.seconds:.0f}", _came_to(record))
+        message = escape(record.error or describe(record))
+        finished.add_row(
+            str(record.number), message, f"{record.seconds:.0f}", _came_to(record, metric)
+        )
     front = _table("front", *(heading(name) for name in objectives))
     points: dict[tuple[str, ...], TrialRecord] = {}
     for record in on_front:
@@ -114,7 +118,7 @@ def _table(title: str, *headings: str) -> Table:
     table.add_column("trial", justify="right", width=5)
     table.add_column("recipe", ratio=1, no_wrap=True)
     for name in headings:
-        table.add_column(name, justify="right", min_width=10)
+        table.add_column(escape(name), justify="right", min_width=10)
     return table
 
 
@@ -126,12 +130,12 @@ def describe(record: TrialRecord) -> str:
     return describe_recipe(record.recipe.to_dict(), shown)
 
 
-def _came_to(record: TrialRecord) -> str:
+def _came_to(record: TrialRecord, metric: str) -> str:
     if record.state == TrialState.FAIL:
         return "failed"
     if record.state == TrialState.PRUNED:
         return "not begun" if record.refused else f"stopped at {len(record.epochs)}"
-    return write_percent(record.accuracy) + "%"
+    return write_percent(record.metrics.get(metric)) + "%"
 
 
 def clock(seconds: float) -> str:
@@ -166,12 +170,12 @@ def _headline(progress: Progress) -> Text:
     return Text(line, style="bold")
 
 
-def _lines(records: Sequence[TrialRecord], costs: Sequence[str]) -> list[str]:
+def _lines(records: Sequence[TrialRecord], objectives: Objectives) -> list[str]:
     """A line for each trial, but one for all that did not begin: there may be hundreds at once."""
     refused = [record for record in records if record.refused]
     if len(refused) < 2:
-        return [_line(record, costs) for record in records]
-    lines = [_line(record, costs) for record in records if not record.refused]
+        return [_line(record, objectives) for record in records]
+    lines = [_line(record, objectives) for record in records if not record.refused]
     last = refused[-1]
     return [
         *lines,
@@ -180,7 +184,7 @@ def _lines(records: Sequence[TrialRecord], costs: Sequence[str]) -> list[str]:
     ]
 
 
-def _line(record: TrialRecord, costs: Sequence[str]) -> str:
+def _line(record: TrialRecord, objectives: Objectives) -> str:
     stamp = time.strftime("%H:%M:%S")
     head = f"{stamp} trial {record.number}: {describe(record)}"
     if record.state == TrialState.FAIL:
@@ -193,9 +197,12 @@ def _line(record: TrialRecord, costs: Sequence[str]) -> str:
         trained = f"{len(record.epochs)} of {record.recipe.epochs if record.recipe else 0} epochs"
         why = f" ({record.stop_reason})" if record.stop_reason else ""
         return f"{head}: stopped early after {trained}, {record.seconds:.0f} s{why}"
-    message = f"{head}: {record.accuracy:.1%}" if record.accuracy is not None else head
+    reached = record.metrics.get(objectives.shown_metric)
+    message = f"{head}: {reached:.1%}" if reached is not None else head
+    if objectives.shown_metric != ACCURACY:
+        message += f" {in_a_sentence(objectives.shown_metric)}"
     if record.cost is not None:
-        shown = (f"{_value(record, cost)} {heading(cost)}" for cost in costs)
+        shown = (f"{_value(record, cost)} {heading(cost)}" for cost in objectives.costs)
         message += f" at {', '.join(shown)}"
     if record.reused is not None:
         whose = f"trial {record.reused}" if record.reused >= 0 else "an earlier run"
@@ -204,6 +211,6 @@ def _line(record: TrialRecord, costs: Sequence[str]) -> str:
 
 
 def _value(record: TrialRecord, objective: str) -> str:
-    if objective == ACCURACY:
-        return write_percent(record.accuracy)
+    if is_metric(objective):
+        return write_percent(record.metrics.get(objective))
     return write_number(record.cost and record.cost[objective])

@@ -14,7 +14,7 @@ _WATCH_SECONDS = 2.0
 ReferenceAccuracy = Annotated[
     float | None,
     typer.Option(
-        help="Hypervolumes count accuracy above this, 0 to 1. Default: the largest class's share.",
+        help="Hypervolumes count accuracy, or the study's metric, above this. Default: guessing.",
     ),
 ]
 CostRange = Annotated[

@@ -33,7 +33,7 @@ def search(
     ] = False,
     cluster: Cluster = None,
 ) -> None:
-    """Search for a study's Pareto front: accuracy against compute.
+    """Search for a study's Pareto front: accuracy, or another metric, against compute.
 
     Ctrl-C ends the search cleanly. --resume continues it, also after a crash.
     """
@@ -62,12 +62,14 @@ def search(
         words = _options(trials=trials, hours=hours, fix=fix, seed=seed, resume=resume)
         _search_on(cluster, study, loaded, words)
         return
-    _check_early(loaded, resume=resume)
+    notes = _check_early(loaded, resume=resume)
     screen = console()
     of = f" ({loaded.space.name})" if loaded.space.name != loaded.name else ""
     screen.print(
         f"{loaded.name}: searching{of} on {near(loaded.data)}", markup=False, soft_wrap=True
     )
+    for note in notes:
+        screen.print(f"note: {note}", markup=False, soft_wrap=True)
     from search.cluster.ray_session import ray_session
     from search.errors import BrokenOffError
     from search.storage.run_folder import is_over
@@ -95,16 +97,19 @@ def search(
         _tell_end(screen, study, loaded.location, result)
 
 
-def _check_early(study: "Study", *, resume: bool) -> None:
-    """Report what needs neither torch nor Ray before both start."""
+def _check_early(study: "Study", *, resume: bool) -> list[str]:
+    """Report what needs neither torch nor Ray before both start; returns notes on the study."""
     from search.storage.run_folder import check_run_folder
     from search.study.input_sizes import checked_recipes
+    from search.study.measured_classes import check_classes, notes_on_classes
     from trainables.data.copying import open_near_data
 
     data = open_near_data(study.data, copy=study.copy_data)
+    check_classes(study, data)
     checked_recipes(study, data)
     if study.address is None:
         check_run_folder(study, data, resume=resume)
+    return [] if resume else notes_on_classes(study, data)
 
 
 def _options(*, fix: list[str] | None, resume: bool, **values: float | None) -> list[str]:

@@ -1,8 +1,9 @@
-"""How accurate a running trial may still become, judged by the curves of complete trials like it.
+"""How good a running trial may still become, judged by the curves of complete trials like it.
 
-Suppose that from now on it loses as large a share of its errors as the best of these trials did. If
-a trial on the front is still at least as accurate at a lower cost, the running trial is stopped.
-Rungs compare a trial with others at the same epoch; this compares it with the front.
+Curves are of the study's metric, and errors are what it lacks to 100 %. Suppose that from now on a
+trial loses as large a share of its errors as the best of these trials did. If a trial on the front
+is still at least as good at a lower cost, the running trial is stopped. Rungs compare a trial with
+others at the same epoch; this compares it with the front.
 
 Curves are alike if their models have as much still to learn. That depends on whether the weights
 are pretrained, and on which part of the model trains. From random weights, errors fall late and by
@@ -15,12 +16,13 @@ from typing import NamedTuple
 
 from search.decisions.chance import Chance
 from search.decisions.trial_record import TrialRecord
+from spaces.columns import ACCURACY
 from spaces.recipe import Recipe
 
 # Fewer curves say too little. Until there are this many like a trial, it is not stopped.
 _FEWEST_CURVES = 3
 
-_Accuracies = list[float]
+_Values = list[float]
 
 
 class _Kind(NamedTuple):
@@ -42,26 +44,27 @@ class _Kind(NamedTuple):
 class CurveExtrapolation:
     """The curves of complete trials, as shares of their schedules."""
 
-    def __init__(self) -> None:
-        self._curves: dict[_Kind, list[_Accuracies]] = defaultdict(list)
+    def __init__(self, metric: str = ACCURACY) -> None:
+        self._metric = metric
+        self._curves: dict[_Kind, list[_Values]] = defaultdict(list)
 
     def learn(self, record: TrialRecord) -> None:
         """Add the curve of a complete trial. A trial that took over a result has none."""
         if record.epochs:
-            self._curves[_kind_of(record)].append([one.accuracy for one in record.epochs])
+            self._curves[_kind_of(record)].append([one[self._metric] for one in record.epochs])
 
-    def best_accuracy(self, record: TrialRecord) -> float:
-        """The highest accuracy that a running trial may end with; 1 if too little is known."""
+    def best_end(self, record: TrialRecord) -> float:
+        """The most that a running trial may end with; 1 if too little is known."""
         curves = self._like(record)
         if curves is None:
             return 1.0
         part = _share_trained(record)
         smallest = min(_share_of_errors_left(curve, part) for curve in curves)
-        accuracy = record.epochs[-1].accuracy
-        return max(accuracy, 1 - (1 - accuracy) * smallest)
+        reached = record.epochs[-1][self._metric]
+        return max(reached, 1 - (1 - reached) * smallest)
 
     def best_from_chance(self, record: TrialRecord, chance: Chance) -> float:
-        """The highest accuracy at the end of curves that were at chance as late as this trial is.
+        """The best end of the curves that were at chance as late as this trial is.
 
         Of trials that train as much as this one or more. 0: there was none.
         """
@@ -75,7 +78,7 @@ class CurveExtrapolation:
         )
         return max(ends, default=0.0)
 
-    def _like(self, record: TrialRecord) -> list[_Accuracies] | None:
+    def _like(self, record: TrialRecord) -> list[_Values] | None:
         """The curves most like a trial's: of its schedule, else of any; None if they are too few.
 
         If those are still too few, curves of models that train more count too.
@@ -113,11 +116,11 @@ def _share_trained(record: TrialRecord) -> float:
     return len(record.epochs) / record.recipe.epochs
 
 
-def _index(curve: _Accuracies, part: float) -> int:
+def _index(curve: _Values, part: float) -> int:
     return max(1, round(part * len(curve))) - 1
 
 
-def _share_of_errors_left(curve: _Accuracies, part: float) -> float:
+def _share_of_errors_left(curve: _Values, part: float) -> float:
     """Errors at the end / errors at this part of the curve."""
     then = 1 - curve[_index(curve, part)]
     return (1 - curve[-1]) / then if then > 0 else 1.0

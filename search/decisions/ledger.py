@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from analysis.columns import amount
 from search.decisions.chance import Chance
 from search.decisions.gain.fresh import FreshRecipes
 from search.decisions.gain.index import GainIndex
@@ -285,17 +286,18 @@ class Ledger:
         return decision
 
     def complete(self, number: int, *, checkpoint: str | None = None) -> list[TrialRecord]:
-        """Tell a trial that ran all its epochs. Without a finite accuracy, it fails.
+        """Tell a trial that ran all its epochs. Without a finite metric, it fails.
 
         Returns the trials that lose their checkpoint, perhaps this one too. A trial keeps its
         checkpoint while it is on the front.
         """
         record = self.records[number]
-        accuracy = record.epochs[-1].accuracy if record.epochs else math.nan
-        if not math.isfinite(accuracy):
-            return self.fail(number, f"ended with an accuracy of {accuracy}")
+        metric = self._store.objectives.shown_metric
+        reached = record.epochs[-1][metric] if record.epochs else math.nan
+        if not math.isfinite(reached):
+            return self.fail(number, f"ended without a finite {metric}: {reached}")
         record.checkpoint = checkpoint
-        record.accuracy = accuracy
+        record.metrics = record.epochs[-1].metrics
         return self._tell(record, TrialState.COMPLETE)
 
     def fail(self, number: int, reason: str) -> list[TrialRecord]:
@@ -390,7 +392,8 @@ class Ledger:
         if broken:
             return "; ".join(broken)
         if not self._keep_dominated and self.pareto_tracker.dominator(record) is not None:
-            return "out of reach: others have an accuracy of 1 at a lower cost"
+            metric = amount(objectives.shown_metric, 1.0)
+            return f"out of reach: others reached {metric} at a lower cost"
         return None
 
     def _is_new(self, record: TrialRecord) -> bool:
@@ -403,7 +406,7 @@ class Ledger:
 
     def _reuse(self, record: TrialRecord, source: TrialRecord) -> None:
         record.reused = source.number
-        record.accuracy = source.accuracy
+        record.metrics = source.metrics
         if source.stop_reason is not None:
             record.stop_reason = f"{source.stop_reason} (trial {source.number}, the same recipe)"
         self._tell(record, source.state)

@@ -71,16 +71,19 @@ class ParetoTracker:
         counted = self._complete[: len(self._complete) - without_latest]
         return self._array([losses for losses in counted if losses is not None])
 
-    def dominator(self, record: TrialRecord, accuracy: float = 1.0) -> TrialRecord | None:
-        """A trial of the front that would dominate this one if it reached this accuracy."""
+    def dominator(self, record: TrialRecord, reached: float = 1.0) -> TrialRecord | None:
+        """A trial of the front that would dominate this one if its metric reached this."""
         if self.objectives.metric is None:
             return None
-        losses = self.losses(record, accuracy)
+        losses = self.losses(record, reached)
         return next((other for others, other in self._front if dominates(others, losses)), None)
 
-    def losses(self, record: TrialRecord, accuracy: float | None = None) -> list[float]:
-        """A trial's objectives, all minimised. accuracy: used instead of its own."""
-        return self.objectives.losses_of(record.numbers(accuracy))
+    def losses(self, record: TrialRecord, reached: float | None = None) -> list[float]:
+        """A trial's objectives, all minimised. reached: used instead of its own metric."""
+        numbers, metric = record.numbers(), self.objectives.metric
+        if reached is not None and metric is not None:
+            numbers[metric] = reached
+        return self.objectives.losses_of(numbers)
 
     def _array(self, losses: Sequence[Sequence[float]]) -> FloatArray:
         return np.array(losses, dtype=float).reshape(len(losses), len(self.objectives))

@@ -2,10 +2,10 @@
 
 At a rung, which is an epoch, a trial is compared with all that reached it before. One in
 `reduction` goes on; the others are stopped for good (the stopping variant of ASHA, arXiv
-1810.05934). Trials are ranked by non-dominated sorting of their accuracy at the rung and their
+1810.05934). Trials are ranked by non-dominated sorting of their metric at the rung and their
 costs. So cheap models are compared with cheap ones, and expensive ones with expensive ones. If not
 all of a front can go on, those that lie farthest apart do (arXiv 2106.12639, 2106.05680). Or trials
-are ranked by accuracy alone.
+are ranked by the metric alone.
 """
 
 import math
@@ -19,7 +19,7 @@ from search.decisions.chance import Chance
 from search.decisions.curve_extrapolation import CurveExtrapolation
 from search.decisions.stopping import Decision, Go, Stop, StoppingContext, StoppingRule
 from search.decisions.trial_record import TrialRecord
-from spaces.columns import FloatArray
+from spaces.columns import ACCURACY, FloatArray
 
 # A rung compares with this many trials at most, those that reached it last. So a search of 10,000
 # trials decides as quickly as one of 1,000, and compares with recent proposals, which are better.
@@ -34,8 +34,8 @@ _PATIENCE_AT_CHANCE = 1 / 5
 class RungRule(StoppingRule):
     """The rungs of one search, the losses of trials on them, and the curves of complete trials.
 
-    Each learning-rate schedule has rungs of its own: accuracies at the same epoch of different
-    schedules can't be compared.
+    Each learning-rate schedule has rungs of its own: what trials of different schedules reached at
+    the same epoch can't be compared.
     """
 
     def __init__(
@@ -45,19 +45,22 @@ class RungRule(StoppingRule):
         max_epochs: int | None,
         reduction: float,
         num_ahead: Callable[[FloatArray], int],
+        metric: str = ACCURACY,
         extrapolate: bool = False,
     ) -> None:
         """num_ahead: of (trials, objectives) losses, how many trials are ahead of the last one.
 
-        extrapolate: also compare trials with the front, by `curve_extrapolation`. A trial that can
-        no longer reach the front is stopped, and so is one that has not left chance. A trial that
-        is beyond the front goes on in any case, unless another at its rung dominates it.
+        metric: the study's. extrapolate: also compare trials with the front, by
+        `curve_extrapolation`. A trial that can no longer reach the front is stopped, and so is one
+        that has not left chance. A trial that is beyond the front goes on in any case, unless
+        another at its rung dominates it.
         """
         self._min_epochs = min_epochs
         self._max_epochs = max_epochs or math.inf
         self._reduction = reduction
         self._num_ahead = num_ahead
-        self._extrapolation = CurveExtrapolation() if extrapolate else None
+        self._metric = metric
+        self._extrapolation = CurveExtrapolation(metric) if extrapolate else None
         self._reached: dict[tuple[int, str], dict[int, list[float]]] = {}
 
     def rungs(self, epochs: int) -> list[int]:
@@ -68,7 +71,8 @@ class RungRule(StoppingRule):
         """Add a trial of an earlier session or run to every rung that it reached."""
         if trial.recipe is None or trial.cost is None:
             return
-        reached = {metrics.epoch: metrics.accuracy for metrics in trial.epochs} | trial.rungs
+        measured = {metrics.epoch: metrics[self._metric] for metrics in trial.epochs}
+        reached = measured | trial.rungs
         for rung in self.rungs(trial.recipe.epochs):
             if rung in reached:
                 self._enter(rung, trial, context.pareto_tracker.losses(trial, reached[rung]))
@@ -84,12 +88,12 @@ class RungRule(StoppingRule):
         for rung in self.rungs(trial.recipe.epochs):
             if rung > len(trial.epochs) or rung in trial.rungs:
                 continue
-            accuracy = trial.epochs[rung - 1].accuracy
-            self._enter(rung, trial, context.pareto_tracker.losses(trial, accuracy))
-            reason = None if ended else self._loses(rung, trial, accuracy, context)
+            reached = trial.epochs[rung - 1][self._metric]
+            self._enter(rung, trial, context.pareto_tracker.losses(trial, reached))
+            reason = None if ended else self._loses(rung, trial, reached, context)
             if reason is not None:
                 return Stop(reason=reason)
-            passed[rung] = accuracy
+            passed[rung] = reached
         if not ended:
             reason = self._stuck_at_chance(trial, context)
             if reason is None and (trial.rungs or passed):
@@ -105,18 +109,18 @@ class RungRule(StoppingRule):
             del reached[next(iter(reached))]
 
     def _loses(
-        self, rung: int, trial: TrialRecord, accuracy: float, context: StoppingContext
+        self, rung: int, trial: TrialRecord, reached: float, context: StoppingContext
     ) -> str | None:
         """Why a trial does not go on from a rung; None if it does."""
-        reached = self._reached[rung, trial.schedule]
-        others = [losses for number, losses in reached.items() if number != trial.number]
-        losses = np.array([*others, reached[trial.number]])
+        there = self._reached[rung, trial.schedule]
+        others = [losses for number, losses in there.items() if number != trial.number]
+        losses = np.array([*others, there[trial.number]])
         seats = math.ceil(len(losses) / self._reduction)
         ahead = self._num_ahead(losses)
         if ahead < seats:
             return None
         beyond_front = self._extrapolation is not None and (
-            context.pareto_tracker.dominator(trial, accuracy) is None
+            context.pareto_tracker.dominator(trial, reached) is None
         )
         if beyond_front and pareto_front(losses)[-1]:
             return None
@@ -139,50 +143,49 @@ class RungRule(StoppingRule):
         patience = max(2, math.ceil(trial.recipe.epochs * _PATIENCE_AT_CHANCE))
         latest = trial.epochs[-patience:]
         if num_epochs < max(self._min_epochs, patience) or not all(
-            chance.explains(metrics.accuracy) for metrics in latest
+            chance.explains(metrics[self._metric]) for metrics in latest
         ):
             return None
         if not chance.explains(self._extrapolation.best_from_chance(trial, chance)):
             return None
-        if not _any_has_learned(context.trials.values(), chance):
+        if not self._any_has_learned(context.trials.values(), chance):
             return None
         return (
-            f"at chance: {100 * latest[-1].accuracy:.1f} % after {num_epochs} of"
-            f" {trial.recipe.epochs} epochs, where guessing gets {100 * chance.accuracy:.1f} %"
+            f"at chance: {100 * latest[-1][self._metric]:.1f} % after {num_epochs} of"
+            f" {trial.recipe.epochs} epochs, where guessing gets {100 * chance.value:.1f} %"
             f" (of {chance.num_images:,} images); no trial like it has learned anything after that"
+        )
+
+    def _any_has_learned(self, trials: Iterable[TrialRecord], chance: Chance) -> bool:
+        """Whether a trial did better than guessing, at its end or at a rung.
+
+        The storage keeps both, so an interruption changes nothing.
+        """
+        return any(
+            not chance.explains(reached)
+            for trial in trials
+            for reached in (*trial.rungs.values(), trial.metrics.get(self._metric))
+            if reached is not None
         )
 
     def _out_of_reach(self, trial: TrialRecord, context: StoppingContext) -> str | None:
         """Why a running trial can no longer reach the front; None if it can."""
         if self._extrapolation is None:
             return None
-        accuracy = self._extrapolation.best_accuracy(trial)
-        for bound in context.pareto_tracker.objectives.metric_constraints:
-            if bound.sign.startswith(">") and bound.violation(accuracy) > 0:
+        best = self._extrapolation.best_end(trial)
+        for bound in context.pareto_tracker.objectives.least_of_metric:
+            if bound.violation(best) > 0:
                 return (
-                    f"out of reach: at best it would end at {100 * accuracy:.1f} %, which breaks"
+                    f"out of reach: at best it would end at {100 * best:.1f} %, which breaks"
                     f" {bound}"
                 )
-        dominator = context.pareto_tracker.dominator(trial, accuracy)
+        dominator = context.pareto_tracker.dominator(trial, best)
         if dominator is None:
             return None
         return (
-            f"out of reach: at best it would end at {100 * accuracy:.1f} %, where trial"
+            f"out of reach: at best it would end at {100 * best:.1f} %, where trial"
             f" {dominator.number} is better at no higher cost"
         )
-
-
-def _any_has_learned(trials: Iterable[TrialRecord], chance: Chance) -> bool:
-    """Whether a trial did better than guessing, at its end or at a rung.
-
-    The storage keeps both, so an interruption changes nothing.
-    """
-    return any(
-        not chance.explains(accuracy)
-        for trial in trials
-        for accuracy in (*trial.rungs.values(), trial.accuracy)
-        if accuracy is not None
-    )
 
 
 def rungs(first: int, last: float, reduction: float) -> list[int]:
@@ -206,9 +209,9 @@ def num_ahead_on_fronts(losses: FloatArray, log_columns: Collection[int] = ()) -
     return int((ranks < ranks[-1]).sum()) + int(np.flatnonzero(order == len(own_front) - 1)[0])
 
 
-def num_more_accurate(losses: FloatArray, accuracy: int) -> int:
-    """How many rows have a smaller loss than the last in the column of the accuracy."""
-    return int((losses[:, accuracy] < losses[-1, accuracy]).sum())
+def num_better(losses: FloatArray, column: int) -> int:
+    """How many rows have a smaller loss than the last one in this column."""
+    return int((losses[:, column] < losses[-1, column]).sum())
 
 
 def spread_order(losses: FloatArray, log_columns: Collection[int] = ()) -> IntArray:

@@ -21,7 +21,7 @@ class Go:
     """The trial goes on."""
 
     rungs: Mapping[int, float] = field(default_factory=dict)
-    """Epoch -> accuracy. The ledger stores it, since others will be compared with it."""
+    """Epoch -> the study's metric. The ledger stores it: others will be compared with it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,12 +58,17 @@ class StoppingContext:
     paused: Collection[int] = ()
     """The numbers of the trials that are paused."""
     chance: Chance | None = None
-    """What guessing gets on the validation split; None: not known."""
+    """What guessing gets in the study's metric on the validation split; None: not known."""
     index: "GainIndex | None" = None
     """Rates trials by their expected gain. A ledger sets it."""
     spent: Callable[[], str | None] = lambda: None
     """The limit of the budget that is reached; None: a new trial may begin. With `trials`, only a
     paused trial may take the place of one that stops; with any other, none may."""
+
+    @property
+    def metric(self) -> str:
+        """The metric that the study maximises, or accuracy if it has only costs."""
+        return self.pareto_tracker.objectives.shown_metric
 
 
 class StoppingRule:

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from search.decisions.gain.rule import GainRule
-from search.decisions.rungs import RungRule, num_ahead_on_fronts, num_more_accurate
+from search.decisions.rungs import RungRule, num_ahead_on_fronts, num_better
 from search.decisions.stopping import StoppingRule
 from spaces.objectives import Objectives
 from spaces.yaml_files import one_of
@@ -79,6 +79,7 @@ def _pareto(settings: EarlyStoppingSettings, objectives: Objectives) -> Stopping
         max_epochs=settings.max_epochs,
         reduction=settings.reduction,
         num_ahead=partial(num_ahead_on_fronts, log_columns=objectives.log_columns),
+        metric=objectives.shown_metric,
         extrapolate=settings.outlook,
     )
 
@@ -89,7 +90,8 @@ def _asha(settings: EarlyStoppingSettings, objectives: Objectives) -> StoppingRu
         min_epochs=settings.min_epochs,
         max_epochs=settings.max_epochs,
         reduction=settings.reduction,
-        num_ahead=partial(num_more_accurate, accuracy=list(objectives).index(objectives.metric)),
+        num_ahead=partial(num_better, column=list(objectives).index(objectives.metric)),
+        metric=objectives.metric,
     )
 
 

@@ -1,7 +1,7 @@
 """One trial's state so far, and how Optuna's storage holds it."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
@@ -22,7 +22,10 @@ RUNGS, PAUSED, OUTCOME = "rungs", "paused", "outcome"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expected:
-    """What a search expected of a trial when it began, before its first epoch."""
+    """What a search expected of a trial when it began, before its first epoch.
+
+    Accuracies are of the study's metric, whatever its name.
+    """
 
     low: float
     """Its last accuracy would be below this with a probability of 10 %."""
@@ -52,8 +55,8 @@ class TrialRecord:
     earlier_epochs: list[EpochMetrics] = field(default_factory=list)
     """Of a trial that goes on: what an earlier session knew, until it reports again. No rule looks
     at them, since the trial repeats those after its checkpoint."""
-    accuracy: float | None = None
-    """After the last epoch, on the validation split; None until the trial is complete."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """By column, after the last epoch, on the validation split; empty until it is complete."""
     error: str | None = None
     """Why it failed, or never began."""
     stop_reason: str | None = None
@@ -77,7 +80,11 @@ class TrialRecord:
     """Of a trial of an earlier run: the digest of its data, if that has grown since. None: it is
     the data of this search."""
     rungs: dict[int, float] = field(default_factory=dict)
-    """Accuracy at each rung that it passed. The storage keeps them while it runs."""
+    """The study's metric at each rung that it passed. The storage keeps them while it runs."""
+
+    @property
+    def accuracy(self) -> float | None:
+        return self.metrics.get(ACCURACY)
 
     @property
     def known_epochs(self) -> list[EpochMetrics]:
@@ -97,10 +104,9 @@ class TrialRecord:
         """Whether it was not allowed to begin."""
         return self.state == TrialState.PRUNED and self.reused is None and not self.epochs
 
-    def numbers(self, accuracy: float | None = None) -> dict[str, Any]:
-        """Its metric and costs, by column. accuracy: used instead of its own."""
-        figures = self.cost.figures if self.cost else {}
-        return {**figures, ACCURACY: self.accuracy if accuracy is None else accuracy}
+    def numbers(self) -> dict[str, Any]:
+        """Its metrics and costs, by column."""
+        return {**(self.cost.figures if self.cost else {}), **self.metrics}
 
     @property
     def key(self) -> str:
@@ -137,14 +143,14 @@ class TrialRecord:
             "ran_on": self.ran_on,
             "cpus": self.cpus,
             "gpus": self.gpus,
-            "epochs": [asdict(metrics) for metrics in self.epochs],
+            "epochs": [metrics.to_dict() for metrics in self.epochs],
         }
 
     def outcome(self, state: TrialState) -> dict[str, Any]:
         """What is stored before the trial is told with this state."""
         return {
             "state": state.name,
-            "accuracy": self.accuracy,
+            "metrics": dict(self.metrics),
             "error": self.error,
             "stop_reason": self.stop_reason,
             "checkpoint": self.checkpoint,
@@ -153,7 +159,7 @@ class TrialRecord:
             "ran_on": self.ran_on,
             "cpus": self.cpus,
             "gpus": self.gpus,
-            "epochs": [asdict(metrics) for metrics in self.known_epochs],
+            "epochs": [metrics.to_dict() for metrics in self.known_epochs],
         }
 
 
@@ -186,7 +192,10 @@ def _read(frozen: optuna.trial.FrozenTrial) -> tuple[TrialRecord, TrialState | N
     if outcome is None:
         _read_pause(record, attributes.get(PAUSED))
         return record, None
-    record.accuracy = outcome["accuracy"]
+    if "metrics" in outcome:
+        record.metrics = dict(outcome["metrics"])
+    elif outcome["accuracy"] is not None:  # of an older version
+        record.metrics = {ACCURACY: outcome["accuracy"]}
     record.error = outcome["error"]
     record.checkpoint = outcome["checkpoint"]
     record.reused = outcome["reused"]
@@ -195,7 +204,7 @@ def _read(frozen: optuna.trial.FrozenTrial) -> tuple[TrialRecord, TrialState | N
     record.search_seconds = outcome.get("search_seconds")
     record.ran_on = outcome.get("ran_on")
     record.cpus, record.gpus = outcome.get("cpus"), outcome.get("gpus")
-    record.add_epochs(EpochMetrics(**metrics) for metrics in outcome["epochs"])
+    record.add_epochs(EpochMetrics.from_dict(metrics) for metrics in outcome["epochs"])
     return record, TrialState[outcome["state"]]
 
 
@@ -204,7 +213,7 @@ def _read_pause(record: TrialRecord, pause: Mapping[str, Any] | None) -> None:
         record.paused, record.checkpoint = pause["reason"], pause["checkpoint"]
         record.pausing = pause["pausing"]
         record.ran_on, record.cpus, record.gpus = pause["ran_on"], pause["cpus"], pause["gpus"]
-        record.add_epochs(EpochMetrics(**metrics) for metrics in pause["epochs"])
+        record.add_epochs(EpochMetrics.from_dict(metrics) for metrics in pause["epochs"])
 
 
 def stored_records(study: optuna.Study) -> list[TrialRecord]:

@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.decisions.best_trials import BestTrials
 from search.decisions.trial_record import COST, OUTCOME, RECIPE
-from spaces.columns import ACCURACY, METRICS
+from spaces.columns import is_metric
 from spaces.objectives import Objectives
 
 # A constraint that only views have. No column has this name.
@@ -160,7 +160,7 @@ class BestAndLatest(TrialView):
     def _as_complete(self, finished: list[FrozenTrial]) -> list[FrozenTrial]:
         """Show stopped trials as complete ones.
 
-        They have their own costs, and the median accuracy of the complete trials, which is neutral.
+        They have their own costs, and the median metric of the complete trials, which is neutral.
         As long as no trial is complete, all are left out.
         """
         complete = [trial for trial in finished if trial.state == TrialState.COMPLETE]
@@ -171,7 +171,7 @@ class BestAndLatest(TrialView):
         shown = []
         for trial in finished:
             if trial.state == TrialState.PRUNED:
-                numbers = trial.user_attrs[COST] | {ACCURACY: medians.get(ACCURACY)}
+                numbers = medians | trial.user_attrs[COST]
                 trial = copy.copy(trial)
                 trial.state = TrialState.COMPLETE
                 trial.values = [numbers[name] for name in self.objectives]
@@ -259,7 +259,7 @@ def shortfall(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> float:
     bound on a metric only has its violation. The gap between 1 and -1 is for GP. Without it, GP
     takes the trials that were stopped last for nearly complete, and seeks them.
     """
-    if any(value > 0 for name, value in trial.constraints.items() if name not in METRICS):
+    if any(value > 0 for name, value in trial.constraints.items() if not is_metric(name)):
         return 2.0
     if trial.state == TrialState.COMPLETE:
         return -1.0

@@ -40,7 +40,7 @@ class TuneReports:
         known = self._last.get(trial.trial_id)
         if known is not None and known[0] == iteration:
             return known[1]
-        epochs = [EpochMetrics(**metrics) for metrics in result[EPOCHS]]
+        epochs = [EpochMetrics.from_dict(metrics) for metrics in result[EPOCHS]]
         decision = self._ledger.report(trial_number(trial), epochs, ran_on=result[RAN_ON])
         self._last[trial.trial_id] = (iteration, decision)
         return decision

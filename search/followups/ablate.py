@@ -84,6 +84,7 @@ def ablate(
             differences=differences.fields,
             num_seeds=seeds,
             num_images=len(data.rows("validation")),
+            metric=run.metric,
             cumulative=_rows("step", differences.cumulative(), fresh, trained),
             leave_one_out=_rows("without", differences.leave_one_out(), fresh, trained),
         )
@@ -118,7 +119,7 @@ def _rows(
     rows = []
     for index, variant in enumerate(variants):
         trials = [trained.get(variant.recipe.replace(seed=seed).key) for seed in seeds]
-        accuracies = [trial and trial.accuracy for trial in trials]
+        accuracies = [trial and trial.reached for trial in trials]
         starts = role == "step" and index == 0
         rows.append(
             AblationRun(

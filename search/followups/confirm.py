@@ -11,13 +11,20 @@ from typing import Any
 
 import numpy as np
 
-from analysis.results.confirmation import Confirmation, ConfirmedTrial, choose_candidates
+from analysis.results.confirmation import (
+    Confirmation,
+    ConfirmedTrial,
+    JudgedImages,
+    choose_candidates,
+)
 from analysis.runs import Run, read_run, run_recipe
 from search.followups.confirmed import CONFIRM_FOLDER
 from search.followups.recipe_runs import RecipeRun, Show, alone_in, finished_below, train_recipes
 from search.followups.source_run import check_ended, open_searched
 from search.followups.test_predictions import AnswerTable
+from spaces.columns import ACCURACY, RECALL, is_recall
 from spaces.errors import UserError
+from spaces.metrics import TOP_ACCURACY
 from spaces.recipe import Recipe
 from spaces.seeds import FEWEST_SEEDS, check_num_seeds, fresh_seeds
 from trainables.data.dataset import ImageData
@@ -65,7 +72,9 @@ def confirm(
             show=show,
         )
         predictions = _judge(trained, searched.data, below, progress)
-    candidates = [_candidate(row, recipes[row["trial"]], trained, predictions) for row in chosen]
+    candidates = [
+        _candidate(run, row, recipes[row["trial"]], trained, predictions) for row in chosen
+    ]
     found = _confirmation(run, candidates, seeds)
     if not found.candidates:
         raise UserError(f"{below}: no candidate trained twice: {_first_failure(found.failed)}")
@@ -81,12 +90,12 @@ def recall_confirmation(run: Run) -> Confirmation | None:
     predictions, trained = AnswerTable(below), finished_below(below)
     tried: dict[Recipe, list[Recipe]] = defaultdict(list)
     for key, trial in trained.items():
-        if trial.accuracy is None or key in predictions:
+        if trial.reached is None or key in predictions:
             tried[trial.recipe.replace(seed=0)].append(trial.recipe)
     candidates = []
     for row in choose_candidates(run):
         recipes = sorted(tried[run_recipe(row).replace(seed=0)], key=lambda recipe: recipe.seed)
-        candidate = _candidate(row, recipes, trained, predictions)
+        candidate = _candidate(run, row, recipes, trained, predictions)
         # With too few seeds and no failure, it waits for an interrupted call to continue.
         if len(candidate.seeds) >= FEWEST_SEEDS or candidate.failures:
             candidates.append(candidate)
@@ -112,7 +121,7 @@ def _judge(
 ) -> AnswerTable:
     """Record the predictions of every trained model on the test split, each once."""
     predictions = AnswerTable(below)
-    models = [trial for trial in trained.values() if trial.accuracy is not None]
+    models = [trial for trial in trained.values() if trial.reached is not None]
     images = data.rows("test")
     for done, trial in enumerate(models):
         progress(done, len(models))
@@ -125,30 +134,54 @@ def _judge(
             )
         from trainables.export.predictions_on_split import predictions_on_split
 
+        answers = predictions_on_split(trial.recipe, data, trial.checkpoint, "test")
         predictions.add(
             trial,
             images=images,
             labels=data.labels[images],
-            predictions=predictions_on_split(trial.recipe, data, trial.checkpoint, "test"),
+            predictions=answers.predicted,
+            in_top5=answers.in_top5,
         )
     progress(len(models), len(models))
     return predictions
 
 
+def _counted(
+    run: Run, tested: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]
+) -> tuple[np.ndarray, JudgedImages | None]:
+    """A candidate's `correct` and `answers`. tested: of each seed, from `AnswerTable.of`."""
+    if not tested:
+        return np.zeros((0, 0), dtype=bool), None
+    labels = tested[0][0]
+    predicted, in_top5 = (np.array(column) for column in list(zip(*tested, strict=True))[1:])
+    if run.metric == TOP_ACCURACY:
+        return in_top5, None
+    correct = predicted == labels
+    if run.metric == ACCURACY:
+        return correct, None
+    if is_recall(run.metric):
+        index = run.classes.index(run.metric.removeprefix(RECALL))
+        return correct[:, labels == index], None
+    return correct, JudgedImages(labels=labels, predicted=predicted, num_classes=len(run.classes))
+
+
 def _candidate(
+    run: Run,
     row: Mapping[str, Any],
     recipes: list[Recipe],
     trained: Mapping[str, RecipeRun],
     predictions: AnswerTable,
 ) -> ConfirmedTrial:
-    done = [r for r in recipes if r.key in trained and trained[r.key].accuracy is not None]
+    done = [r for r in recipes if r.key in trained and trained[r.key].reached is not None]
     lost = [trained.get(recipe.key) for recipe in recipes if recipe not in done]
-    correct = [predictions.correct(recipe.key) for recipe in done]
+    correct, answers = _counted(run, [predictions.of(recipe.key) for recipe in done])
     return ConfirmedTrial(
         row=dict(row),
+        metric=run.metric,
         seeds=tuple(recipe.seed for recipe in done),
-        validation=np.array([trained[recipe.key].accuracy for recipe in done], dtype=float),
-        correct=np.array(correct, dtype=bool).reshape(len(done), -1 if done else 0),
+        validation=np.array([trained[recipe.key].reached for recipe in done], dtype=float),
+        correct=correct,
+        answers=answers,
         failures=tuple((trial and trial.error) or "it was not begun" for trial in lost),
     )
 

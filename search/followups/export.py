@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.choose import Selection, choose
+from analysis.columns import amount, in_a_sentence
 from analysis.runs import Run, read_run
 from search.followups.front_latency import remember_latency
 from search.followups.source_run import data_of, resources_of
 from search.storage.fetched_run import near_checkpoint, place_of
-from spaces.columns import COSTS, number_columns
+from spaces.columns import COSTS
 from spaces.errors import UserError
 from spaces.files import check_writable, make_folder, replace_file
 from spaces.intervals import wilson_interval
@@ -92,6 +93,8 @@ def export_model(run: Path, rule: str, form: "ModelForm", out: Path | None = Non
         about,
         numbers=numbers,
         validation=wilson_interval(about.accuracy, len(data.rows("validation"))),
+        metric=in_a_sentence(read.metric),
+        reached=amount(read.metric, choice.row[read.metric]),
         tested=confirmed_accuracies(read).get(choice.trial),
         latency=latency,
         checked=checked,
@@ -133,7 +136,10 @@ def _numbers(read: Run, choice: Selection, rule: str) -> dict[str, Any]:
         "trial": choice.trial,
         "picked": rule,
         "why": choice.reason,
-        **{name: choice.row.get(name) for name in (*number_columns(), "epochs_trained", "seconds")},
+        **{
+            name: choice.row.get(name)
+            for name in (*read.objectives.known_numbers, "epochs_trained", "seconds")
+        },
         **{
             name: int(choice.row[name])  # analysis reads every number as a float
             for name, column in COSTS.items()

@@ -39,8 +39,8 @@ class RecipeRun:
     """The run folder that it was trained in."""
     trial: int
     """Its number there."""
-    accuracy: float | None
-    """After the last epoch, on the validation split; None if it failed."""
+    reached: float | None
+    """The study's metric after the last epoch, on the validation split; None if it failed."""
     error: str | None
     checkpoint: Path | None
     """The folder of its checkpoint; None if that is gone."""
@@ -66,7 +66,7 @@ def train_recipes(
     below = below.resolve()
     wanted = {recipe.key: recipe for recipe in recipes}
     before = finished_below(below)
-    again = {key for key, trial in before.items() if retry and trial.accuracy is None}
+    again = {key for key, trial in before.items() if retry and trial.reached is None}
     for path in sorted(below.glob(f"*/{STUDY}")):
         study = replace(load_study(path), storage=below)  # the run may have moved
         finished = _finished(path.parent)
@@ -108,7 +108,7 @@ def finished_below(below: Path) -> dict[str, RecipeRun]:
     found: dict[str, RecipeRun] = {}
     for path in sorted(below.glob(f"*/{STUDY}")):
         for key, trial in _finished(path.parent).items():
-            if key not in found or found[key].accuracy is None:
+            if key not in found or found[key].reached is None:
                 found[key] = trial
     return found
 
@@ -141,7 +141,8 @@ def _run(study: Study, *, resume: bool, show: Show) -> None:
 def _finished(folder: Path) -> dict[str, RecipeRun]:
     """The trials of a run folder that are over, by recipe key."""
     found: dict[str, RecipeRun] = {}
-    trials = read_run(folder).trials
+    run = read_run(folder)
+    trials = run.trials
     for _, row in trials.loc[~trials["state"].isin((RUNNING, PAUSED))].iterrows():
         cells = plain_row(row)
         recipe = run_recipe(cells)
@@ -150,7 +151,7 @@ def _finished(folder: Path) -> dict[str, RecipeRun]:
             recipe=recipe,
             folder=folder,
             trial=cells["trial"],
-            accuracy=cells["accuracy"] if cells["state"] == COMPLETE else None,
+            reached=cells[run.metric] if cells["state"] == COMPLETE else None,
             error=cells["error"],
             checkpoint=kept if kept is not None and kept.is_dir() else None,
         )

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 from analysis.choose import Selection, choose
 from analysis.results.class_accuracy import Labels, SplitPredictions
 from analysis.results.hypervolume_range import HypervolumeRange
+from analysis.results.image_samples import Mistake
 from analysis.runs import Run, read_run
 from search.followups.ablate import recall_ablations
 from search.followups.confirm import recall_confirmation
 from search.followups.export import checkpoint_of
 from search.followups.front_latency import with_front_latency
+from search.followups.image_samples import class_samples, mistakes_of
 from search.followups.source_run import data_of, resources_of
 from search.storage.fetched_run import place_of
 from spaces.errors import UserError
@@ -99,12 +101,18 @@ def collect_report_data(
         data: ImageData | str = data_of(run)
     except UserError as error:
         data = f"Per-class results are unavailable: {error}."
+    predictions = data if isinstance(data, str) else _predictions(run, chosen, data)
+    mistakes: tuple[Mistake, ...] = ()
+    if not isinstance(data, str) and isinstance(predictions, SplitPredictions):
+        mistakes = mistakes_of(data, predictions)
     return find(
         run,
-        predictions=data if isinstance(data, str) else _predictions(run, chosen, data),
+        predictions=predictions,
         labels=(
             data if isinstance(data, str) else Labels(classes=data.classes, labels=data.labels)
         ),
+        samples=data if isinstance(data, str) else class_samples(data),
+        mistakes=mistakes,
         confirmation=recall_confirmation(run),
         ablations=recall_ablations(run),
         hypervolume_range=hypervolume_range,
@@ -122,11 +130,11 @@ def _predictions(read: Run, chosen: Selection, data: ImageData) -> SplitPredicti
     from trainables.export.predictions_on_split import predictions_on_split
 
     threads = resources_of(read).cpus
+    answers = predictions_on_split(chosen.recipe, data, checkpoint, "validation", threads=threads)
     return SplitPredictions(
         trial=chosen.trial,
         classes=data.classes,
         labels=data.labels[data.rows("validation")],
-        predicted=predictions_on_split(
-            chosen.recipe, data, checkpoint, "validation", threads=threads
-        ),
+        predicted=answers.predicted,
+        confidence=answers.confidence,
     )

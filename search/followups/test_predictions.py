@@ -13,6 +13,7 @@ from spaces.errors import UserError
 from spaces.files import read_file, replace_file
 
 TESTED_FILE = "tested.parquet"
+_TOP5 = "in_top5"
 _SCHEMA = pa.schema(
     {
         "recipe": pa.string(),  # its key, seed and all
@@ -22,6 +23,7 @@ _SCHEMA = pa.schema(
         "image": pa.int64(),  # row of the prepared data
         "label": pa.int64(),
         "answer": pa.int64(),
+        "in_top5": pa.bool_(),  # whether the label is among the five best; null in older tables
     }.items()
 )
 
@@ -36,6 +38,8 @@ class AnswerTable:
         if self._path.exists():
             try:
                 table = pq.read_table(pa.BufferReader(read_file(self._path, what="table")))
+                if _TOP5 not in table.column_names:
+                    table = table.append_column(_TOP5, pa.nulls(len(table), pa.bool_()))
                 self._table = table.select(_SCHEMA.names).cast(_SCHEMA)
             except (OSError, KeyError, TypeError, pa.ArrowException) as error:
                 reason = str(error).splitlines()[0]
@@ -52,10 +56,12 @@ class AnswerTable:
         images: NDArray[np.int64],
         labels: NDArray[np.int64],
         predictions: NDArray[np.int64],
+        in_top5: NDArray[np.bool_],
     ) -> None:
         """Record a model's predictions, before anything else is done with them.
 
         images, labels, predictions: (images,) rows of the data, true and predicted classes.
+        in_top5: (images,) whether the true class is among the five most probable ones.
         """
         key, count = trial.recipe.key, len(images)
         assert key not in self, f"{key} is tested twice"
@@ -67,6 +73,7 @@ class AnswerTable:
             "image": images,
             "label": labels,
             "answer": predictions,
+            _TOP5: in_top5,
         }
         self._table = pa.concat_tables([self._table, pa.table(columns, schema=_SCHEMA)])
         self._recipes.add(key)
@@ -74,8 +81,10 @@ class AnswerTable:
         pq.write_table(self._table.combine_chunks(), sink, compression="zstd")
         replace_file(self._path, memoryview(sink.getvalue()))
 
-    def correct(self, recipe_key: str) -> NDArray[np.bool_]:
-        """(images,): whether a model's prediction was right, in the order of the data's rows."""
-        rows = self._table.filter(pc.field("recipe") == recipe_key)
-        rows = rows.sort_by("image")
-        return rows["label"].to_numpy() == rows["answer"].to_numpy()
+    def of(self, recipe_key: str) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+        """Labels, predictions and in_top5 of a model, in the order of the data's rows."""
+        rows = self._table.filter(pc.field("recipe") == recipe_key).sort_by("image")
+        labels, answers = rows["label"].to_numpy(), rows["answer"].to_numpy()
+        # An older table has only the best answers.
+        in_top5 = pc.fill_null(rows[_TOP5], pa.scalar(False)).to_numpy() | (labels == answers)
+        return labels, answers, in_top5

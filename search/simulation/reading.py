@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from analysis.columns import PRUNED, plain_row
 from analysis.runs import STUDY, TRIALS, Run, read_run, run_recipe
-from search.decisions.chance import Chance
+from search.decisions.chance import Chance, chance_of
 from search.simulation.table_folder import TABLE, read_table
 from search.simulation.tabular_benchmark import (
     FEWEST_RECIPES,
@@ -94,13 +94,8 @@ def _training_effort(
 
 
 def _chance_of(run: Run) -> Chance | None:
-    if run.num_classes is None or run.majority_share is None or not run.num_validation_images:
-        return None
-    return Chance(
-        num_classes=run.num_classes,
-        majority_share=run.majority_share,
-        num_images=run.num_validation_images,
-    )
+    counts = run.class_counts
+    return chance_of(run.objectives.metric, counts) if counts else None
 
 
 def _full_curves(run: Run, folder: Path) -> tuple[BenchmarkTrial, ...]:
@@ -109,7 +104,7 @@ def _full_curves(run: Run, folder: Path) -> tuple[BenchmarkTrial, ...]:
         "list[dict[str, Any]]", run.epochs.sort_values(["trial", "epoch"]).to_dict("records")
     )
     for row in rows:
-        curves.setdefault(row.pop("trial"), []).append(EpochMetrics(**row))
+        curves.setdefault(row.pop("trial"), []).append(EpochMetrics.from_dict(row))
     trials: dict[str, BenchmarkTrial] = {}
     for _, row in run.finished.iterrows():
         values = plain_row(row)

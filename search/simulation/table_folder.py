@@ -4,8 +4,8 @@ A folder holds three files.
 - table.yaml: name, source, objectives, epochs, and dimensions, each as in a space file.
 - trials.parquet: trial, a column for each dimension, and costs. A missing value means that the
   dimension is absent in that trial.
-- epochs.parquet: trial, epoch (from 1), accuracy (0 to 1), seconds. Other columns of a run's
-  epochs.parquet may be there too.
+- epochs.parquet: trial, epoch (from 1), seconds, and accuracy or another metric that the objectives
+  name (0 to 1). Other columns of a run's epochs.parquet may be there too.
 """
 
 import math
@@ -23,7 +23,7 @@ from analysis.columns import plain
 from analysis.runs import EPOCH_COLUMNS, EPOCHS, TRIALS, read_parquet
 from search.simulation.table_recipe import table_recipe
 from search.simulation.tabular_benchmark import FEWEST_RECIPES, BenchmarkTrial, TabularBenchmark
-from spaces.columns import ACCURACY, COSTS, METRICS, FloatArray
+from spaces.columns import COSTS, METRICS, FloatArray
 from spaces.dimensions import Choice, Dimension, Fixed, IntRange, Value, parse_dimension, same_value
 from spaces.errors import UserError
 from spaces.objectives import Objectives, read_objectives
@@ -36,7 +36,6 @@ from trainables.learning.metrics import EpochMetrics
 TABLE = "table.yaml"
 # Columns and keys with a meaning of their own.
 _RESERVED = ("trial", "epochs", "seed", *METRICS, *COSTS)
-_EPOCH_NUMBERS = ("epoch", ACCURACY, "seconds")
 _KEYS = ("name", "source", "objectives", "epochs", "dimensions")
 # Columns in single precision miss the ends of a range by this much.
 _ROUNDING = 1e-6
@@ -75,7 +74,9 @@ def read_table(folder: Path) -> TabularBenchmark:
     cells = {name: _read_cells(path, rows, name, one) for name, one in header.dimensions.items()}
     switches = _switches(header.dimensions, cells)
     costs = _read_costs(path, rows, header.objectives)
-    curves = _read_curves(folder / EPOCHS, set(rows["trial"]), num_epochs)
+    curves = _read_curves(
+        folder / EPOCHS, set(rows["trial"]), num_epochs, header.objectives.shown_metric
+    )
     trials: dict[str, BenchmarkTrial] = {}
     for index, number in enumerate(rows["trial"]):
         values = {name: column[index] for name, column in (switches | cells).items()}
@@ -228,18 +229,19 @@ def _read_costs(path: Path, rows: pd.DataFrame, objectives: Objectives) -> list[
 
 
 def _read_curves(
-    path: Path, trials: set[int], num_epochs: int
+    path: Path, trials: set[int], num_epochs: int, metric: str
 ) -> dict[int, tuple[EpochMetrics, ...]]:
     """The epochs of each trial. Raises UserError unless all have all of their epochs."""
-    rows = _read_rows(path, ["trial", *_EPOCH_NUMBERS], allowed=EPOCH_COLUMNS)
-    columns = {name: _numbers(path, rows, name) for name in _EPOCH_NUMBERS}
-    accuracies = columns[ACCURACY]
-    if accuracies.size and (accuracies.min() < 0 or accuracies.max() > 1):
-        wrong = accuracies[(accuracies < 0) | (accuracies > 1)][0]
-        _refuse(path, f"accuracy should be from 0 to 1, not {wrong:g}; divide percents by 100")
+    needed, allowed = ("epoch", metric, "seconds"), tuple(dict.fromkeys((*EPOCH_COLUMNS, metric)))
+    rows = _read_rows(path, ["trial", *needed], allowed=allowed)
+    columns = {name: _numbers(path, rows, name) for name in needed}
+    reached = columns[metric]
+    if reached.size and (reached.min() < 0 or reached.max() > 1):
+        wrong = reached[(reached < 0) | (reached > 1)][0]
+        _refuse(path, f"{metric} should be from 0 to 1, not {wrong:g}; divide percents by 100")
     if (columns["seconds"] < 0).any():
         _refuse(path, "seconds should not be below 0")
-    for name in EPOCH_COLUMNS:
+    for name in allowed:
         if name != "trial" and name not in columns:
             columns[name] = (
                 _numbers(path, rows, name, missing=True)
@@ -258,7 +260,7 @@ def _read_curves(
                 f"trial {number}: epoch {epoch:g} follows epoch {len(curves[number])}; each trial"
                 f" needs the epochs 1 to {num_epochs} once, as {TABLE} says",
             )
-        curves[number].append(EpochMetrics(epoch=int(epoch), **row))
+        curves[number].append(EpochMetrics.from_dict({"epoch": int(epoch), **row}))
     for number, curve in curves.items():
         if len(curve) < num_epochs:
             _refuse(

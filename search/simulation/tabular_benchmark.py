@@ -8,7 +8,7 @@ import numpy as np
 
 from analysis.pareto.front import Box, FloatArray
 from search.decisions.chance import Chance
-from spaces.columns import ACCURACY, COSTS
+from spaces.columns import COSTS
 from spaces.objectives import Objectives
 from spaces.recipe import Recipe
 from spaces.space import SearchSpace
@@ -54,9 +54,7 @@ class TabularBenchmark:
         """(trials, objectives), all minimised."""
         return np.array(
             [
-                self.objectives.losses_of(
-                    {**trial.cost.figures, ACCURACY: trial.epochs[-1].accuracy}
-                )
+                self.objectives.losses_of({**trial.cost.figures, **trial.epochs[-1].metrics})
                 for trial in self.trials
             ]
         )

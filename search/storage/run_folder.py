@@ -5,10 +5,9 @@ sees half a table. The layout is public: other tools read it.
 """
 
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, fields, replace
-from pathlib import Path
+from dataclasses import asdict, replace
 from typing import Any
 
 import pyarrow as pa
@@ -17,7 +16,7 @@ from filelock import Timeout
 from optuna.trial import TrialState
 
 from analysis.columns import PAUSED
-from analysis.runs import EPOCHS, STUDY, TRIALS, TUNE, read_run, trial_columns
+from analysis.runs import EPOCHS, STUDY, TRIALS, TUNE, epoch_columns, read_run, trial_columns
 from search.decisions.trial_record import TrialRecord, read_record
 from search.storage.checkpoints import LocalCheckpoints, RemoteCheckpoints
 from search.storage.code_version import git_commit, package_version
@@ -25,7 +24,7 @@ from search.storage.optuna_storage import read_trials
 from search.storage.remote_sync import RemoteSync
 from search.storage.run_lock import is_searched, run_lock
 from search.study.study import AUTO, Resources, Study
-from spaces.columns import LATENCY, METRICS
+from spaces.columns import LATENCY, is_metric
 from spaces.errors import UserError
 from spaces.files import remove_left_over, replace_file
 from spaces.space_changes import SpaceChanges, space_changes
@@ -46,8 +45,9 @@ _ARROW_TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa
 class RunFolder:
     """Writes one search's results. Its lock keeps a second driver out."""
 
-    def __init__(self, path: Path, sync: RemoteSync | None) -> None:
-        self.path = path
+    def __init__(self, study: Study, sync: RemoteSync | None) -> None:
+        self.path = path = study.folder
+        self._recalls = study.objectives.recalls
         self.sync = sync
         self.widened: tuple[str, ...] = ()
         """The fields in which the space became wider since the last session."""
@@ -69,7 +69,7 @@ class RunFolder:
                 replace_file(partial / STUDY, write_yaml(content).encode())
         except UserError as error:
             raise UserError(f"storage: {error}") from None
-        folder = cls(path, sync)
+        folder = cls(study, sync)
         folder._acquire()
         return folder
 
@@ -81,7 +81,7 @@ class RunFolder:
         objectives or the space have changed since the search began. The space may become wider.
         """
         check_run_folder(study, data, resume=True)
-        folder = cls(study.folder, sync)
+        folder = cls(study, sync)
         folder._acquire()
         remove_left_over(folder.path)
         now = _provenance(study, data)
@@ -110,13 +110,15 @@ class RunFolder:
     def write_tables(self, records: Iterable[TrialRecord]) -> None:
         """Replace trials.parquet and epochs.parquet."""
         records = list(records)
-        trials = pa.Table.from_pylist([_trial_row(record) for record in records], _trials_schema())
+        trials = pa.Table.from_pylist(
+            [_trial_row(record) for record in records], self._schema(trial_columns)
+        )
         rows = [
-            {"trial": record.number, **asdict(metrics)}
+            {"trial": record.number, **metrics.to_dict()}
             for record in records
             for metrics in record.known_epochs
         ]
-        epochs = pa.Table.from_pylist(rows, _epochs_schema())
+        epochs = pa.Table.from_pylist(rows, self._schema(epoch_columns))
         for name, table in ((TRIALS, trials), (EPOCHS, epochs)):
             sink = pa.BufferOutputStream()
             pq.write_table(table, sink)
@@ -134,11 +136,15 @@ class RunFolder:
             rows = read_run(self.path).epochs.sort_values("epoch")
             for record in records:
                 record.earlier_epochs = [
-                    EpochMetrics(**{**row, "epoch": int(row["epoch"])})
+                    EpochMetrics.from_dict({**row, "epoch": int(row["epoch"])})
                     for row in rows.loc[rows["trial"] == record.number]
                     .drop(columns="trial")
                     .to_dict("records")
                 ]
+
+    def _schema(self, columns: Callable[[Sequence[str]], dict[str, type]]) -> pa.Schema:
+        types = columns(self._recalls)
+        return pa.schema({name: _ARROW_TYPES[kind] for name, kind in types.items()}.items())
 
     def close(self) -> None:
         self._lock.release()
@@ -209,7 +215,7 @@ def _check_unchanged(study: Study, data: ImageData) -> None:
         changed.append("objectives")
     if _metric_bounds(stored) != _metric_bounds(now):
         # Samplers have learned from the trials that broke them.
-        changed.append("constraints on accuracy")
+        changed.append("constraints on metrics")
     if provenance.get("data_digest") != data.digest:
         changed.append("data")
     if not changed:
@@ -238,7 +244,7 @@ def _space_changes(study: Study, stored: Mapping[str, Any]) -> SpaceChanges:
 
 def _metric_bounds(study: Mapping[str, Any]) -> dict[str, Any]:
     bounds = study.get("constraints") or {}
-    return {name: bound for name, bound in bounds.items() if name in METRICS}
+    return {name: bound for name, bound in bounds.items() if is_metric(name)}
 
 
 def _trial_row(record: TrialRecord) -> dict[str, Any]:
@@ -266,18 +272,6 @@ def _expected_cells(record: TrialRecord) -> dict[str, float]:
     return {f"expected_{name}": value for name, value in asdict(record.expected).items()}
 
 
-def _trials_schema() -> pa.Schema:
-    return pa.schema({name: _ARROW_TYPES[kind] for name, kind in trial_columns().items()}.items())
-
-
-def _epochs_schema() -> pa.Schema:
-    metrics = {
-        column.name: pa.int64() if column.name == "epoch" else pa.float64()
-        for column in fields(EpochMetrics)
-    }
-    return pa.schema({"trial": pa.int64(), **metrics}.items())
-
-
 def check_machine(study: Study, provenance: Mapping[str, Any], *, source: str) -> None:
     """Raise UserError if a study needs latency and the run measured it on another machine."""
     there, here = provenance.get("machine"), machine_name()
@@ -301,7 +295,7 @@ def _provenance(study: Study, data: ImageData) -> dict[str, Any]:
         "data_digest": data.digest,
         "num_classes": len(data.classes),
         "num_images": {split: len(data.rows(split)) for split in SPLITS},
-        "majority_share": data.majority_share("validation"),
+        "class_counts": dict(zip(data.classes, data.class_counts("validation"), strict=True)),
         "overrides": study.overrides,
         _RESOURCE_CHOICE: study.resource_choice,
     }

@@ -4,11 +4,12 @@ import platform
 import shutil
 import struct
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from search.decisions.trial_record import TrialRecord
 from search.storage.checkpoints import trial_folder_name
+from spaces.columns import ACCURACY
 from spaces.errors import UserError
 from spaces.recipe import Recipe
 from trainables.learning.metrics import EpochMetrics
@@ -54,9 +55,9 @@ class CurveLogs:
             Event(wall_time=now, summary=text("recipe", "\n".join(settings))),
         ]
         events += [
-            Event(wall_time=now, step=one.epoch, summary=scalar(tag, getattr(one, column)))
+            Event(wall_time=now, step=one.epoch, summary=scalar(tag, value))
             for one in epochs
-            for tag, column in _TAGS.items()
+            for tag, value in _scalars(one)
         ]
         content = b"".join(_as_record(event.SerializeToString()) for event in events)
         # Written aside first, since a driver may be killed at any moment. SummaryWriter would write
@@ -69,6 +70,14 @@ class CurveLogs:
             partial.rename(self._folder / name)
         except OSError as error:
             raise UserError(f"can't write {self._folder / name}: {error.strerror}") from None
+
+
+def _scalars(epoch: EpochMetrics) -> Iterator[tuple[str, float]]:
+    """An epoch's numbers by their tags; metrics beside accuracy where they were recorded."""
+    yield from ((tag, getattr(epoch, column)) for tag, column in _TAGS.items())
+    for metric, value in epoch.metrics.items():
+        if metric != ACCURACY:
+            yield f"{metric}/validation", value
 
 
 def _as_record(content: bytes) -> bytes:

@@ -6,7 +6,6 @@ depends on the space, which may become wider: see `search.decisions.earlier_tria
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import optuna
@@ -38,7 +37,7 @@ def read_earlier_trials(study: Study, data: ImageData) -> list[TrialRecord]:
     for run in map(fetch_run, study.warm_start):
         earlier_data = _check_run(study, run, data)
         for record in read_complete_trials(run):
-            _check_costs(study, run, record)
+            _check_numbers(study, run, record)
             record.data = earlier_data
             found.setdefault((earlier_data, record.key), record)
     for index, record in enumerate(found.values()):
@@ -69,7 +68,7 @@ def store_earlier_trials(optuna_study: optuna.Study, records: Sequence[TrialReco
             {
                 "recipe": record.recipe.to_dict(),
                 "cost": record.cost.to_dict(),
-                "epochs": [asdict(metrics) for metrics in record.epochs],
+                "epochs": [metrics.to_dict() for metrics in record.epochs],
                 "data": record.data,
             }
         )
@@ -83,7 +82,7 @@ def stored_earlier_trials(optuna_study: optuna.Study) -> list[TrialRecord] | Non
         return None
     records = []
     for index, row in enumerate(rows):
-        epochs = [EpochMetrics(**metrics) for metrics in row["epochs"]]
+        epochs = [EpochMetrics.from_dict(metrics) for metrics in row["epochs"]]
         records.append(
             TrialRecord(
                 number=-1 - index,
@@ -91,7 +90,7 @@ def stored_earlier_trials(optuna_study: optuna.Study) -> list[TrialRecord] | Non
                 cost=Cost.from_dict(row["cost"]),
                 state=TrialState.COMPLETE,
                 epochs=epochs,
-                accuracy=epochs[-1].accuracy,
+                metrics=epochs[-1].metrics,
                 data=row.get("data"),  # older storages have only trials of the same data
             )
         )
@@ -120,9 +119,9 @@ def _check_run(study: Study, run: Path, data: ImageData) -> str | None:
     return str(digest)
 
 
-def _check_costs(study: Study, run: Path, record: TrialRecord) -> None:
-    for column in study.objectives.cost_columns:
-        if record.cost is None or record.cost[column] is None:
+def _check_numbers(study: Study, run: Path, record: TrialRecord) -> None:
+    for column in study.objectives.needed_columns:
+        if record.numbers().get(column) is None:
             raise UserError(
                 f"warm_start: {run}: trial {record.number} has no {column}, which this study needs"
             )

@@ -1,6 +1,7 @@
 """Checks before the first trial: a study that can't work ends here, with one line."""
 
 from search.study.input_sizes import checked_recipes
+from search.study.measured_classes import check_classes
 from search.study.study import Study
 from spaces.recipe import Recipe
 from trainables.data.dataset import ImageData
@@ -10,10 +11,11 @@ from trainables.models.families import family_of
 
 
 def check_study(study: Study, data: ImageData) -> None:
-    """Check model names, input sizes and blocks, and load all weights once.
+    """Check classes, model names, input sizes and blocks, and load all weights once.
 
     Loading them here downloads them once, and not in many workers. Raises UserError.
     """
+    check_classes(study, data)
     for name in study.space.values_of("model"):
         family_of(name)
     drawn = checked_recipes(study, data)

@@ -27,8 +27,8 @@ from search.decisions.samplers import SamplerSettings
 from search.decisions.stopping_rules import EarlyStoppingSettings
 from search.study.remote_folder import RemoteFolder, cached_run
 from spaces.addresses import address_below, check_address, holds_a_secret, is_address
-from spaces.columns import Direction, number_columns
-from spaces.constraints import read_study_constraint
+from spaces.columns import Direction
+from spaces.constraints import check_column, read_study_constraint
 from spaces.errors import UserError
 from spaces.objectives import DEFAULT_OBJECTIVES, Objectives
 from spaces.overrides import narrow
@@ -38,7 +38,6 @@ from spaces.space_file import load_space, parse_space
 from spaces.yaml_files import (
     MOST_BYTES,
     MOST_BYTES_OF_A_RUN,
-    cut,
     did_you_mean,
     parse_yaml,
     path_from,
@@ -177,14 +176,10 @@ class _StudyFile:
     @field_validator("objectives")
     @classmethod
     def _columns_exist(cls, objectives: dict[str, Direction]) -> dict[str, Direction]:
-        known = number_columns()
         if not objectives:
             raise ValueError("name at least one, such as {accuracy: max, gflops: min}")
         for name in objectives:
-            if name not in known:
-                raise ValueError(
-                    f"{cut(name)} is not one of {', '.join(known)}{did_you_mean(name, known)}"
-                )
+            check_column(name)
         return objectives
 
     @field_validator("constraints")

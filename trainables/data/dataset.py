@@ -95,13 +95,9 @@ class ImageData:
         """The rows of a split, in ascending order."""
         return np.flatnonzero(self.splits == SPLITS.index(split))
 
-    def majority_share(self, split: SplitName) -> float:
-        """The share of a split's largest class among its images: the accuracy of naming it always.
-
-        0 if the split has no image.
-        """
-        labels = self.labels[self.rows(split)]
-        return float(np.bincount(labels).max() / len(labels)) if len(labels) else 0.0
+    def class_counts(self, split: SplitName) -> list[int]:
+        """How many images of a split each class has, in the order of the classes."""
+        return np.bincount(self.labels[self.rows(split)], minlength=len(self.classes)).tolist()
 
     def at_size(self, input_size: int) -> Pixels:
         """All images, in the same rows, at input_size x input_size pixels.

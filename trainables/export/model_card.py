@@ -31,6 +31,8 @@ def model_card(
     *,
     numbers: dict[str, Any],
     validation: Interval,
+    metric: str,
+    reached: str,
     tested: Interval | None = None,
     latency: Latency | None,
     checked: str,
@@ -38,9 +40,10 @@ def model_card(
 ) -> str:
     """The page in Markdown. numbers: the trial's, as in an exported recipe.
 
-    validation: the accuracy on the validation split. tested: that on the test split of models that
-    `flopwise confirm` trained from this recipe with other seeds; None: it was not confirmed.
-    checked: the result of the check, in one sentence.
+    validation: the accuracy on the validation split. metric, reached: the study's metric in words,
+    and what the trial had of it, such as 71.2 % macro F1. tested: the metric on the test split of
+    models that `flopwise confirm` trained from this recipe with other seeds; None: it was not
+    confirmed. checked: the result of the check, in one sentence.
     """
     images = "1" if form == "pte" else "N"
     output, needs = "one value per class; softmax turns them into probabilities", ""
@@ -48,9 +51,14 @@ def model_card(
         output, needs = _onnx_facts(file)
     megabytes = file.stat().st_size / 1e6
     rows = [
+        *(
+            []
+            if metric == "accuracy"
+            else [("what the search maximised (validation)", _cell(reached))]
+        ),
         ("validation accuracy (95 % interval)", f"{validation.write_percent()} %"),
         (
-            "test accuracy of this recipe with fresh seeds (95 % interval)",
+            f"test {_cell(metric)} of this recipe with fresh seeds (95 % interval)",
             f"{tested.write_percent()} %" if tested else "not measured: flopwise confirm",
         ),
         ("GFLOPs of the float model", _number(numbers.get("gflops"))),
@@ -134,6 +142,11 @@ def _sizes(about: About) -> str:
     if about.prepared_size == about.input_size:
         return str(about.input_size)
     return f"{about.prepared_size} px and then to {about.input_size}"
+
+
+def _cell(text: str) -> str:
+    """A text with a class's name for a Markdown table."""
+    return " ".join(text.replace("|", r"\|").split())
 
 
 def _number(value: float | None) -> str:

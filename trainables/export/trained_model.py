@@ -55,7 +55,7 @@ def load_trained(
     rounded the same way. Raises UserError if the checkpoint is damaged, or the trial not finished.
     """
     state = _read_finished(recipe, checkpoint)
-    accuracy = EpochMetrics(**state["history"][-1]).accuracy
+    accuracy = EpochMetrics.from_dict(state["history"][-1]).accuracy
     use_threads(threads)
     model = _float_model(recipe, data, state)
     normalization = normalization_of(recipe)
@@ -104,7 +104,9 @@ def _float_model(recipe: Recipe, data: ImageData, state: dict[str, Any]) -> nn.M
 
 def _read_finished(recipe: Recipe, checkpoint: Path) -> dict[str, Any]:
     state = _read(checkpoint / CHECKPOINT_FILE)
-    if state.get("recipe") != recipe.to_dict():
+    known = state.get("recipe")
+    # An older version did not have all of a recipe's fields.
+    if not isinstance(known, dict) or {**Recipe().to_dict(), **known} != recipe.to_dict():
         raise UserError(f"{checkpoint}: holds another recipe than its trial's")
     if len(state["history"]) < recipe.epochs:
         raise UserError(f"{checkpoint}: its trial was not finished")

@@ -8,6 +8,7 @@ import numpy as np
 
 from spaces.errors import UserError
 from spaces.intervals import Interval, wilson_interval
+from spaces.metrics import TOP, TOP_ACCURACY, class_metrics
 from trainables.data.dataset import ABOUT, open_data
 from trainables.data.image_files import BadImageError, pixel_limit, read_square
 from trainables.data.image_sources import folder_source
@@ -35,6 +36,8 @@ class Evaluation:
 
     images: int
     correct: int
+    metrics: dict[str, float]
+    """accuracy and the others of `spaces.metrics`, by column."""
     by_class: dict[str, tuple[int, int]]
     """Class -> (images, correct predictions). Classes without images are left out."""
     skipped: tuple[str, ...] = ()
@@ -138,33 +141,38 @@ def _evaluate_folder(
 
 
 class _Tally:
-    """Counts predictions and correct ones by class."""
+    """Collects predictions, and counts them by class."""
 
     def __init__(self, model: ExportedModel) -> None:
         self._model = model
-        self._right = np.zeros(len(model.about.classes), dtype=np.int64)
-        self._all = np.zeros_like(self._right)
-
-    @property
-    def images(self) -> int:
-        return int(self._all.sum())
+        self._labels: list[np.ndarray] = []
+        self._best: list[np.ndarray] = []
+        self.images = 0
 
     def add(self, pixels_NHWC: UInt8Array, outputs_N: np.ndarray) -> None:
-        answers_N = self._model.logits(pixels_NHWC).argmax(axis=1)
-        np.add.at(self._all, outputs_N, 1)
-        np.add.at(self._right, outputs_N[answers_N == outputs_N], 1)
+        logits_NK = self._model.logits(pixels_NHWC)
+        self._best.append(np.argsort(-logits_NK, axis=1, kind="stable")[:, :TOP])
+        self._labels.append(outputs_N)
+        self.images += len(outputs_N)
 
     def result(self, path: Path, skipped: tuple[str, ...] = ()) -> Evaluation:
         if not self.images:
             raise UserError(f"{path}: no image can be read; {'; '.join(skipped[:1])}")
+        classes = self._model.about.classes
+        labels, best = np.concatenate(self._labels), np.concatenate(self._best)
+        predicted = best[:, 0]
+        every = np.bincount(labels, minlength=len(classes))
+        right = np.bincount(labels[labels == predicted], minlength=len(classes))
         return Evaluation(
             images=self.images,
-            correct=int(self._right.sum()),
+            correct=int(right.sum()),
+            metrics={
+                **class_metrics(labels, predicted, num_classes=len(classes)),
+                TOP_ACCURACY: float((best == labels[:, None]).any(axis=1).mean()),
+            },
             by_class={
-                name: (int(count), int(right))
-                for name, count, right in zip(
-                    self._model.about.classes, self._all, self._right, strict=True
-                )
+                name: (int(count), int(correct))
+                for name, count, correct in zip(classes, every, right, strict=True)
                 if count
             },
             skipped=skipped,

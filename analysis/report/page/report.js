@@ -104,7 +104,7 @@ function showTrials(table, { columns, rows }) {
     const td = document.createElement("td");
     const number = typeof value === "number";
     // Text only: names come from files.
-    const percent = column.startsWith("accuracy"); // with one decimal, as everywhere
+    const percent = column.endsWith("(%)"); // with one decimal, as everywhere
     td.textContent = !number ? value ?? "" : percent ? value.toFixed(1)
       : Number.isInteger(value) ? String(value) : written.format(value);
     if (texts.slice(1).includes(column)) td.className = column === "recipe" ? "text" : "text why";
@@ -144,7 +144,7 @@ function showTrials(table, { columns, rows }) {
     if (texts.includes(name)) th.className = "text";
     button.addEventListener("click", () => {
       // Words and trial numbers begin with the first, accuracies with the highest.
-      up = index === by ? !up : !name.startsWith("accuracy");
+      up = index === by ? !up : !name.endsWith("(%)");
       by = index;
       shown = part;
       render();

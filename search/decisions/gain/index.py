@@ -1,15 +1,16 @@
 """One number for every way to spend a worker's time: expected gain of the front per second.
 
 Fresh, running and paused trials are compared by it. The gain is the hypervolume that a trial is
-expected to add, given its known costs and what all learning curves say of its accuracy. The seconds
-are those that are left until its last epoch, by arithmetic: what a clock measured differs from run
-to run, and the same study must decide the same again.
+expected to add, given its known costs and what all learning curves say of its accuracy (of the
+study's metric, here and below). The seconds are those that are left until its last epoch, by
+arithmetic: what a clock measured differs from run to run, and the same study must decide the same
+again.
 """
 
 import functools
 import math
 from bisect import insort
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,7 @@ from spaces.recipe import Recipe
 from spaces.space import SearchSpace
 from trainables.costing.effort import Effort
 from trainables.costing.figures import Cost
+from trainables.learning.metrics import EpochMetrics
 
 # Accuracies are weighed at these deviations from the mean. They reach far out: once all recipes are
 # expected below the front, the small chance of being above it still ranks them.
@@ -354,15 +356,9 @@ class GainIndex:
         if record.data is not None:
             data = self._earlier_data.setdefault(record.data, len(self._earlier_data) + 1)
         return [
-            (
-                _time(epoch, epochs),
-                schedule,
-                trial,
-                data,
-                self._value(record.epochs[epoch - 1].accuracy),
-            )
+            (_time(epoch, epochs), schedule, trial, data, reached)
             for epoch in at
-            if math.isfinite(record.epochs[epoch - 1].accuracy)
+            if math.isfinite(reached := self._value(record.epochs[epoch - 1]))
         ]
 
     def _predict(self, points: Points) -> Predicted:
@@ -417,16 +413,12 @@ class GainIndex:
     def _set_front(self) -> None:
         context = self._context
         self._front = {
-            record.number: (self._of(record).magnitudes, self._value(record.accuracy or 0.0))
+            record.number: (self._of(record).magnitudes, self._value(record.metrics))
             for record in context.pareto_tracker.front()
         }
-        bounds = [
-            bound.bound
-            for bound in self._objectives.metric_constraints
-            if bound.sign.startswith(">")
-        ]
+        bounds = [bound.bound for bound in self._objectives.least_of_metric]
         chance = context.chance
-        self._floor = max([*bounds, chance.accuracy if chance is not None else 0.0])
+        self._floor = max([*bounds, chance.value if chance is not None else 0.0])
         running = [self._records[number] for number in sorted(context.running)]
         self._running = {}
         if running:
@@ -435,9 +427,10 @@ class GainIndex:
                 self._running[record.number] = (self._of(record).magnitudes, float(mean))
         self._area = self._area_of([*self._front.values(), *self._running.values()])
 
-    def _value(self, accuracy: float) -> float:
+    def _value(self, measured: EpochMetrics | Mapping[str, float]) -> float:
         """What a study wants more of, from 0 to 1. If it has only costs, all models are as good."""
-        return 1.0 if self._objectives.metric is None else accuracy
+        metric = self._objectives.metric
+        return 1.0 if metric is None else measured[metric]
 
     def _scaled_front(self) -> tuple[FloatArray, FloatArray]:
         magnitudes = [pair[0] for pair in self._front.values()]
