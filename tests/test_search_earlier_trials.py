@@ -48,7 +48,7 @@ def earlier_run(data: str | None = None, *, seed: int = 0, **changes: Any) -> li
                 cost=made_up_cost(recipe),
                 state=TrialState.COMPLETE,
                 epochs=[metrics(1, accuracy / 2), metrics(2, accuracy)],
-                accuracy=accuracy,
+                metrics={"accuracy": accuracy},
                 data=data,
             )
         )
