@@ -169,7 +169,7 @@ def test_names_of_no_table_are_refused_with_the_nearest_of_them(
     with pytest.raises(UserError) as error:
         load_study(path)
     lines = str(error.value).splitlines()
-    assert [line.partition("; ")[2] for line in lines] == [
+    assert [line.rpartition("; ")[2] for line in lines] == [
         "did you mean layers?",
         "did you mean toy?",
         "did you mean toy?",

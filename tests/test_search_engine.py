@@ -370,6 +370,7 @@ def test_early_stopping_ends_trials_on_ray_as_the_ledger_decides(
         sampler={"name": "random"},
         early_stopping={"name": "pareto", "reduction": 3},
         constraints={"gflops": "<= 0.004"},
+        dominated="keep",
         budget={"trials": 14},
     )
     result = run_search(load_study(path))

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from rich.box import SIMPLE_HEAD
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from analysis.columns import amount, describe_recipe, heading, plain, write_percent
 from analysis.pareto.front import pareto_front
@@ -93,7 +93,7 @@ def comparison_table(compared: Sequence[Compared]) -> Table:
     table = Table(title="Fronts compared", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("run", overflow="fold")
     for name in ("hypervolume (%)", "trials", "front", f"best {heading(metric)}", "only here"):
-        table.add_column(escape(name), justify="right")
+        table.add_column(Text(name), justify="right")
     table.add_column("for instance", overflow="fold")
     for one in compared:
         cost = one.run.costs[0]
@@ -102,14 +102,14 @@ def comparison_table(compared: Sequence[Compared]) -> Table:
             for row in one.own.sort_values(metric, ascending=False).to_dict("records")[:1]
         ]
         table.add_row(
-            escape(one.name), f"{100 * one.share:.1f}", f"{len(one.run.trials):,}",
+            Text(one.name), f"{100 * one.share:.1f}", f"{len(one.run.trials):,}",
             str(len(one.front)), write_percent(one.front[metric].max()), str(len(one.own)),
-            *map(escape, named),
+            *map(Text, named),
         )  # fmt: skip
-    table.caption = (
+    table.caption = Text(
         "hypervolume: the share that a front dominates of"
-        f" {escape(compared[0].measured_in.note)}; only here: points not matched or beaten by"
-        " another run"
+        f" {compared[0].measured_in.note}; only here: points not matched or beaten by another run",
+        style="table.caption",
     )
     table.caption_justify = "left"
     return table

@@ -1,8 +1,8 @@
 """A confirmation as a table and in sentences, for terminals and pages."""
 
 from rich.box import SIMPLE_HEAD
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from analysis.columns import describe_recipe, heading, in_a_sentence, write_number, write_percent
 from analysis.results.confirmation import Confirmation, ConfirmedTrial, verdict
@@ -23,7 +23,8 @@ def confirmation_table(confirmation: Confirmation) -> Table:
         title=f"{run.name}: {_counted(confirmation)}, trained again with"
         f" {confirmation.num_seeds} fresh seeds each",
         title_style="bold", title_justify="left", box=SIMPLE_HEAD,
-        caption=escape(confirmation_note(confirmation)), caption_justify="left",
+        caption=Text(confirmation_note(confirmation), style="table.caption"),
+        caption_justify="left",
     )  # fmt: skip
     columns = confirmation_columns(confirmation)
     del columns[TOO_MUCH]  # no room for it; a sentence has its mean

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from analysis.choose import Selection, choose
 from analysis.columns import (
@@ -62,7 +62,7 @@ def front_table(run: Run, width: int = 120, tested: Mapping[int, Interval] | Non
             break
         del widths[spare[-1]], numbers[spare[-1]]
     for name, needed in widths.items():
-        table.add_column(escape(name), justify="right", width=needed)
+        table.add_column(Text(name), justify="right", width=needed)
     table.add_column("recipe", overflow="fold")
     notes = ["* the knee"]
     if "efficiency" in widths:
@@ -81,7 +81,8 @@ def front_table(run: Run, width: int = 120, tested: Mapping[int, Interval] | Non
     if broken:
         notes.append(broken)
     common = _common(records[0], shared)
-    table.caption = escape("; ".join([*notes, f"all with {common}"] if common else notes))
+    note = "; ".join([*notes, f"all with {common}"] if common else notes)
+    table.caption = Text(note, style="table.caption")
     table.caption_justify = "left"
     for row, record in enumerate(records):
         mark = "*" if record["trial"] == knee else ""

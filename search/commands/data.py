@@ -101,9 +101,11 @@ def prepare(
 
     Every image comes out upright and in RGB, as a square of the given size.
     """
+    from spaces.files import absolute
     from trainables.data.opening import open_source
     from trainables.prepare import prepare
 
+    out = absolute(out)  # before the images are looked for
     with _ended_as_by_ctrl_c(), progress_bar("preparing") as progress:
         data = prepare(
             open_source(

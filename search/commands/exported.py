@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from analysis.columns import amount
 from search.commands.printing import AsJson, console, near, print_json, progress_bar
@@ -79,7 +79,7 @@ def evaluate(
         worst = sorted(found.by_class.items(), key=lambda item: item[1][1] / item[1][0])[:5]
         table = Table("class", "images", "right", box=None, title="least accurate classes")
         for name, (images, correct) in worst:
-            table.add_row(escape(name), str(images), f"{correct / images:.0%}")
+            table.add_row(Text(name), str(images), f"{correct / images:.0%}")
         if len(found.by_class) > 1:
             screen.print(table)
             others = (amount(name, value) for name, value in found.metrics.items())
@@ -101,9 +101,7 @@ def _prediction_table(predictions: "list[Prediction]") -> Table:
         for rank, (name, probability) in enumerate(
             zip(answer.classes, answer.probabilities, strict=True)
         ):
-            table.add_row(
-                "" if rank else escape(near(answer.path)), escape(name), f"{probability:.1%}"
-            )
+            table.add_row(Text("" if rank else near(answer.path)), Text(name), f"{probability:.1%}")
     return table
 
 

@@ -7,7 +7,6 @@ from types import TracebackType
 from optuna.trial import TrialState
 from rich.console import Console, Group
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -97,7 +96,7 @@ def render(progress: Progress, latest: Sequence[TrialRecord]) -> Group:
         running.add_row(str(record.number), describe(record), epoch, reached)
     finished = _table("finished last", "seconds", in_a_sentence(metric))
     for record in reversed(latest):
-        message = escape(record.error or describe(record))
+        message = Text(record.error or describe(record))
         finished.add_row(
             str(record.number), message, f"{record.seconds:.0f}", _came_to(record, metric)
         )
@@ -118,7 +117,7 @@ def _table(title: str, *headings: str) -> Table:
     table.add_column("trial", justify="right", width=5)
     table.add_column("recipe", ratio=1, no_wrap=True)
     for name in headings:
-        table.add_column(escape(name), justify="right", min_width=10)
+        table.add_column(Text(name), justify="right", min_width=10)
     return table
 
 
