@@ -97,16 +97,16 @@ def decode(
     waiting: deque[tuple[Sample, Future[Square | BadImageError]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for sample in samples:
-            waiting.append((sample, pool.submit(_read, sample, reading, earlier, hashed)))
+            waiting.append((sample, pool.submit(_read, sample, reading, earlier)))
             if len(waiting) > threads * _READ_AHEAD:
                 sample, result = waiting.popleft()
-                yield sample, result.result()
+                yield sample, _with_hash(result.result(), hashed)
         for sample, result in waiting:
-            yield sample, result.result()
+            yield sample, _with_hash(result.result(), hashed)
 
 
 def _read(
-    sample: Sample, reading: Reading, earlier: Sequence[DecodedImages], hashed: bool
+    sample: Sample, reading: Reading, earlier: Sequence[DecodedImages]
 ) -> Square | BadImageError:
     file = sample.digest()
     found = next((square for one in earlier if file and (square := one.find(file))), None)
@@ -114,8 +114,15 @@ def _read(
         square = found or sample.read(reading)
     except BadImageError as error:
         return error
-    known = None if not hashed else square.facts.hash or perceptual_hash(square.image)
-    return replace(square, facts=replace(square.facts, file=file, hash=known))
+    return replace(square, facts=replace(square.facts, file=file))
+
+
+def _with_hash(square: Square | BadImageError, hashed: bool) -> Square | BadImageError:
+    """In the one thread that asks: hashing holds the interpreter, so more threads are slower."""
+    if isinstance(square, BadImageError):
+        return square
+    found = None if not hashed else square.facts.hash or perceptual_hash(square.image)
+    return replace(square, facts=replace(square.facts, hash=found))
 
 
 def _kept(out: Path) -> Path:
