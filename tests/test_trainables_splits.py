@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from spaces.errors import UserError
-from trainables.data.splits import SPLITS, TooFewError, rows_together, split_rows
+from trainables.data.splits import SPLITS, TooFewError, content_numbers, rows_together, split_rows
 
 TRAIN, VALIDATION, TEST = range(3)
 
@@ -20,7 +20,7 @@ def split(labels, contents=None, *, validation=0.15, test=0.15, seed=0) -> np.nd
     names = [f"class-{label}" for label in range(int(labels.max()) + 1)]
     return split_rows(
         labels,
-        rows_together(digests_of(contents)),
+        rows_together(content_numbers(digests_of(contents))),
         classes=names,
         validation=validation,
         test=test,
@@ -123,7 +123,7 @@ def grouped(labels, groups, *, given=None, fill=SPLITS, seed=0, order=None) -> n
     order = contents if order is None else order
     return split_rows(
         labels[order],
-        rows_together(digests_of(contents[order]), groups[order]),
+        rows_together(content_numbers(digests_of(contents[order])), groups[order]),
         classes=[str(label) for label in range(labels.max() + 1)],
         validation=0.15,
         test=0.15,
@@ -158,7 +158,7 @@ def test_splits_by_group_do_not_depend_on_the_order_of_the_rows():
 
 
 def test_what_belongs_together_does_so_however_indirectly():
-    contents = digests_of([1, 1, 2, 3, 4, 5])
+    contents = content_numbers(digests_of([1, 1, 2, 3, 4, 5]))
     group = np.array([-1, 7, 7, -1, -1, -1])
     together = rows_together(contents, group, pairs=np.array([[2, 3]]))
     assert len(set(together[:4].tolist())) == 1

@@ -1,6 +1,6 @@
 """Turns labelled images into prepared data: decodes, splits and writes them in a stream."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from trainables.data.decoding import (
     kept_images,
     remove_kept,
 )
-from trainables.data.image_files import BadImageError, Fit, Reading, pixel_limit
+from trainables.data.image_files import BadImageError, Fit, Reading, Square, pixel_limit
 from trainables.data.image_sources import Sample, Source
 from trainables.data.opening import open_source
 from trainables.data.splits import SPLITS, SplitName, check_enough, check_fractions
@@ -76,35 +76,17 @@ def prepare(
         samples = _free_train(
             (sample for sample in images.samples() if sample.label not in skipped), images, fill
         )
-        for sample, square in decode(samples, reading, earlier=kept, hashed=near_duplicates):
-            if isinstance(square, BadImageError):
-                tally.add_bad(sample, square)
-            else:
-                tally.add(sample.label, square.facts)
-                writer.append(
-                    square.pixels,
-                    sample.label,
-                    sample.location,
-                    split=sample.split,
-                    group=sample.group,
-                    facts=square.facts,
-                )
-            if progress:
-                progress(tally.done, images.total - sum(skipped.values()))
+        decoded = decode(samples, reading, earlier=kept, hashed=near_duplicates)
+        total = images.total - sum(skipped.values())
+        _write(decoded, writer, tally, progress, total)
         classes = images.classes or _numbered(tally.top_label + 1)
         with _kept_on_error(writer, folder, out, reading):
-            if tally.bad and not skip_bad:
-                raise UserError("\n".join([*tally.bad_lines(classes), tally.way_out()]))
+            _check_readable(tally, classes, skip_bad)
             writer.finish(
                 name=images.name,
                 classes=classes,
                 synthetic=False,
-                notes=[
-                    *images.notes,
-                    *_notes_on_splits(images, fill),
-                    *(f"skipped {line}" for line in tally.bad_lines(classes)),
-                    *tally.notes(),
-                ],
+                notes=_notes(images, classes, fill, tally),
                 validation=validation,
                 test=test,
                 seed=seed,
@@ -151,27 +133,11 @@ def append(
         DataWriter(folder, data.size, fit=data.fit, bits=data.bits, earlier=earlier) as writer,
     ):
         tally = Tally(reading)
-        for sample, square in decode(
-            _free_train(images.samples(), images, fill), reading, earlier=known, hashed=hashed
-        ):
-            if isinstance(square, BadImageError):
-                tally.add_bad(sample, square)
-            elif writer.append(
-                square.pixels,
-                label_of[sample.label],
-                sample.location,
-                split=sample.split,
-                group=sample.group,
-                facts=square.facts,
-            ):
-                tally.add(sample.label, square.facts)
-            else:
-                tally.already += 1
-            if progress:
-                progress(tally.done, images.total)
+        samples = _free_train(images.samples(), images, fill)
+        decoded = decode(samples, reading, earlier=known, hashed=hashed)
+        _write(decoded, writer, tally, progress, images.total, label_of)
         with _kept_on_error(writer, folder, out, reading):
-            if tally.bad and not skip_bad:
-                raise UserError("\n".join([*tally.bad_lines(images.classes), tally.way_out()]))
+            _check_readable(tally, images.classes, skip_bad)
             if not len(writer):
                 return data
             writer.finish(
@@ -182,10 +148,7 @@ def append(
                     *(about.source_notes or about.notes),
                     f"appended {len(writer):,} images of {images.name}"
                     + (f"; {tally.already:,} were there already" if tally.already else ""),
-                    *images.notes,
-                    *_notes_on_splits(images, fill),
-                    *(f"skipped {line}" for line in tally.bad_lines(images.classes)),
-                    *tally.notes(),
+                    *_notes(images, images.classes, fill, tally),
                 ],
                 validation=about.split["validation"],
                 test=about.split["test"],
@@ -195,6 +158,54 @@ def append(
             )
     remove_kept(out)
     return open_data(out)
+
+
+def _write(
+    decoded: Iterator[tuple[Sample, Square | BadImageError]],
+    writer: DataWriter,
+    tally: Tally,
+    progress: ImageProgress | None,
+    total: int,
+    label_of: Sequence[int] | None = None,
+) -> None:
+    """Write images that could be read, and count all of them.
+
+    label_of: the labels to write, by those of the samples; None: the same.
+    """
+    for sample, square in decoded:
+        if isinstance(square, BadImageError):
+            tally.add_bad(sample, square)
+        elif writer.append(
+            square.pixels,
+            sample.label if label_of is None else label_of[sample.label],
+            sample.location,
+            split=sample.split,
+            group=sample.group,
+            facts=square.facts,
+        ):
+            tally.add(sample.label, square.facts)
+        else:
+            tally.already += 1
+        if progress:
+            progress(tally.done, total)
+
+
+def _check_readable(tally: Tally, classes: tuple[str, ...], skip_bad: bool) -> None:
+    if tally.bad and not skip_bad:
+        raise UserError("\n".join([*tally.bad_lines(classes), tally.way_out()]))
+
+
+def _notes(
+    images: Source, classes: tuple[str, ...], fill: Collection[SplitName], tally: Tally
+) -> list[str]:
+    """What a person should know of the images of a source."""
+    drawn = [split for split in fill if split != "train"] if images.splits else []
+    return [
+        *images.notes,
+        *(f"{images.name} has no {split} images: they are drawn from train" for split in drawn),
+        *(f"skipped {line}" for line in tally.bad_lines(classes)),
+        *tally.notes(),
+    ]
 
 
 @contextmanager
@@ -220,16 +231,6 @@ def _free_train(
     for sample in samples:
         drawn = fill and sample.split == "train"
         yield replace(sample, split=None) if drawn else sample
-
-
-def _notes_on_splits(images: Source, fill: Collection[SplitName]) -> list[str]:
-    if not images.splits:
-        return []
-    return [
-        f"{images.name} has no {split} images: they are drawn from train"
-        for split in fill
-        if split != "train"
-    ]
 
 
 def _check_counts(images: Source, min_images: int) -> Mapping[int, int]:

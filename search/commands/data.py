@@ -101,11 +101,11 @@ def prepare(
 
     Every image comes out upright and in RGB, as a square of the given size.
     """
-    from spaces.files import absolute
     from trainables.data.opening import open_source
+    from trainables.data.writing import check_free
     from trainables.prepare import prepare
 
-    out = absolute(out)  # before the images are looked for
+    check_free(out)  # before the images are looked for, which may take long
     with _ended_as_by_ctrl_c(), progress_bar("preparing") as progress:
         data = prepare(
             open_source(
@@ -226,22 +226,21 @@ def show(
     screen = console()
     _tell(opened)
     screen.print(distribution_table(opened.labels, opened.classes))
-    screen.print(distribution_text(opened.labels, opened.classes, width=screen.width), markup=False)
+    screen.print(distribution_text(opened.labels, opened.classes, width=screen.width))
     path = picture or opened.path.with_name(f"{opened.path.name}-classes.png")
     distribution_picture(opened.labels, opened.classes, path)
     guess = describe_guess_on(opened.classes, opened.class_counts("validation"))
-    screen.print(guess, markup=False, soft_wrap=True)
-    screen.print(f"picture: {near(path)}", markup=False, soft_wrap=True)
+    screen.print(guess, soft_wrap=True)
+    screen.print(f"picture: {near(path)}", soft_wrap=True)
     sheet = path.with_name(f"{path.stem.removesuffix('-classes')}-samples.png")
     title = f"{opened.name}: some images of each class"
     samples_picture(class_samples(opened), sheet, title=title)
-    screen.print(f"images of each class: {near(sheet)}", markup=False, soft_wrap=True)
+    screen.print(f"images of each class: {near(sheet)}", soft_wrap=True)
     if clusters:
         path = path.with_name(f"{path.stem}-near-duplicates.png")
         _draw_clusters(opened, clusters, path)
         screen.print(
             f"largest clusters of near-duplicates: {near(path)}",
-            markup=False,
             soft_wrap=True,
         )
 
@@ -299,8 +298,7 @@ def _tell(data) -> None:
     screen.print(
         f"{near(data.path)}: {len(data):,} {kind} of {len(data.classes)} classes,"
         f" {data.size} x {data.size} px ({parts})",
-        markup=False,
         soft_wrap=True,
     )
     for note in data.notes:
-        screen.print(f"note: {note}", markup=False, soft_wrap=True)
+        screen.print(f"note: {note}", soft_wrap=True)

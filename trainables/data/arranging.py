@@ -12,6 +12,7 @@ from trainables.data.splits import (
     SPLITS,
     SplitName,
     TooFewError,
+    content_numbers,
     rows_together,
     some_of,
     split_rows,
@@ -71,26 +72,26 @@ def arrange(rows: UnsplitRows, classes: Sequence[str], rule: SplitRule) -> Arran
     Copies and groups share a split. So do near-duplicates, except where a class could not be split
     otherwise; a note says so. Raises UserError if a class can't be split.
     """
-    together = rows_together(rows.digests, rows.groups)
+    content = content_numbers(rows.digests)
+    together = rows_together(content, rows.groups)
     staying, notes = _large_enough(rows.labels, together, classes, rule)
     new_label = np.cumsum(staying) - 1
     kept = np.flatnonzero(staying[rows.labels])
-    labels, digests = new_label[rows.labels[kept]], rows.digests[kept]
+    labels, content = new_label[rows.labels[kept]], content[kept]
     groups, given = rows.groups[kept], rows.given[kept]
     names = tuple(name for name, stays in zip(classes, staying, strict=True) if stays)
     hashed = np.flatnonzero(rows.hashed[kept])
     pairs = hashed[near_pairs(rows.hashes[kept[hashed]])]
-    splits, released = _split(labels, digests, groups, pairs, given, names, rule)
+    splits, released = _split(labels, content, groups, pairs, given, names, rule)
     empty = [name for split, name in enumerate(SPLITS) if not (splits == split).any()]
     if empty:
         raise UserError(f"no image is left for {' and '.join(empty)}")
-    near = _different(clusters(len(kept), pairs), digests)
+    near = _different(clusters(len(kept), pairs), content)
     notes += _notes_of_classes(labels, splits, names)
-    notes += _notes_of_copies(labels, digests, splits)
+    notes += _notes_of_copies(labels, content, splits)
     notes += _notes_of_groups(groups, splits, rows.group_names)
     notes += _notes_of_near(near, splits, [names[label] for label in released])
-    high, low = np.ascontiguousarray(digests).view(">u8").T
-    order = np.lexsort((splits, low, high, labels))
+    order = np.lexsort((splits, content, labels))
     return Arrangement(
         order=kept[order],
         labels=labels[order],
@@ -127,7 +128,7 @@ def _large_enough(
 
 def _split(
     labels: npt.NDArray[np.int64],
-    digests: npt.NDArray[np.uint8],
+    content: npt.NDArray[np.int64],
     groups: npt.NDArray[np.int64],
     pairs: npt.NDArray[np.int64],
     given: npt.NDArray[np.int8],
@@ -138,16 +139,15 @@ def _split(
     released: set[int] = set()
     known = given >= 0
     whole = range(len(classes))
-    if (
-        known.any()
-    ):  # of classes with splits, these may be as they are; those that are new are whole
+    if known.any():
+        # Classes with splits may stay as they are; those that are new are whole.
         whole = range(rule.classes_that_stay, len(classes)) if rule.classes_that_stay else ()
         whole = sorted(set(whole) - set(labels[known].tolist()))
     while True:
         try:
             splits = split_rows(
                 labels,
-                rows_together(digests, groups, pairs=pairs),
+                rows_together(content, groups, pairs=pairs),
                 classes=classes,
                 validation=rule.validation,
                 test=rule.test,
@@ -167,11 +167,10 @@ def _split(
 
 
 def _different(
-    near: npt.NDArray[np.int64], digests: npt.NDArray[np.uint8]
+    near: npt.NDArray[np.int64], content: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:
     """Clusters without those that are nothing but copies of one image, numbered from 0."""
-    _, content = np.unique(digests, axis=0, return_inverse=True)
-    kinds = np.unique(np.stack([near, content.reshape(-1)], axis=1)[near >= 0], axis=0)[:, 0]
+    kinds = np.unique(np.stack([near, content], axis=1)[near >= 0], axis=0)[:, 0]
     several = np.isin(near, np.flatnonzero(np.bincount(kinds) > 1)) & (near >= 0)
     found = np.full(len(near), -1, dtype=np.int64)
     found[several] = np.unique(near[several], return_inverse=True)[1].reshape(-1)
@@ -199,17 +198,15 @@ def _notes_of_classes(
 
 def _notes_of_copies(
     labels: npt.NDArray[np.int64],
-    digests: npt.NDArray[np.uint8],
+    content: npt.NDArray[np.int64],
     splits: npt.NDArray[np.uint8],
 ) -> list[str]:
-    contents, group = np.unique(digests, axis=0, return_inverse=True)
-    copies = len(labels) - len(contents)
+    copies = len(labels) - len(np.unique(content))
     if not copies:
         return []
-    group = group.reshape(-1)
-    pairs = np.unique(np.stack([group, labels], axis=1), axis=0)
+    pairs = np.unique(np.stack([content, labels], axis=1), axis=0)
     between = int((np.bincount(pairs[:, 0]) > 1).sum())
-    spread = len(_in_several(group, splits))
+    spread = len(_in_several(content, splits))
     notes = [f"images that are copies of others (copies share a split): {copies:,}"]
     if spread:
         notes = [

@@ -10,8 +10,8 @@ import imagehash
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+
+from trainables.data.splits import connected
 
 HASH_BYTES = 16
 # Images are near-duplicates if each hash differs in at most so many of its 64 bits.
@@ -74,10 +74,7 @@ def clusters(num_rows: int, pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.int6
 
     A row belongs to a cluster if it is near to any row of it.
     """
-    graph = coo_array(
-        (np.ones(len(pairs), dtype=np.int8), (pairs[:, 0], pairs[:, 1])), shape=(num_rows, num_rows)
-    )
-    component = connected_components(graph, directed=False)[1]
+    component = connected(num_rows, pairs)
     paired = np.unique(pairs)
     found = np.full(num_rows, -1, dtype=np.int64)
     found[paired] = np.unique(component[paired], return_inverse=True)[1].reshape(-1)

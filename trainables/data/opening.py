@@ -45,9 +45,9 @@ def open_source(
         table, path = path, path.parent
     if table is None and (images or columns):
         raise UserError("--images and --column are for a table: name it with --table")
-    if table is not None and group in columns_of(absolute(table)):
-        columns["group"], group = str(group), None
     if table is not None:
+        if group is not None and group in columns_of(absolute(table)):
+            columns["group"], group = group, None
         folder = absolute(images) if images else path
         if folder is None or not folder.is_dir():
             raise UserError(f"{images or source}: is no folder that the paths in {table} start at")

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from spaces.errors import UserError
-from spaces.files import check_file
+from spaces.files import check_file, reason
 from spaces.yaml_files import cut
 from trainables.data.image_files import content_digest, read_square
 from trainables.data.image_sources import (
@@ -178,5 +178,4 @@ def _open(shard: Path) -> pq.ParquetFile:
 
 
 def _damaged(shard: Path, error: Exception) -> UserError:
-    reason = cut(" ".join(str(error).split()), 200)
-    return UserError(f"{shard}: can't be read as Parquet: {reason}")
+    return UserError(f"{shard}: can't be read as Parquet: {cut(reason(error), 200)}")

@@ -98,37 +98,47 @@ def _follow_given(
     splits[follows] = count.argmax(axis=1)[group_of_row[follows]]
 
 
+def content_numbers(digests: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """(rows,) numbers, from 0, in the order of the digests: equal ones have the same number.
+
+    digests: (rows, bytes).
+    """
+    return np.unique(digests, axis=0, return_inverse=True)[1].reshape(-1)
+
+
 def rows_together(
-    digests: npt.NDArray[np.uint8],
+    content: npt.NDArray[np.int64],
     *keys: npt.NDArray[np.int64],
     pairs: npt.NDArray[np.int64] | None = None,
 ) -> npt.NDArray[np.int64]:
     """(rows,) numbers: rows have the same one if they belong together, however indirectly.
 
-    digests: (rows, bytes); rows with equal ones belong together. keys: each (rows,); so do rows
-    with equal keys, except those of -1. pairs: (pairs, 2), more rows that belong together.
-    Numbers follow from digests, so that they do not depend on the order of the rows.
+    content: (rows,), from `content_numbers`; rows with equal ones belong together. keys: each
+    (rows,); so do rows with equal keys, except those of -1. pairs: (pairs, 2), more rows that
+    belong together. Numbers follow from the content, so that they do not depend on the order of the
+    rows.
     """
-    rows = len(digests)
-    _, content = np.unique(digests, axis=0, return_inverse=True)
-    content = content.reshape(-1)
-    starts, ends = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    nodes = rows
+    nodes = rows = len(content)
+    edges = [] if pairs is None else [pairs]
     for key in (content, *keys):  # a node for each value of a key
         _, value = np.unique(key, return_inverse=True)
         known = np.flatnonzero(key >= 0)
-        starts.append(known)
-        ends.append(nodes + value.reshape(-1)[known])
+        edges.append(np.stack([known, nodes + value.reshape(-1)[known]], axis=1))
         nodes += int(value.max(initial=-1)) + 1
-    if pairs is not None:
-        starts.append(pairs[:, 0])
-        ends.append(pairs[:, 1])
-    edges = np.concatenate(starts), np.concatenate(ends)
-    graph = coo_array((np.ones(len(edges[0]), dtype=np.int8), edges), shape=(nodes, nodes))
-    group = connected_components(graph, directed=False)[1][:rows]
+    group = connected(nodes, np.concatenate(edges))[:rows]
     first = np.full(group.max(initial=-1) + 1, rows, dtype=np.int64)
     np.minimum.at(first, group, content)
     return first[group]
+
+
+def connected(num_nodes: int, edges: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """(nodes,) numbers: nodes have the same one if edges lead from one to the other.
+
+    edges: (edges, 2) nodes, from 0.
+    """
+    ones = np.ones(len(edges), dtype=np.int8)
+    graph = coo_array((ones, (edges[:, 0], edges[:, 1])), shape=(num_nodes, num_nodes))
+    return connected_components(graph, directed=False)[1]
 
 
 def check_fractions(validation: float, test: float) -> None:

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 
 from spaces.errors import UserError
-from spaces.files import check_file
+from spaces.files import check_file, reason
 from spaces.yaml_files import cut, did_you_mean, shorten
 from trainables.data.image_sources import (
     SPLIT_NAMES,
@@ -103,8 +103,7 @@ def _read(table: Path) -> pd.DataFrame:
         separator = "\t" if suffix == ".tsv" else ","
         return pd.read_csv(table, sep=separator, dtype="string", keep_default_na=False)
     except (OSError, ValueError, pa.ArrowException) as error:
-        reason = cut(" ".join(str(error).split()) or type(error).__name__, 200)
-        raise UserError(f"{table}: can't be read as a table: {reason}") from None
+        raise UserError(f"{table}: can't be read as a table: {cut(reason(error), 200)}") from None
 
 
 def _find_columns(table: Path, names: Sequence[str], given: Mapping[str, str]) -> dict[str, str]:
