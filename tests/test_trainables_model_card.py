@@ -21,6 +21,30 @@ ABOUT = About(
 )
 
 
+def card_of(
+    folder: Path,
+    about: About = ABOUT,
+    *,
+    metric: str = "accuracy",
+    reached: str = "80.0 % accuracy",
+    tested: Interval | None = None,
+) -> str:
+    file = folder / "model.pt2"
+    file.write_bytes(b"0")
+    return model_card(
+        file,
+        about,
+        numbers={},
+        validation=wilson_interval(0.8, 400),
+        metric=metric,
+        reached=reached,
+        tested=tested,
+        latency=None,
+        checked="Checked.",
+        form="pt2",
+    )
+
+
 @pytest.mark.parametrize(
     ("tested", "words"),
     [
@@ -31,20 +55,7 @@ ABOUT = About(
 def test_the_card_has_accuracies_with_their_intervals(
     tmp_path: Path, tested: Interval | None, words: str
 ):
-    file = tmp_path / "model.pt2"
-    file.write_bytes(b"0")
-    card = model_card(
-        file,
-        ABOUT,
-        numbers={},
-        validation=wilson_interval(0.8, 400),
-        metric="accuracy",
-        reached="80.0 % accuracy",
-        tested=tested,
-        latency=None,
-        checked="Checked.",
-        form="pt2",
-    )
+    card = card_of(tmp_path, tested=tested)
     assert "| validation accuracy (95 % interval) | 80.0 (75.8 to 83.6) % |" in card
     assert f"fresh seeds (95 % interval) | {words} |" in card
 
@@ -60,39 +71,14 @@ def test_the_card_has_accuracies_with_their_intervals(
 def test_the_card_says_how_images_become_squares_and_has_names_as_written(
     tmp_path: Path, fit: Any, words: str
 ):
-    file = tmp_path / "model.pt2"
-    file.write_bytes(b"0")
     names = ("cat [old]", "<b>x", "a, b")
-    card = model_card(
-        file,
-        replace(ABOUT, fit=fit, classes=names),
-        numbers={},
-        validation=wilson_interval(0.8, 400),
-        metric="accuracy",
-        reached="80.0 % accuracy",
-        latency=None,
-        checked="Checked.",
-        form="pt2",
-    )
+    card = card_of(tmp_path, replace(ABOUT, fit=fit, classes=names))
     assert words in card
     assert "\n    cat [old]\n    <b>x\n    a, b\n" in card
 
 
 def test_the_card_says_what_the_search_maximised(tmp_path: Path):
-    file = tmp_path / "model.pt2"
-    file.write_bytes(b"0")
-    card = model_card(
-        file,
-        ABOUT,
-        numbers={},
-        validation=wilson_interval(0.8, 400),
-        metric="recall of a|b",
-        reached="71.0 % recall of a|b",
-        tested=None,
-        latency=None,
-        checked="Checked.",
-        form="pt2",
-    )
+    card = card_of(tmp_path, metric="recall of a|b", reached="71.0 % recall of a|b")
     assert r"| what the search maximised (validation) | 71.0 % recall of a\|b |" in card
     assert r"| test recall of a\|b of this recipe with fresh seeds" in card
     assert "| validation accuracy (95 % interval) | 80.0 (75.8 to 83.6) % |" in card

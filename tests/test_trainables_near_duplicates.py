@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_up_images import detailed
 from PIL import Image, ImageEnhance
 
 from trainables.data.dataset import near_duplicates_of, open_data, read_sources
@@ -14,16 +15,6 @@ from trainables.data.near_duplicates import (
     perceptual_hash,
 )
 from trainables.prepare import prepare
-
-
-def detailed(seed: int, side: int = 160) -> Image.Image:
-    """Something like a photograph: coarse and fine structure, the coarse one stronger."""
-    rng = np.random.default_rng(seed)
-    image = np.zeros((side, side, 3))
-    for cells in (3, 6, 12, 24):
-        layer = Image.fromarray(rng.integers(0, 256, (cells, cells, 3), dtype=np.uint8))
-        image += np.asarray(layer.resize((side, side), Image.Resampling.BICUBIC)) / cells
-    return Image.fromarray((255 * image / image.max()).astype(np.uint8))
 
 
 def scene(rng: np.random.Generator) -> Image.Image:

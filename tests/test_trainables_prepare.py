@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from made_up_images import detailed
 from PIL import Image, ImageOps
 from torchvision import datasets
 
@@ -679,8 +680,8 @@ def test_appended_copies_and_groups_go_where_the_others_are(tmp_path):
         for number, name in enumerate(names):
             folder = tmp_path / place / name
             folder.mkdir(parents=True)
-            detailed(number).save(folder / f"{place}.jpg", quality=quality)  # a near-duplicate
-            detailed(100 + number + 50 * (place == "first")).save(folder / f"{place}-b.jpg")
+            detailed(number, 96).save(folder / f"{place}.jpg", quality=quality)  # a near-duplicate
+            detailed(100 + number + 50 * (place == "first"), 96).save(folder / f"{place}-b.jpg")
     out = tmp_path / "out"
     prepare(open_source(str(tmp_path / "first"), group="folder"), out, size=64)
     data = append(out, open_source(str(tmp_path / "later"), group="folder"))
@@ -690,16 +691,6 @@ def test_appended_copies_and_groups_go_where_the_others_are(tmp_path):
         assert found[f"{name}/later-b.jpg"] == found[f"{name}/first.jpg"]
     assert "groups, each in one split: 20" in data.notes
     assert "near-duplicates: 40 images in 20 clusters, each in one split" in data.notes
-
-
-def detailed(seed: int, side: int = 96) -> Image.Image:
-    """Something like a photograph: coarse and fine structure, the coarse one stronger."""
-    rng = np.random.default_rng(seed)
-    image = np.zeros((side, side, 3))
-    for cells in (3, 6, 12, 24):
-        layer = Image.fromarray(rng.integers(0, 256, (cells, cells, 3), dtype=np.uint8))
-        image += np.asarray(layer.resize((side, side), Image.Resampling.BICUBIC)) / cells
-    return Image.fromarray((255 * image / image.max()).astype(np.uint8))
 
 
 def test_an_append_that_fails_leaves_the_data_as_it_was(tmp_path, monkeypatch):
