@@ -118,7 +118,7 @@ def main() -> None:
 def _complain(lines: list[str]) -> None:
     screen = error_console()
     for line in lines:
-        screen.print(f"flopwise: {line}", markup=False, soft_wrap=True)
+        screen.print(f"flopwise: {line}", soft_wrap=True)
 
 
 def _write_other_characters(error: UnicodeError) -> tuple[str, int]:

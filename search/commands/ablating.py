@@ -44,4 +44,4 @@ def ablate(
         print_json({**ablation_records(ablation), "picture": str(path)})
         return
     screen.print(ablation_table(ablation, width=screen.width))
-    screen.print(f"picture: {near(path)}", markup=False, soft_wrap=True)
+    screen.print(f"picture: {near(path)}", soft_wrap=True)

@@ -80,7 +80,7 @@ def attach(
     except KeyboardInterrupt:
         screen.print(f"{name} keeps running; watch it again: {program()} attach", soft_wrap=True)
         raise typer.Exit(130) from None
-    screen.print(f"{name}: {status.lower()}", markup=False, soft_wrap=True)
+    screen.print(f"{name}: {status.lower()}", soft_wrap=True)
     if status != "SUCCEEDED":
         raise typer.Exit(1)
 

@@ -43,5 +43,5 @@ def confirm(
         return
     screen.print(confirmation_table(confirmation))
     for sentence in confirmation_sentences(confirmation):
-        screen.print(sentence, markup=False, soft_wrap=True)
-    screen.print(f"picture: {near(path)}", markup=False, soft_wrap=True)
+        screen.print(sentence, soft_wrap=True)
+    screen.print(f"picture: {near(path)}", soft_wrap=True)

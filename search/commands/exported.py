@@ -83,12 +83,11 @@ def evaluate(
         if len(found.by_class) > 1:
             screen.print(table)
             others = (amount(name, value) for name, value in found.metrics.items())
-            screen.print(", ".join(list(others)[1:]), markup=False, soft_wrap=True)
+            screen.print(", ".join(list(others)[1:]), soft_wrap=True)
         screen.print(
             f"accuracy {found.accuracy:.2%} (95 % interval: {found.interval.write_ends()}):"
             f" {found.correct:,} of {found.images:,} images; the trial had"
             f" {model.about.accuracy:.2%} on its validation split",
-            markup=False,
             soft_wrap=True,
         )
     if found.skipped:

@@ -74,7 +74,7 @@ class LiveTable:
         self._reported.update({record.number: record for record in new})
         if self._live is None:
             for line in _lines(new, progress.study.objectives):
-                self._console.print(line, soft_wrap=True, markup=False)
+                self.announce(line)
         if progress.stopping and not self._stopping and self._live is None:
             self._console.print(_STOPPING)
         self._stopping = progress.stopping

@@ -61,7 +61,7 @@ def report(
     lines.append(f"report: {near(made.page)}")
     lines.append(f"pictures: {near(made.pictures[0].parent)} ({len(made.pictures)} PNG files)")
     for line in lines:
-        screen.print(line, markup=False, soft_wrap=True)
+        screen.print(line, soft_wrap=True)
 
 
 def compare(
@@ -94,7 +94,7 @@ def compare(
     screen = console()
     screen.print(comparison_table(compared))
     path = comparison_picture(compared, picture)
-    screen.print(f"picture: {near(path)}", markup=False, soft_wrap=True)
+    screen.print(f"picture: {near(path)}", soft_wrap=True)
 
 
 def watch(run: RunArgument) -> None:

@@ -54,7 +54,7 @@ def train(
         line += f"; the search recorded {result.recorded:.2%}"
     screen.print(line)
     if out is not None:
-        screen.print(f"weights: {near(out)}", markup=False, soft_wrap=True)
+        screen.print(f"weights: {near(out)}", soft_wrap=True)
 
 
 def cost(
@@ -103,12 +103,12 @@ def cost(
         decimals = 0 if column.whole else column.decimals
         table.add_row(name, "-" if value is None else f"{value:,.{decimals}f}", meaning)
     screen = console()
-    screen.print(f"{read.model} at {read.input_size} px, {classes:,} classes", markup=False)
+    screen.print(f"{read.model} at {read.input_size} px, {classes:,} classes")
     screen.print(table)
     if found.float_layers:
-        screen.print(f"stays float: {', '.join(found.float_layers)}", markup=False, soft_wrap=True)
+        screen.print(f"stays float: {', '.join(found.float_layers)}", soft_wrap=True)
     if found.uncounted:
-        screen.print(f"not counted: {', '.join(found.uncounted)}", markup=False, soft_wrap=True)
+        screen.print(f"not counted: {', '.join(found.uncounted)}", soft_wrap=True)
     if layers is not None:
         _print_layers(layers, screen)
 
@@ -142,7 +142,7 @@ def _print_layers(costs: "LayerCosts", screen: Console) -> None:
     else:
         for name, numbers in rows.items():
             named = (" ".join(pair) for pair in zip(headings, numbers, strict=True))
-            screen.print(f"{name}\n  {', '.join(named)}", markup=False)
+            screen.print(f"{name}\n  {', '.join(named)}")
     screen.print(
         "bits: of weights and activations, in layers that do multiply-adds", soft_wrap=True
     )
@@ -152,9 +152,9 @@ def _print_layers(costs: "LayerCosts", screen: Console) -> None:
     else:
         missed = [f"{name} ({number})" for name, number in costs.fvcore.missed.items()]
         line = f"operators that fvcore misses: {', '.join(missed) or 'none'}"
-        screen.print(line, markup=False, soft_wrap=True)
+        screen.print(line, soft_wrap=True)
         sums += f"; {_compared(costs, costs.fvcore.total)}"
-    screen.print(sums, markup=False, soft_wrap=True)
+    screen.print(sums, soft_wrap=True)
 
 
 def _numbers(layer: "LayerCost") -> tuple[str, ...]:

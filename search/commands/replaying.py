@@ -109,7 +109,7 @@ def replay(
         " never: how many seeds, for each share"
     )
     path = traces_picture(traces, picture or Path(f"{recorded.name}-replay.png"), title=of)
-    screen.print(f"picture: {near(path)}", markup=False, soft_wrap=True)
+    screen.print(f"picture: {near(path)}", soft_wrap=True)
 
 
 def _stopping(name: str, reduction: float) -> "EarlyStoppingSettings":

@@ -98,7 +98,7 @@ def export(
         if form == "onnx":
             lines.append(f"next: {program()} predict {shlex.quote(near(exported.path))} IMAGE")
     for line in lines:
-        screen.print(line, markup=False, soft_wrap=True)
+        screen.print(line, soft_wrap=True)
 
 
 def print_front(screen: Console, run: "Run", picture: Path | None = None) -> None:
@@ -117,4 +117,4 @@ def print_front(screen: Console, run: "Run", picture: Path | None = None) -> Non
     path = picture or run.path / "export" / "front.png"
     if picture is None:
         make_folder(path.parent)
-    screen.print(f"picture: {near(front_picture(run, path))}", markup=False, soft_wrap=True)
+    screen.print(f"picture: {near(front_picture(run, path))}", soft_wrap=True)

@@ -65,11 +65,9 @@ def search(
     notes = _check_early(loaded, resume=resume)
     screen = console()
     of = f" ({loaded.space.name})" if loaded.space.name != loaded.name else ""
-    screen.print(
-        f"{loaded.name}: searching{of} on {near(loaded.data)}", markup=False, soft_wrap=True
-    )
+    screen.print(f"{loaded.name}: searching{of} on {near(loaded.data)}", soft_wrap=True)
     for note in notes:
-        screen.print(f"note: {note}", markup=False, soft_wrap=True)
+        screen.print(f"note: {note}", soft_wrap=True)
     from search.cluster.ray_session import ray_session
     from search.errors import BrokenOffError
     from search.storage.run_folder import is_over
@@ -132,7 +130,6 @@ def _search_on(cluster: Path, file: Path, study: "Study", words: list[str]) -> N
         f"  {flopwise} attach {study.name} {on}\n"
         f"  {flopwise} status {shlex.quote(str(study.location))} {on}\n"
         f"  {flopwise} nodes {on}",
-        markup=False,
         soft_wrap=True,
     )
 
@@ -147,7 +144,7 @@ def _tell_estimate(screen: Console, study: "Study") -> None:
 
 
 def _tell_resume(screen: Console, study: Path, how: str) -> NoReturn:
-    screen.print(f"{how}; continue with: {_resume_command(study)}", markup=False, soft_wrap=True)
+    screen.print(f"{how}; continue with: {_resume_command(study)}", soft_wrap=True)
     raise typer.Exit(130)
 
 
@@ -166,7 +163,7 @@ def _tell_spending(screen: Console, run: "Run") -> None:
     took = [words for words in (write_hours(spending), write_money(spending)) if words]
     lines = [f"trials took {': '.join(took)}"] if took else []
     for line in [*lines, *spending_notes(spending)]:
-        screen.print(line, markup=False, soft_wrap=True)
+        screen.print(line, soft_wrap=True)
 
 
 def _tell_end(screen: Console, study: Path, location: Path | str, result) -> None:
@@ -183,7 +180,7 @@ def _tell_end(screen: Console, study: Path, location: Path | str, result) -> Non
         try:
             print_front(screen, read)
         except UserError as error:  # the search is whole without its picture
-            screen.print(f"no picture: {error}", markup=False, soft_wrap=True)
+            screen.print(f"no picture: {error}", soft_wrap=True)
     _tell_spending(screen, read)
     if result.ending == "interrupted":
         _tell_resume(screen, study, f"interrupted after {clock(result.seconds)}")
@@ -192,9 +189,9 @@ def _tell_end(screen: Console, study: Path, location: Path | str, result) -> Non
         how = read.counts_in_words() or "none was proposed"
         broken = read.broken_constraints()
         if broken:
-            screen.print(f"no trial on the front: {broken}", markup=False, soft_wrap=True)
+            screen.print(f"no trial on the front: {broken}", soft_wrap=True)
             raise typer.Exit(1)
-        screen.print(f"no trial ran to its end: {how}{first}", markup=False, soft_wrap=True)
+        screen.print(f"no trial ran to its end: {how}{first}", soft_wrap=True)
         raise typer.Exit(1)
     if result.ending != "trials":
         screen.print(ENDINGS[result.ending])
@@ -202,6 +199,5 @@ def _tell_end(screen: Console, study: Path, location: Path | str, result) -> Non
         f"searched for {clock(result.seconds)}; results: {near(location)}; next:\n"
         f"  {flopwise} report {run}\n"
         f"  {flopwise} export {run} --pick knee",
-        markup=False,
         soft_wrap=True,
     )
